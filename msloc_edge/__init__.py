@@ -1,0 +1,35 @@
+"""Weakly supervised chest X-ray localization, on the device that takes the film.
+
+>>> from msloc_edge import Localizer
+>>> with Localizer() as localizer:
+...     result = localizer.localize("film.dcm")
+
+Importing this package loads no engine: names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msloc_edge.bundle import Bundle
+    from msloc_edge.errors import MslocError
+    from msloc_edge.pipeline import Localizer
+    from msloc_edge.types import Box, Finding, Frame, Peak, Result
+
+__version__ = "0.1.0"
+__all__ = ["Box", "Bundle", "Finding", "Frame", "Localizer", "MslocError", "Peak", "Result"]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Localizer": "pipeline",
+    "MslocError": "errors",
+    **dict.fromkeys(("Box", "Finding", "Frame", "Peak", "Result"), "types"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"msloc_edge.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

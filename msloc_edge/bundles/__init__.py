@@ -1,0 +1,1 @@
+"""Model bundles that ship with the package, one folder each."""

@@ -1,0 +1,91 @@
+"""How a film is fitted into the model's input, and how points and boxes find their way back.
+
+The film is scaled by one factor to fit, antialiased, and centred; what is left over is black (letterbox). The two
+axes keep their own exact scale, because the scaled film has a whole number of pixels, so the inverse is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The letterbox of one film: x_input = x_image * width / image_width + left, and likewise for y.
+
+    image_width, image_height   the stored image, pixels
+    input_width, input_height   the model's input, pixels
+    left, top, width, height    the film's area within the input, whole pixels
+    """
+
+    image_width: int
+    image_height: int
+    input_width: int
+    input_height: int
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @classmethod
+    def fit(cls, image_size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
+        """Letterbox an image of (height, width) into an input of (height, width).
+
+        Raises ValueError when a size is not positive.
+        """
+        (image_height, image_width), (input_height, input_width) = image_size, input_size
+        if min(image_height, image_width, input_height, input_width) < 1:
+            raise ValueError(f"expected sizes of at least 1 pixel, got image {image_size} and input {input_size}")
+        scale = min(input_width / image_width, input_height / image_height)
+        width = min(input_width, max(1, round(image_width * scale)))
+        height = min(input_height, max(1, round(image_height * scale)))
+        left, top = (input_width - width) // 2, (input_height - height) // 2
+        return cls(image_width, image_height, input_width, input_height, left, top, width, height)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y) input pixels per image pixel."""
+        return self.width / self.image_width, self.height / self.image_height
+
+    def to_input(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points [N, 2] as (x, y) in image pixels -> input pixels."""
+        return points * np.array(self.scale) + (self.left, self.top)
+
+    def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points [N, 2] as (x, y) in input pixels -> image pixels; the exact inverse of `to_input`."""
+        return (points - (self.left, self.top)) / np.array(self.scale)
+
+    def boxes_to_image(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Boxes [N, 4] as (x, y, width, height) in input pixels -> image pixels, clipped to the image."""
+        boxes = boxes.reshape(-1, 4)
+        limits = (self.image_width, self.image_height)
+        low = np.clip(self.to_image(boxes[:, :2]), 0, limits)
+        high = np.clip(self.to_image(boxes[:, :2] + boxes[:, 2:]), 0, limits)
+        return np.concatenate([low, high - low], axis=1)
+
+    def letterbox(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A displayed film [image_height, image_width] -> the model's input [input_height, input_width].
+
+        Area averaging where the film is larger than its place, so that nothing aliases; bilinear where it is smaller.
+        """
+        if image.shape != (self.image_height, self.image_width):
+            raise ValueError(f"expected an image of {(self.image_height, self.image_width)}, got {image.shape}")
+        shrinks = self.width < self.image_width or self.height < self.image_height
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        output = np.zeros((self.input_height, self.input_width), np.float32)
+        output[self.content] = cv2.resize(image, (self.width, self.height), interpolation=method)
+        return output
+
+    @property
+    def content(self) -> tuple[slice, slice]:
+        """Rows and columns of the model's input that the film covers."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form; `Geometry(**record)` is its inverse."""
+        return asdict(self)
