@@ -1,0 +1,1 @@
+"""Operations with a plain reference and a kernel each."""

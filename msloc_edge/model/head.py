@@ -1,0 +1,61 @@
+"""Class maps per stage, and the layer relevance weights that combine them (Sedai et al. 2018, arXiv 1808.08280).
+
+    A_{k,s} = <c_{k,s}, F_s>                       class maps: a 1x1 convolution without bias
+    w_k     = softmax(theta_k)                     layer relevance weights: one convex combination per class
+    z_k     = b_k + sum_s w_{k,s} pool(A_{k,s})    logit
+
+With average pooling the map M_k = sum_s w_{k,s} up(A_{k,s}) is an additive account of the logit:
+mean(M_k) = z_k - b_k, because bilinear upsampling by whole numbers keeps the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+LSE_SHARPNESS = 4.0
+"""r of log-sum-exp pooling: 0 is the average, infinity the maximum."""
+
+
+def pool_avg(maps: Tensor) -> Tensor:
+    """Global average: [B, K, h, w] -> [B, K]."""
+    return maps.mean(dim=(2, 3))
+
+
+def pool_lse(maps: Tensor) -> Tensor:
+    """Log-sum-exp pooling, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6)."""
+    flat = maps.flatten(2)
+    return (torch.logsumexp(LSE_SHARPNESS * flat, dim=2) - math.log(flat.shape[2])) / LSE_SHARPNESS
+
+
+def pool_pcam(maps: Tensor) -> Tensor:
+    """Probabilistic-CAM pooling: every cell counts by its own probability (Ye et al. 2020, arXiv 2005.14480, eq. 4)."""
+    attention = torch.sigmoid(maps)
+    return (attention * maps).sum(dim=(2, 3)) / attention.sum(dim=(2, 3))
+
+
+POOLING: dict[str, Callable[[Tensor], Tensor]] = {"avg": pool_avg, "lse": pool_lse, "pcam": pool_pcam}
+
+
+class RelevanceHead(nn.Module):
+    """Stage features F_s [B, C_s, h_s, w_s] -> logits [B, K] and the unweighted class maps A_s [B, K, h_s, w_s]."""
+
+    def __init__(self, channels: Sequence[int], classes: int, pool: str) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList(nn.Conv2d(c, classes, 1, bias=False) for c in channels)
+        self.theta = nn.Parameter(torch.zeros(classes, len(channels)))
+        self.bias = nn.Parameter(torch.zeros(classes))
+        self.pool = POOLING[pool]
+
+    @property
+    def relevance(self) -> Tensor:
+        """Layer relevance weights w [K, S]: each row is non-negative and sums to one."""
+        return self.theta.softmax(dim=1)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        cams = tuple(classify(f) for classify, f in zip(self.classifiers, features, strict=True))
+        pooled = torch.stack([self.pool(cam) for cam in cams], dim=2)
+        return self.bias + (self.relevance * pooled).sum(dim=2), cams

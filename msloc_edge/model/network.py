@@ -1,0 +1,59 @@
+"""Backbone and head as one network, from a film in [0, 1] to logits and class maps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from msloc_edge.model.config import ModelConfig
+from msloc_edge.model.densenet import DenseNet121
+from msloc_edge.model.edge import EdgeNet
+from msloc_edge.model.head import RelevanceHead
+
+BACKBONES: dict[str, type[DenseNet121] | type[EdgeNet]] = {"densenet121": DenseNet121, "edge": EdgeNet}
+
+GREY_MEAN, GREY_STD = 0.449, 0.226
+"""ImageNet's channel means and deviations, averaged: what single-channel input is normalised with."""
+
+
+class Prediction(NamedTuple):
+    """logits [B, K]; cams: S tensors [B, K, h_s, w_s], unweighted, shallow stage first."""
+
+    logits: Tensor
+    cams: tuple[Tensor, ...]
+
+
+class CamNet(nn.Module):
+    """[B, 1, H, W] float in [0, 1] -> Prediction. H and W are multiples of 32."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = BACKBONES[config.backbone]()
+        self.first_stage = 0 if config.stages == "all" else len(self.backbone.channels) - 1
+        channels = self.backbone.channels[self.first_stage :]
+        self.head = RelevanceHead(channels, len(config.classes), config.pool)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels per cell of each stage in use."""
+        return (4, 8, 16, 32)[self.first_stage :]
+
+    def forward(self, image: Tensor) -> Prediction:
+        features = self.backbone((image - GREY_MEAN) / GREY_STD)
+        return Prediction(*self.head(features[self.first_stage :]))
+
+
+def build(config: ModelConfig) -> CamNet:
+    """A network with fresh weights: He initialisation for convolutions (He et al. 2015, arXiv 1502.01852)."""
+    net = CamNet(config)
+    for module in net.backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for classifier in net.head.classifiers:
+        # Small maps at the start: the first logits are near their bias, whatever the number of channels.
+        assert isinstance(classifier, nn.Conv2d)
+        nn.init.normal_(classifier.weight, std=0.01)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,104 @@
+"""Backbone weights from elsewhere: torchvision's ImageNet files, CheXNet-style checkpoints, our own.
+
+Published checkpoints differ in wrapping ({"state_dict": ...}), prefixes ("module.densenet121.") and, when old, in
+DenseNet's layer names ("norm.1"). All of that is undone by name; nothing is guessed from shapes.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from msloc_edge.errors import TrainError
+from msloc_edge.model.network import GREY_MEAN, GREY_STD, CamNet
+
+RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+_OLD_DENSE_NAMES = re.compile(r"(denselayer\d+)\.(norm|conv)\.(\d)\.")
+
+
+def load_backbone(net: CamNet, path: Path) -> int:
+    """Fill `net.backbone` from a .safetensors or a torch file; the head keeps its fresh weights.
+
+    Returns the number of tensors loaded. Raises TrainError when the file cannot be read or a tensor of the backbone
+    is missing or has another shape: a half-loaded backbone trains, badly, without a word.
+    """
+    own = net.backbone.state_dict()
+    found = _match_names(_read(path), own)
+    if found is None:
+        raise TrainError("init_mismatch", f"{path}: no weights of a {net.config.backbone} backbone found in this file")
+    _fold_rgb_stem(found, net.backbone.stem)
+    optional = (*net.backbone.own_names, "num_batches_tracked")
+    for name, tensor in own.items():
+        if name not in found:
+            if any(part in name for part in optional):
+                continue
+            raise TrainError("init_mismatch", f"{path}: expected the tensor {name}, which the file does not hold")
+        if found[name].shape != tensor.shape:
+            shapes = f"expected {name} of shape {tuple(tensor.shape)}, got {tuple(found[name].shape)}"
+            raise TrainError("init_mismatch", f"{path}: {shapes}; is its backbone {net.config.backbone}?")
+    net.backbone.load_state_dict(found, strict=False)
+    return len(found)
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise TrainError("init_missing", f"{path}: no such file; --init expects a .safetensors or torch file")
+    try:
+        content = load_plain(path)
+    except OSError as error:
+        raise TrainError("init_unreadable", f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # on bytes that are not its own, the unpickler raises anything at all
+        raise TrainError(
+            "init_unreadable", f"{path}: expected a .safetensors or torch file that holds weights and no code"
+        ) from error
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise TrainError("init_unreadable", f"{path}: expected a state dict, got {type(content).__name__}")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def load_plain(path: Path) -> Any:
+    """What a .safetensors or a torch file holds, without running code from it. Raises anything when it is neither."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns about pickles that it then refuses
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors of `state` under the names of `own`, or None when no prefix fits."""
+    modern = {_OLD_DENSE_NAMES.sub(r"\1.\2\3.", name): value for name, value in state.items()}
+    anchor = next(iter(own))
+    prefixes = [name[: -len(anchor)] for name in modern if name.endswith(anchor)]
+    if not prefixes:
+        return None
+    prefix = min(prefixes, key=len)
+    return {name: modern[prefix + name].clone() for name in own if prefix + name in modern}
+
+
+def _fold_rgb_stem(state: dict[str, Tensor], stem: tuple[str, str]) -> None:
+    """Turn a first convolution over ImageNet-normalised RGB into the one over normalised grey that gives the same.
+
+    For a grey pixel g = GREY_MEAN + GREY_STD z, channel c was (g - mean_c) / std_c = z GREY_STD / std_c + offset_c.
+    The constant that the offsets add is taken off the following batch norm's running mean; this is exact but for the
+    outermost pixels, where zero padding meets it.
+    """
+    conv, running_mean = stem
+    weight = state.get(conv)
+    if weight is None or weight.shape[1] != len(RGB_MEAN) or running_mean not in state:
+        return
+    mean, std = weight.new_tensor(RGB_MEAN), weight.new_tensor(RGB_STD)
+    constant = (weight.sum(dim=(2, 3)) * ((GREY_MEAN - mean) / std)).sum(dim=1)
+    state[conv] = (weight * (GREY_STD / std)[:, None, None]).sum(dim=1, keepdim=True)
+    state[running_mean] = state[running_mean] - constant
