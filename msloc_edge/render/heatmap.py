@@ -1,0 +1,58 @@
+"""Localization maps as files: numbers for analysis, and a grey picture on one absolute scale."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.files import atomic_write
+from msloc_edge.types import Result
+
+
+def color_index(map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """A map on the absolute scale of its class: floor(128 * M / t), held in 0..255.
+
+    0 is no evidence (M <= 0), 255 is 2 t and more, and the index is >= 128 exactly where M >= t, in every film; no
+    picture is stretched by its own extremes. A threshold t <= 0 leaves no such ratio: then one logit takes its place,
+    floor(128 * (1 + M - t)). NaN, and every value under a threshold that is not finite, is 0.
+
+    map        float [...], logit units
+    threshold  t, logit units
+    """
+    if not np.isfinite(threshold):
+        return np.zeros(map.shape, np.uint8)
+    values = map.astype(np.float64)
+    with np.errstate(over="ignore"):  # a tiny threshold: infinity is held at 255 below
+        ratio = values / threshold if threshold > 0 else 1 + (values - threshold)
+        scaled = np.clip(np.floor(128 * ratio), 0, 255)
+    return np.nan_to_num(scaled).astype(np.uint8)
+
+
+def write_heatmap(result: Result, thresholds: Mapping[str, float], npy: Path, png: Path) -> None:
+    """Write the maps of the J localized classes, in the order of `result.maps`, over the film's area of the input.
+
+    npy         [J, h, w] float32, M_k in logit units; J may be 0
+    png         [h, w] 8-bit grey, the highest `color_index` of any class at each pixel
+    thresholds  label -> absolute map threshold, logit units
+    """
+    height, width = result.geometry.height, result.geometry.width
+    maps = np.zeros((len(result.maps), height, width), np.float32)
+    grey = np.zeros((height, width), np.uint8)
+    for plane, (label, map) in zip(maps, result.maps.items(), strict=True):
+        plane[:] = map
+        np.maximum(grey, color_index(map, thresholds[label]), out=grey)
+    buffer = io.BytesIO()
+    np.save(buffer, maps, allow_pickle=False)
+    atomic_write(npy, buffer.getvalue())
+    atomic_write(png, encode(".png", grey))
+
+
+def encode(suffix: str, image: NDArray[np.uint8], *parameters: int) -> bytes:
+    """A picture [H, W] or [H, W, 3] BGR as the bytes of a file: ".png" or ".jpg" with OpenCV's parameters."""
+    _, data = cv2.imencode(suffix, image, parameters)
+    return data.tobytes()

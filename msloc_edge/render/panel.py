@@ -1,0 +1,167 @@
+"""The panel beside the film of an overlay: what was found, how sure the model is, and what was below threshold."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from msloc_edge.types import Finding, Result
+
+BACKGROUND = "#0b0d11"
+_TEXT, _SOFT, _FAINT, _TRACK, _DIM_BAR = "#f1f3f5", "#a9b1bc", "#858e9b", "#252b34", "#5f6977"
+_MOST_ROWS = 14  # classes below threshold that are listed by name
+
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+
+@lru_cache(maxsize=32)
+def font(size: int) -> _Font:
+    """Pillow's own font: there on every device, with no file to find."""
+    return ImageFont.load_default(size=size)
+
+
+def panel(result: Result, colors: dict[str, str], em: int, min_height: int) -> NDArray[np.uint8]:
+    """The panel as [h, w, 3] uint8 RGB, h >= min_height; `em` is the size of its text in pixels.
+
+    It is drawn at twice its size and then halved: small text keeps its spacing, and every edge is soft.
+    """
+    em *= 2
+    positive = result.positive
+    rest = sorted((f for f in result.findings if not f.positive), key=lambda f: -f.score)
+    page = _Page(em, rows=4 * len(positive) + 2 * min(len(rest), _MOST_ROWS) + len(result.warnings) + 24)
+
+    page.text(result.input.replace("\\", "/").rsplit("/", 1)[-1], _SOFT, 0.85)
+    page.y += round(0.35 * em)
+    count = len(positive)
+    headline = f"{count} finding{'s' * (count > 1)} above threshold" if count else "No finding above threshold"
+    page.text(headline, _TEXT, 1.25)
+    page.y += round(1.1 * em)
+    for number, finding in enumerate(positive, 1):
+        page.positive(number, finding, colors[finding.label])
+    if rest:
+        page.rule()
+        page.text("Below threshold", _FAINT, 0.85)
+        page.y += round(0.5 * em)
+    for finding in rest[:_MOST_ROWS]:
+        page.negative(finding)
+    if len(rest) > _MOST_ROWS:
+        page.text(f"and {len(rest) - _MOST_ROWS} more", _FAINT, 0.85)
+    if result.warnings:
+        page.rule()
+        for warning in result.warnings:
+            page.text(f"Note: {warning}", "#ffd479", 0.85)
+
+    page.y += round(1.2 * em)
+    footer = _Page(em, rows=7)
+    footer.y = 0
+    if any(f.label in result.maps for f in positive):
+        footer.text("Outlines: maps at their absolute thresholds", _FAINT, 0.75)
+    footer.text(f"{result.model.name} {result.model.version} {result.model.sha256[:12]}", _FAINT, 0.75)
+    footer.text("Research use, not a diagnosis", _FAINT, 0.75)
+    footer.y += em
+    height = max(2 * min_height, (page.y + footer.y + 1) // 2 * 2)
+    page.image = page.image.crop((0, 0, page.width, height))
+    page.image.paste(footer.image.crop((0, 0, page.width, footer.y)), (0, height - footer.y))
+    return np.asarray(page.image.reduce(2))
+
+
+class _Page:
+    """A column of text and bars with a cursor `y` that moves down."""
+
+    def __init__(self, em: int, rows: int) -> None:
+        self.em = em
+        self.width = round(19 * em) // 2 * 2
+        self.left, self.right = round(1.25 * em), self.width - round(1.25 * em)
+        self.y = round(1.25 * em)
+        self.image = Image.new("RGB", (self.width, round(rows * 1.6 * em)), BACKGROUND)
+        self.draw = ImageDraw.Draw(self.image)
+
+    def text(self, text: str, color: str, size: float) -> None:
+        """One line at the cursor, which moves below it."""
+        self._write(text, (self.left, self.y), color, size, self.right - self.left)
+        self.y += round(1.35 * size * self.em)
+
+    def positive(self, number: int, finding: Finding, color: str) -> None:
+        """Number, label and score, then the bar, then what the map adds."""
+        em, disc = self.em, round(0.62 * self.em)
+        self.draw.ellipse((self.left, self.y, self.left + 2 * disc, self.y + 2 * disc), color)
+        centre = (self.left + disc, self.y + disc)
+        self.draw.text(centre, str(number), "#08090c", font(round(em * 0.85)), anchor="mm")
+        indent = self.left + round(1.8 * em)
+        self._write(_score(finding.score), (self.right, self.y), color, 1.15, 4 * em, anchor="ra")
+        self._write(_spaced(finding.label), (indent, self.y), _TEXT, 1.15, self.right - indent - 3 * em)
+        self.y += round(1.75 * em)
+        self._bar(finding, color, indent, round(0.36 * em))
+        self.y += round(0.85 * em)
+        regions = len(finding.boxes)
+        where = f"{regions} region{'s' * (regions != 1)}" if regions else "no region stands out"
+        facts = f"threshold {_score(finding.threshold)} · {where}"
+        if finding.peak is not None:
+            facts += f" · map peak {finding.peak.value:.1f}"
+        self._write(facts, (indent, self.y), _SOFT, 0.8, self.right - indent)
+        self.y += round(2.1 * em)
+
+    def negative(self, finding: Finding) -> None:
+        """Label, a short bar, score: all on one quiet line."""
+        em = self.em
+        middle = self.left + round(9.2 * em)
+        self._write(_spaced(finding.label), (self.left, self.y), _SOFT, 0.85, middle - self.left - em)
+        self._write(_score(finding.score), (self.right, self.y), _SOFT, 0.85, 4 * em, anchor="ra")
+        right, self.right = self.right, self.right - round(2.7 * em)
+        self.y += round(0.45 * em)
+        self._bar(finding, _DIM_BAR, middle, round(0.22 * em))
+        self.right = right
+        self.y += round(0.95 * em)
+
+    def rule(self) -> None:
+        """A thin line across, with room around it."""
+        self.y += round(0.1 * self.em)
+        self.draw.line((self.left, self.y, self.right, self.y), _TRACK, 2)
+        self.y += round(0.7 * self.em)
+
+    def _bar(self, finding: Finding, color: str, left: int, height: int) -> None:
+        """The score from 0 to 1, with a tick at the threshold."""
+
+        def x(value: float) -> int:
+            return left + round((self.right - left - 1) * min(max(value, 0.0), 1.0))
+
+        bottom, reach = self.y + height - 1, max(1, height // 2)
+        self.draw.rectangle((left, self.y, self.right - 1, bottom), _TRACK)
+        self.draw.rectangle((left, self.y, x(finding.score), bottom), color)
+        tick, half = x(finding.threshold), max(0, self.em // 24)
+        self.draw.rectangle((tick - half - 1, self.y - reach, tick + half + 1, bottom + reach), BACKGROUND)
+        self.draw.rectangle((tick - half, self.y - reach, tick + half, bottom + reach), _TEXT)
+
+    def _write(self, text: str, at: tuple[int, int], color: str, size: float, width: int, anchor: str = "la") -> None:
+        face = font(round(size * self.em))
+        self.draw.text(at, _fit(_plain(text), face, width), color, face, anchor=anchor)
+
+
+def _score(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def _spaced(label: str) -> str:
+    return label.replace("_", " ")
+
+
+def _plain(text: str) -> str:
+    """The font has ASCII and little more: accents are dropped, and what is left over becomes a question mark."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    kept = (c for c in decomposed if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" or c == "·" else "?" for c in kept)
+
+
+def _fit(text: str, face: _Font, width: int) -> str:
+    """Shorten in the middle until it fits: both ends of a file name tell films apart."""
+    if face.getlength(text) <= width:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        short = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+        if face.getlength(short) <= width:
+            return short
+    return ""

@@ -1,0 +1,182 @@
+"""The report in a real Chromium: what a reader sees, clicks and types. Skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from msloc_edge.render.report import Report
+
+DRAWN = "document.body?.dataset.ready === '{}'"
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
+
+
+@pytest.fixture
+def report(make_result, model, tmp_path: Path) -> Path:
+    path = tmp_path / "report.html"
+    grey = np.full((300, 400), 0.5, np.float32)
+    with Report(path, "Morning round", model) as report:
+        report.add(grey, make_result((300, 400), name="ward/normal.dcm"))
+        boxes = {"Effusion": (40.0, 60.0, 120.0, 90.0), "Nodule": (250.0, 150.0, 60.0, 60.0)}
+        links = {"overlay": "a b.overlay.png"}
+        report.add(grey, make_result((300, 400), boxes, name="ward/two.dcm", warnings=("dicom.window_guessed",)), links)
+        report.add(grey, make_result((300, 400), {"Mass": (10.0, 10.0, 50.0, 50.0)}, name=HOSTILE))
+        report.add_failure(HOSTILE, "image.unreadable", HOSTILE)
+    return path
+
+
+@pytest.fixture
+def opened(page, report: Path):
+    page.open(report)
+    page.wait(DRAWN.format(2))  # findings first: the film with the highest score
+    yield page
+    assert page.errors == []  # no error, no refused script or style, no request
+    assert page.eval("document.title") == "Morning round"  # no hostile name has run
+
+
+def texts(page, selector: str) -> list[str]:
+    return page.eval(f"[...document.querySelectorAll({selector!r})].map((node) => node.textContent)")
+
+
+def canvas(page, selector: str) -> np.ndarray:
+    """The pixels of a canvas, [h, w, 4] RGBA; read from a copy, so that the page's own canvas stays as it is."""
+    height, width, data = page.eval(f"""(() => {{
+        const from = document.querySelector({selector!r}), copy = document.createElement('canvas');
+        Object.assign(copy, {{ width: from.width, height: from.height }});
+        const context = copy.getContext('2d', {{ willReadFrequently: true }});
+        context.drawImage(from, 0, 0);
+        return [copy.height, copy.width, [...context.getImageData(0, 0, copy.width, copy.height).data]];
+    }})()""")
+    return np.array(data).reshape(height, width, 4)
+
+
+def test_the_chosen_film_and_its_findings(opened) -> None:
+    assert texts(opened, "h1") == ["Morning round"]
+    assert texts(opened, "#counts") == ["3 films · 2 with findings · 1 failed"]
+    assert texts(opened, "#name") == ["two.dcm"]
+    assert texts(opened, "#positive-title") == ["2 findings above threshold"]
+    assert texts(opened, "#positive .label") == ["Effusion", "Nodule"]
+    assert texts(opened, "#rest .label") == ["Mass"]
+    assert texts(opened, "#warnings") == ["Note: dicom.window_guessed"]
+    assert texts(opened, "#failures li p") == [HOSTILE]
+    assert texts(opened, "#strip strong") == ["Stage 1: 0.25", "Stage 2: 0.75", "Their sum M"]
+    assert opened.eval("document.querySelector('#links a').getAttribute('href')") == "a%20b.overlay.png"
+    assert opened.eval("[...document.querySelectorAll('button, input, select')].every((e) => e.labels?.length || "
+                       "e.textContent.trim() || e.ariaLabel)")  # fmt: skip
+
+
+def test_boxes_and_outlines_lie_where_the_result_says(opened) -> None:
+    film = opened.eval("(({x, y, width, height}) => [x, y, width, height])"
+                       "(document.querySelector('#sheet img').getBoundingClientRect())")  # fmt: skip
+    scale = film[2] / 400
+    assert film[3] / 300 == pytest.approx(scale, rel=1e-3)
+    for kind, tolerance in [("box", 0.5), ("outline", 4.5)]:  # a map pixel is 6.25 film pixels
+        area = opened.eval(
+            f"(({{left, top, right, bottom}}) => [left, top, right, bottom])([...document.querySelectorAll("
+            f"'g.layer')].at(-1).querySelector('.{kind}.line').getBoundingClientRect())"
+        )
+        line = 1.6 / 2  # a bounding rectangle may or may not count the stroke
+        expected = [film[0] + 40 * scale, film[1] + 60 * scale, film[0] + 160 * scale, film[1] + 150 * scale]
+        assert area == pytest.approx(expected, abs=tolerance * scale + line)
+
+
+def test_a_toggle_hides_a_finding_and_shows_it_again(opened) -> None:
+    def shown() -> list[bool]:
+        return opened.eval("[...document.querySelectorAll('#sheet .heat, #sheet g.layer, #sheet .tag')]"
+                           ".map((e) => e.getBoundingClientRect().width > 0)")  # fmt: skip
+
+    before = opened.screenshot()
+    assert all(shown())
+    assert len(shown()) == 6
+    opened.click("#positive input[role=switch]")
+    assert shown().count(False) == 3
+    assert opened.screenshot() != before
+    opened.key("1")
+    assert all(shown())
+    opened.click("#show-boxes")
+    assert opened.eval("getComputedStyle(document.querySelector('.box')).display") == "none"
+    opened.key("o")
+    assert shown().count(False) == 6
+
+
+def test_the_heat_is_absolute_and_the_slider_moves_it(opened) -> None:
+    heat = canvas(opened, ".heat")
+    red, green, blue, alpha = heat[16, 16].tolist()  # within the finding: 3 logits at a threshold of 1
+    assert (red, green, blue) == pytest.approx((0x12, 0xB8, 0x86), abs=2)
+    assert alpha == pytest.approx(0.85 * 255, abs=2)
+    assert heat[5, 50, 3] == 0  # no evidence: the film alone
+
+    def middle_of_the_finding() -> np.ndarray:
+        x, y = opened.eval("(() => { const r = document.querySelector('#sheet').getBoundingClientRect();"
+                           " return [r.x + r.width * 0.15, r.y + r.height * 0.4]; })()")  # fmt: skip
+        image = cv2.imdecode(np.frombuffer(opened.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        return image[int(y), int(x)].astype(int)
+
+    tinted = middle_of_the_finding()
+    opened.eval("document.querySelector('#opacity').focus()")
+    opened.call("Input.dispatchKeyEvent", type="keyDown", key="Home", code="Home", windowsVirtualKeyCode=36)
+    opened.wait("document.querySelector('#opacity').value === '0'")
+    assert opened.eval("getComputedStyle(document.querySelector('.heat')).opacity") == "0"
+    assert texts(opened, "#opacity-value") == ["0%"]
+    bare = middle_of_the_finding()
+    assert bare.tolist() == pytest.approx([128, 128, 128], abs=3)
+    assert tinted.max() - tinted.min() > 40
+
+
+def test_keys_choose_films_and_the_filter_narrows_them(opened) -> None:
+    opened.key("ArrowDown")
+    opened.wait(DRAWN.format(3))
+    assert texts(opened, "#name") == ["script>"]  # the last part of a hostile path, as text
+    assert opened.eval("document.querySelectorAll('img[onerror]').length") == 0
+    opened.key("j")
+    opened.wait(DRAWN.format(1))
+    assert texts(opened, "#positive-title") == ["No finding above threshold"]
+    assert opened.eval("document.querySelector('#method').hidden")
+    assert opened.eval("location.hash") == "#1"
+    opened.eval("(() => { const f = document.querySelector('#filter'); f.value = 'effusion';"
+                " f.dispatchEvent(new Event('input')); })()")  # fmt: skip
+    assert texts(opened, "#films li:not([hidden]) strong") == ["two.dcm"]
+    opened.key("ArrowUp")
+    opened.wait(DRAWN.format(2))
+
+
+def test_reading_a_value_and_how_a_map_came_about(opened) -> None:
+    x, y = opened.eval("(() => { const r = document.querySelector('#sheet').getBoundingClientRect();"
+                       " return [r.x + r.width * 0.15, r.y + r.height * 0.4]; })()")  # fmt: skip
+    opened.move(x, y)
+    opened.wait("document.querySelector('#readout').textContent.includes('Effusion map ≥ 1.99 logits')")
+    opened.wait("document.querySelector('#tip').textContent.startsWith('Effusion: box at x 40, y 60')")
+    opened.wait(
+        "[...document.querySelectorAll('.grid')].map((e) => e.textContent).join() === '16 \u00d7 16,8 \u00d7 8,'"
+    )
+    # the frame cuts the letterbox off: 64 x 48 of 64 x 64, centred
+    assert opened.eval("document.querySelector('.cells').style.top") == "-16.6667%"
+    assert canvas(opened, ".cells")[:, :, 3].max() == pytest.approx(0.9 * 255, abs=2)
+    opened.click("#weighted")
+    opened.wait("document.querySelector('.cells').width === 16")  # drawn anew, now 0.25 * 3 logits
+    assert canvas(opened, ".cells")[:, :, 3].max() == pytest.approx(0.9 * 0.75 * 128, abs=2)
+    opened.click("#positive li:nth-child(2) .label")
+    assert texts(opened, "#method-title") == ["How the map of Nodule came about"]
+    opened.click("#about-open")
+    assert opened.eval("document.querySelector('#about').open")
+    assert len(texts(opened, "#relevance tr")) == 4
+
+
+@pytest.mark.parametrize("width", [600, 1400])
+def test_no_sideways_scrolling(page, report: Path, width: int) -> None:
+    page.open(report, width=width)
+    page.wait(DRAWN.format(2))
+    assert page.eval("document.documentElement.scrollWidth <= innerWidth")
+    assert page.errors == []
+
+
+def test_a_report_of_failures_alone(page, model, tmp_path: Path) -> None:
+    with Report(tmp_path / "none.html", "Nothing", model) as report:
+        report.add_failure("a.dcm", "dicom.no_pixels", "no pixels")
+    page.open(tmp_path / "none.html")
+    page.wait("document.querySelector('#failures-title')?.textContent === '1 input failed'")
+    assert page.eval("!document.querySelector('#none').hidden && document.querySelector('#film').hidden")
+    assert page.errors == []
