@@ -68,9 +68,7 @@ def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
     if not data:
         raise InputError("empty", f"{name}: expected a film, got 0 bytes; copy or export it again.")
     if _is_dicom(data):
-        from msloc_edge.dicom import decode_dicom
-
-        film = decode_dicom(data, name, frame)
+        film = _decode_dicom(data, name, frame)
     elif image_format(data):
         film = decode_image(data, name, frame)
     else:
@@ -79,6 +77,17 @@ def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
             "not_an_image", f"{name}: expected PNG, JPEG, TIFF or DICOM, got {got}; convert the film first."
         )
     return replace(film, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _decode_dicom(data: bytes, name: str, frame: int | None) -> Frame:
+    try:
+        from msloc_edge.dicom import decode_dicom
+    except ImportError as error:
+        raise InputError(
+            "dicom_missing",
+            f"{name}: expected pydicom, to read DICOM, got {error}; install it with: pip install 'msloc-edge[dicom]'.",
+        ) from error
+    return decode_dicom(data, name, frame)
 
 
 def frame_from_array(pixels: NDArray[Any], name: str = "array") -> Frame:

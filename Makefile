@@ -1,0 +1,44 @@
+# make demo   localize the example films on this machine's CPU (sets up .venv: no torch)
+# make test   lint, types and all tests (sets up .venv-dev: everything)
+
+PYTHON ?= python3
+# The version that has been tested; where a CPU build of it is at hand, pip takes that instead of the CUDA one.
+TORCH ?= torch==2.13.0
+
+PIP_OPTIONS = --quiet --disable-pip-version-check
+DEV = .venv-dev/bin
+
+.PHONY: demo test lint types clean
+
+demo: .venv/ready
+	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
+
+test: lint types
+	$(DEV)/pytest
+
+lint: .venv-dev/ready
+	$(DEV)/ruff check
+	$(DEV)/ruff format --check
+
+# The package map of pyproject.toml (kernels/, export/, train/ are msloc_edge.kernels, ...) as links that mypy can follow.
+types: .venv-dev/ready
+	@mkdir -p build/types/msloc_edge
+	@ln -sfn $(CURDIR)/msloc_edge/* build/types/msloc_edge/
+	@for name in kernels export train; do ln -sfn $(CURDIR)/$$name build/types/msloc_edge/$$name; done
+	cd build/types && $(CURDIR)/$(DEV)/mypy --config-file $(CURDIR)/pyproject.toml -p msloc_edge
+
+.venv/ready: pyproject.toml
+	@echo "setting up .venv ..."
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@.venv/bin/pip install $(PIP_OPTIONS) -e '.[dicom]'
+	@touch $@
+
+.venv-dev/ready: pyproject.toml
+	@echo "setting up .venv-dev (torch and all engines; this takes a while the first time) ..."
+	@$(PYTHON) -m venv .venv-dev || { echo "python3 -m venv failed: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@$(DEV)/pip install $(PIP_OPTIONS) $(TORCH)
+	@$(DEV)/pip install $(PIP_OPTIONS) -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-dev build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

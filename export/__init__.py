@@ -1,0 +1,6 @@
+"""From a checkpoint to what devices run: the bundle, its ONNX graph, the parity gate."""
+
+from msloc_edge.export.bundle import export_bundle
+from msloc_edge.export.parity import check_parity
+
+__all__ = ["check_parity", "export_bundle"]

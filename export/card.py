@@ -1,0 +1,55 @@
+"""The model card: what a bundle was trained on, how well it did on validation films, what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """Markdown from the manifest alone, so that the card and the manifest cannot disagree."""
+    training, architecture = manifest["training"], manifest["architecture"]
+    validation, config = training["validation"], training["config"]
+    profile = manifest["profiles"][manifest["default_profile"]]
+    size = manifest["input"]["height"]
+    relevance = " | ".join(f"w{stage + 1} (1/{s['stride']})" for stage, s in enumerate(manifest["stages"]))
+    rows = [
+        f"| {label} | {validation['auroc'][label]:.3f} | {validation['map_iou'][label]:.3f} "
+        f"| {profile['score'][k]:.3f} | {profile['map'][k]:.3f} | {_weights(manifest['relevance'][k])} |"
+        for k, label in enumerate(manifest["classes"])
+    ]
+    columns = "|".join([" --- "] * (5 + len(manifest["stages"])))
+    return "\n".join(
+        [
+            f"# {manifest['name']} {manifest['version']}",
+            "",
+            manifest["intended_use"],
+            "",
+            f"- **Network**: {architecture['backbone']}, {size} x {size} px, {architecture['stages']} stages, "
+            f"{architecture['pool']} pooling; logits are a convex combination over stages (docs/method.md).",
+            f"- **Training films**: {config['films']} digital phantoms ({config['data']}, seed {config['seed']}), "
+            f"{training['epoch']} of {config['epochs']} epochs kept, image-level labels only.",
+            f"- **Calibration**: {validation['films']} further phantoms. {training['method'].capitalize()}.",
+            "",
+            "## On the validation phantoms",
+            "",
+            "AUROC; mean IoU of the thresholded map with the true mask; the default profile's score threshold (on the",
+            "calibrated probability) and map threshold (logit units); layer relevance weights, shallow to deep.",
+            "Thresholds were fitted on these same films; figures on unseen ones: benchmarks/results/phantoms.json.",
+            "",
+            f"| finding | AUROC | map IoU | score threshold | map threshold | {relevance} |",
+            f"|{columns}|",
+            *rows,
+            "",
+            "## Limits",
+            "",
+            "- Trained on synthetic films alone: on real radiographs its scores and boxes have no known validity.",
+            "- Frontal films of the chest (PA, AP) only; findings outside its list are not looked for.",
+            "- A box is the region whose map exceeds an absolute threshold. It was never trained on a box.",
+            "",
+        ]
+    )
+
+
+def _weights(row: list[float]) -> str:
+    return " | ".join(f"{w:.2f}" for w in row)

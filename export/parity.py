@@ -1,0 +1,89 @@
+"""The parity gate: two engines give the same logits, maps and boxes on the same films, or the bundle is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.backends import load_backend
+from msloc_edge.bundle import Bundle
+from msloc_edge.errors import ExportError
+from msloc_edge.geometry import Geometry
+from msloc_edge.localize import find_boxes
+from msloc_edge.types import Box
+
+LOGIT_LIMIT, MAP_LIMIT, IOU_LIMIT = 1e-4, 1e-3, 0.99
+"""Largest absolute difference of logits and of maps, smallest IoU of matching boxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The worst disagreement over a set of films, and where it was."""
+
+    logit: float
+    map: float
+    iou: float
+    films: int
+    boxes: int
+
+
+def check_parity(
+    bundle: Bundle, films: Sequence[NDArray[np.float32]], reference: str = "torch", other: str = "onnxruntime"
+) -> Parity:
+    """Compare two backends on displayed films [H, W] in [0, 1], over all classes.
+
+    Raises ExportError (`parity`) naming the film, the class and the figure when a limit is passed. Boxes are compared
+    one to one, each pair by its IoU; a box that one side lacks counts as IoU 0.
+    """
+    first, second = load_backend(reference, bundle), load_backend(other, bundle)
+    worst = Parity(0.0, 0.0, 1.0, len(films), 0)
+    classes = range(len(bundle.classes))
+    for number, film in enumerate(films):
+        geometry = Geometry.fit((film.shape[0], film.shape[1]), bundle.input_size)
+        batch = geometry.letterbox(film)[None, None]
+        a, b = first.run(batch), second.run(batch)
+        maps_a, maps_b = (o.fuse(0, bundle.relevance, bundle.input_size, classes) for o in (a, b))
+        logit = np.abs(a.logits[0] - b.logits[0])
+        maps = np.abs(maps_a - maps_b).max(axis=(1, 2))
+        for k, label in enumerate(bundle.classes):
+            threshold = bundle.profile().map[k]
+            pair = [find_boxes(m[k][geometry.content], threshold, 1.0, geometry) for m in (maps_a, maps_b)]
+            iou = boxes_iou(*pair)
+            worst = Parity(
+                max(worst.logit, float(logit[k])),
+                max(worst.map, float(maps[k])),
+                min(worst.iou, iou),
+                worst.films,
+                worst.boxes + len(pair[0]),
+            )
+            if not (logit[k] <= LOGIT_LIMIT and maps[k] <= MAP_LIMIT and iou >= IOU_LIMIT):
+                raise ExportError(
+                    "parity",
+                    f"{reference} and {other} disagree on film {number}, {label}: logit by {logit[k]:.2e} (limit "
+                    f"{LOGIT_LIMIT}), map by {maps[k]:.2e} (limit {MAP_LIMIT}), box IoU {iou:.4f} (limit {IOU_LIMIT})",
+                )
+    first.close()
+    second.close()
+    return worst
+
+
+def boxes_iou(first: Sequence[Box], second: Sequence[Box]) -> float:
+    """The smallest IoU when every box of either side takes its best partner; 1 when both sides have none."""
+    if not first and not second:
+        return 1.0
+    if len(first) != len(second):
+        return 0.0
+    table = [[iou(a, b) for b in second] for a in first]
+    return min(max(pair) for pair in [*table, *zip(*table, strict=True)])
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
+    height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
+    intersection = max(width, 0.0) * max(height, 0.0)
+    union = a.w * a.h + b.w * b.h - intersection
+    return intersection / union if union > 0 else 1.0

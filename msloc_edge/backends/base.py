@@ -1,0 +1,53 @@
+"""What an engine is to the pipeline: load, run, describe, close. Pre- and post-processing live outside it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What an engine gives for a batch: logits [B, K] and S stages of unweighted class maps [B, K, h_s, w_s].
+
+    An engine that keeps its maps on a device overrides `fuse`, and copies only what is asked for.
+    """
+
+    logits: NDArray[np.float32]
+    cams: tuple[NDArray[np.float32], ...]
+
+    def fuse(
+        self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """The localization maps M_k [J, H, W] of one image of the batch, for J class indices."""
+        from msloc_edge.fusion import fuse_cams  # with it comes cv2, which `infer --help` does without
+
+        return fuse_cams([cam[image] for cam in self.cams], relevance, size, classes)
+
+
+class Backend(ABC):
+    """An engine with one model in it. `run` may be called from one thread at a time."""
+
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def load(cls, bundle: Bundle, device: str | None = None) -> Backend:
+        """Load a bundle's network. Raises BackendError: backend_missing, backend_device, backend_failed."""
+
+    @abstractmethod
+    def run(self, batch: NDArray[np.float32]) -> Outputs:
+        """Films [B, 1, H, W] in [0, 1] -> Outputs. Raises BackendError (backend_failed)."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, str]:
+        """Engine, version and device, for results and reports."""
+
+    def close(self) -> None:  # noqa: B027 - most engines free themselves
+        """Free what the engine holds; it cannot run afterwards."""

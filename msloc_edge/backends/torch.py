@@ -1,0 +1,67 @@
+"""PyTorch: the reference engine, from the bundle's safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from msloc_edge.backends.base import Backend, Outputs
+from msloc_edge.bundle import WEIGHTS, Bundle
+from msloc_edge.errors import BackendError
+from msloc_edge.kernels.fuse_cams.reference import fuse_cams
+from msloc_edge.model import CamNet, ModelConfig, build
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchOutputs(Outputs):
+    """Maps that stay on the device until they are asked for."""
+
+    tensors: tuple[torch.Tensor, ...] = ()
+
+    def fuse(
+        self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]
+    ) -> NDArray[np.float32]:
+        cams = [cam[image : image + 1] for cam in self.tensors]
+        device = cams[0].device
+        wanted = torch.tensor([list(classes)], dtype=torch.long, device=device)
+        maps = fuse_cams(cams, torch.from_numpy(relevance).to(device), size, wanted)[0]
+        return np.asarray(maps.cpu().numpy(), np.float32)
+
+
+class TorchBackend(Backend):
+    """device: cpu (default) or cuda."""
+
+    name = "torch"
+
+    def __init__(self, net: CamNet, device: torch.device) -> None:
+        self._net, self._device = net, device
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: str | None = None) -> TorchBackend:
+        device = device or "cpu"
+        if device.split(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
+            known = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+            raise BackendError("backend_device", f"torch: expected a device of {known}, got {device!r}")
+        if WEIGHTS not in bundle.manifest["files"]:
+            raise BackendError("backend_failed", f"torch: {bundle.path} holds no {WEIGHTS}; use another backend")
+        net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
+        net.load_state_dict(load_file(bundle.weights))
+        return cls(net.eval().to(device), torch.device(device))
+
+    @torch.inference_mode()
+    def run(self, batch: NDArray[np.float32]) -> Outputs:
+        images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
+        try:
+            prediction = self._net(images)
+        except RuntimeError as error:
+            raise BackendError("backend_failed", f"torch failed on a batch of shape {batch.shape}: {error}") from error
+        cams = tuple(cam.cpu().numpy() for cam in prediction.cams)
+        return TorchOutputs(prediction.logits.cpu().numpy(), cams, prediction.cams)
+
+    def describe(self) -> Mapping[str, str]:
+        return {"engine": self.name, "version": torch.__version__, "device": str(self._device)}

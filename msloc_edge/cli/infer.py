@@ -1,0 +1,142 @@
+"""msloc-edge infer: films in, findings with boxes out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
+from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
+
+WATCH_INTERVAL = 0.5
+"""Seconds between two looks into a watched folder."""
+
+PLAIN_WIDTH = 120
+"""Columns of the table where stderr is no terminal, which would tell its own."""
+
+
+@click.command("infer")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--model", default=None, help="Bundle folder, or the name of a shipped model.  [default: cxr-edge]")
+@click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
+@click.option("--device", default=None, help="Device as the backend names it.  [default: cpu]")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Folder for files.")
+@click.option(
+    "--write",
+    "write",
+    default=None,
+    metavar="KINDS",
+    help="What to write into --out, with commas: json,overlay,heatmap,report.  [default: all]",
+)
+@click.option("--profile", default=None, help="Threshold profile of the bundle, such as youden or sensitivity-90.")
+@click.option("--all-classes", is_flag=True, help="Localize every class, not only the positive ones.")
+@click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Films per engine call.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads that read ahead.")
+@click.option("--frame", type=click.IntRange(1), default=None, help="Which frame of a multi-frame file, from 1.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first input that fails.")
+@click.option("--watch", is_flag=True, help="Go on: localize new films in the INPUT folders as they arrive.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no table on stderr; failures are still named.")
+def command(
+    inputs: tuple[str, ...],
+    model: str | None,
+    backend: str,
+    device: str | None,
+    out: Path | None,
+    write: str | None,
+    profile: str | None,
+    all_classes: bool,
+    batch: int,
+    workers: int,
+    frame: int | None,
+    fail_fast: bool,
+    watch: bool,
+    quiet: bool,
+) -> None:
+    """Localize findings on chest films.
+
+    INPUT is a PNG, JPEG, TIFF or DICOM file, a folder (searched whole), a glob, or "-" for one film on stdin.
+
+    Results are JSON Lines (schema msloc-edge/result/1) on stdout; with --out they are also in DIR/results.jsonl, and
+    stdout stays silent if it is a terminal. Boxes are x, y, width, height in pixels of the stored image.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from msloc_edge.bundle import DEFAULT_MODEL
+    from msloc_edge.cli.output import OutputFolder
+    from msloc_edge.cli.session import Session
+    from msloc_edge.pipeline import Localizer
+
+    kinds = _kinds(write, out, watch)
+    if watch and (STDIN in inputs or not all(Path(item).is_dir() for item in inputs)):
+        raise click.UsageError("--watch expects folders that exist as INPUT")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service ends as Ctrl-C does: whole files
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=PLAIN_WIDTH)
+    with ExitStack() as stack:
+        localizer = stack.enter_context(Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes))
+        folder = stack.enter_context(OutputFolder(out, kinds, localizer, live=watch)) if out else None
+        progress = stack.enter_context(
+            Progress(console=console, disable=quiet or watch or not console.is_terminal, transient=True)
+        )
+        session = Session(localizer, folder, progress, batch, workers, frame, fail_fast)
+        for sources in _rounds(inputs, watch):
+            session.localize(sources)
+            if session.stopped:
+                break
+    if not quiet:
+        session.show(console)
+    if session.failed:
+        sys.exit(1)
+
+
+def _kinds(write: str | None, out: Path | None, watch: bool) -> tuple[str, ...]:
+    from msloc_edge.cli.output import KINDS
+
+    if write is None:
+        return tuple(kind for kind in KINDS if not (watch and kind == "report"))
+    kinds = tuple(kind.strip() for kind in write.split(",") if kind.strip())
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise click.BadParameter(f"expected some of {', '.join(KINDS)}, got {write!r}", param_hint="--write")
+    if out is None and kinds != ("json",):
+        raise click.UsageError(f"--write {write} needs a folder: add --out DIR")
+    if watch and "report" in kinds:
+        raise click.UsageError("--watch never ends, and a report is whole only at the end of a run: leave it out")
+    return kinds
+
+
+def _rounds(inputs: tuple[str, ...], watch: bool) -> Iterator[list[Source]]:
+    """The films to localize: all at once, or, when watching, whatever has newly arrived whole."""
+    names = Names()
+    if not watch:
+        yield [names.source(path) for path in expand(inputs)]
+        return
+    before: dict[str, tuple[int, int]] = {}
+    done: dict[str, tuple[int, int]] = {}
+    while True:
+        now = {path: look for item in inputs for path in films_in(Path(item)) if (look := _look(path))}
+        # Two looks alike: the sender has finished. If it only paused, the film is taken again when it has changed.
+        ready = [path for path, look in now.items() if look == before.get(path) and look != done.get(path)]
+        done = {path: look for path, look in done.items() if path in now} | {path: now[path] for path in ready}
+        before = now
+        if ready:
+            yield [names.source(path) for path in ready]
+        time.sleep(WATCH_INTERVAL)
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    """Size and time of change of a file; None while it is empty, or when it has gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns) if found.st_size else None

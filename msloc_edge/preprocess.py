@@ -1,0 +1,45 @@
+"""From a Frame to the model's input: window, letterbox, and a look at whether the film is the right way round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.geometry import Geometry
+from msloc_edge.types import Frame
+
+POLARITY_LIMIT = -0.3
+"""Lowest credible difference of mediastinum and upper corners. Of 384 NIH films, every fifth of those at hand, the lowest
+had -0.21 and the median 0.48; a film shown in negative changes the sign."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A film ready for the engine.
+
+    display   [H, W] float32 in [0, 1], in pixels of the stored image
+    input     [h, w] float32, the model's input
+    warnings  the frame's, and what its display showed
+    """
+
+    frame: Frame
+    display: NDArray[np.float32]
+    input: NDArray[np.float32]
+    geometry: Geometry
+    warnings: tuple[str, ...]
+    timing_ms: dict[str, float]
+
+
+def looks_inverted(film: NDArray[np.float32]) -> bool:
+    """Whether a displayed frontal film [H, W] seems to be a negative.
+
+    Beside the neck the beam meets nothing and the film is black, while the mediastinum is white. A header with the wrong
+    photometric interpretation turns this round. It is only reported: the header decides what is shown.
+    """
+    height, width = film.shape
+    corner_height, corner_width = max(1, height // 8), max(1, width // 8)
+    left, right = film[:corner_height, :corner_width], film[:corner_height, -corner_width:]
+    mediastinum = film[height // 3 : height - height // 3, 2 * width // 5 : width - 2 * width // 5]
+    return float(mediastinum.mean() - (left.mean() + right.mean()) / 2) < POLARITY_LIMIT
