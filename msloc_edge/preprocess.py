@@ -11,8 +11,8 @@ from msloc_edge.geometry import Geometry
 from msloc_edge.types import Frame
 
 POLARITY_LIMIT = -0.3
-"""Lowest credible difference of mediastinum and upper corners. Of 384 NIH films, every fifth of those at hand, the lowest
-had -0.21 and the median 0.48; a film shown in negative changes the sign."""
+"""Lowest credible difference of mediastinum and upper corners. Of 384 NIH films (every fifth of those at hand) the
+lowest had -0.21, the median 0.48; a film shown in negative changes the sign."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +35,8 @@ class Prepared:
 def looks_inverted(film: NDArray[np.float32]) -> bool:
     """Whether a displayed frontal film [H, W] seems to be a negative.
 
-    Beside the neck the beam meets nothing and the film is black, while the mediastinum is white. A header with the wrong
-    photometric interpretation turns this round. It is only reported: the header decides what is shown.
+    Beside the neck the beam meets nothing and the film is black, while the mediastinum is white. A header with the
+    wrong photometric interpretation turns this round. It is only reported: the header decides what is shown.
     """
     height, width = film.shape
     corner_height, corner_width = max(1, height // 8), max(1, width // 8)

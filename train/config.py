@@ -9,7 +9,6 @@ from typing import Any
 from msloc_edge.model import ModelConfig
 from msloc_edge.train.films import TEST_SEED, VALIDATION_SEED
 
-
 MIN_SIZE = 128
 MAX_FILMS = 1_000_000
 
@@ -19,8 +18,8 @@ class TrainConfig:
     """A training run: the model, the films, the schedule.
 
     films, val_films   how many phantoms to train and to validate on; patients differ
-    progressive        progressive resizing: the first half of the epochs at a quarter of the size, the next three tenths
-                       at half of it, the rest at the full size; coarse findings are learned sixteen times cheaper
+    progressive        progressive resizing: the first half of the epochs at a quarter of the size, the next three
+                       tenths at half of it, the rest at the full size; most is learned sixteen times cheaper
     lr                 peak learning rate of AdamW: linear warm-up over the first 5%, then a half cosine to zero
     Raises ValueError for a value outside its range.
     """

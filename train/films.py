@@ -17,8 +17,8 @@ from msloc_edge.train.phantom import FINDINGS, generate
 VALIDATION_SEED = 1_000_000
 TEST_SEED = 2_000_000
 TRAINING_SEED = 10_000_000
-"""First phantom seeds of the splits: one seed is one patient, so the splits share none. Run seed r trains on the phantoms
-from TRAINING_SEED * (r + 1) on."""
+"""First phantom seeds of the splits: one seed is one patient, so the splits share none. Run seed r trains on the
+phantoms from TRAINING_SEED * (r + 1) on."""
 
 _MAKERS = 2
 _CHUNK = 16

@@ -24,8 +24,8 @@ from msloc_edge.train.loader import epoch_batches
 from msloc_edge.train.validate import calibrate, validate
 
 HEAD_LR = 3.0
-"""The head's learning rate over the backbone's: the map of a small finding, averaged over a film, has far to rise, and a
-softmax over four relevance weights moves slowly."""
+"""The head's learning rate over the backbone's: the map of a small finding, averaged over a film, has far to rise, and
+a softmax over four relevance weights moves slowly."""
 
 WARM_UP = 0.05
 GRADIENT_NORM = 5.0

@@ -98,10 +98,10 @@ class _Page:
         self._bar(finding, color, indent, round(0.36 * em))
         self.y += round(0.85 * em)
         regions = len(finding.boxes)
-        where = f"{regions} region{'s' * (regions != 1)}" if regions else "no region stands out"
+        where = f"{regions} region{'s' * (regions != 1)}" if regions else "no region"
         facts = f"threshold {_score(finding.threshold)} · {where}"
         if finding.peak is not None:
-            facts += f" · map peak {finding.peak.value:.1f}"
+            facts += f" · peak {finding.peak.value:.1f}"
         self._write(facts, (indent, self.y), _SOFT, 0.8, self.right - indent)
         self.y += round(2.1 * em)
 
