@@ -1,8 +1,20 @@
 """Fixtures that several test files share."""
 
-from pathlib import Path
+from __future__ import annotations
 
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no-clock", deadline=None)  # a busy machine is no failure
+settings.load_profile("no-clock")
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +24,110 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real films are not here: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Made films go to a folder of this session, never to the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSLOC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def phantom_films() -> list[np.ndarray]:
+    """Displayed films [H, W] in [0, 1]: normal, with findings, square and not, larger and smaller than the input."""
+    from msloc_edge.train.phantom import generate
+
+    sizes = [64, 96, 200, (128, 96), (90, 150)]
+    films = [generate(seed, size).display() for seed, size in enumerate(sizes, start=50)]
+    return [*films, generate(60, 80, ()).display()]
+
+
+@pytest.fixture(scope="session")
+def make_state() -> Callable[..., dict[str, Any]]:
+    """A maker of calibrated checkpoints: make_state(backbone=, pool=, stages=, size=) -> state."""
+    return _calibrated_state
+
+
+@pytest.fixture(scope="session")
+def tiny_state() -> dict[str, Any]:
+    """A calibrated checkpoint of a small edge network that finds something on most films; copy before changing it."""
+    return _calibrated_state()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_state: dict[str, Any], phantom_films: Any) -> Path:
+    """The folder of the bundle exported from `tiny_state`; copy before changing it."""
+    from msloc_edge.export import export_bundle
+
+    return export_bundle(tiny_state, tmp_path_factory.mktemp("tiny") / "bundle", phantom_films, name="tiny")[0].path
+
+
+@pytest.fixture(scope="session")
+def bundle_with(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Callable[..., Path]:
+    """Makes copies of `tiny_bundle`: bundle_with(temperature=1.0) replaces entries of the manifest, one of None goes.
+
+    The other files are links: a test may remove them, but not write into them.
+    """
+
+    def make(**entries: Any) -> Path:
+        folder = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("with") / "bundle", copy_function=os.link)
+        manifest = json.loads((folder / "manifest.json").read_text()) | entries
+        (folder / "manifest.json").unlink()
+        manifest = {key: value for key, value in manifest.items() if value is not None}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
+    return make
+
+
+def _calibrated_state(
+    backbone: str = "edge", pool: str = "avg", stages: str = "all", size: int = 64, seed: int = 0
+) -> dict[str, Any]:
+    """Seeded weights far from their start, batch statistics and thresholds from a few phantoms."""
+    import torch
+
+    from msloc_edge.kernels.fuse_cams.reference import fuse_cams
+    from msloc_edge.model import ModelConfig, build
+    from msloc_edge.train import TrainConfig
+    from msloc_edge.train.checkpoint import SCHEMA
+    from msloc_edge.train.phantom import FINDINGS, generate
+
+    films = np.stack([generate(seed, size).display() for seed in range(16)])
+    config = ModelConfig(FINDINGS, backbone, size, pool, stages)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        net = build(config)
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.2)
+                module.momentum = None  # exact averages instead of running ones
+        for classifier in net.head.classifiers:
+            classifier.weight.normal_(0, 2 / classifier.in_channels**0.5)
+        net.head.theta.normal_()
+        net.head.bias.normal_(0, 0.5)
+        net.train()(torch.from_numpy(films)[:, None])
+        logits, cams = net.eval()(torch.from_numpy(films)[:, None])
+        maps = fuse_cams(cams, net.head.relevance, (size, size))
+    temperature = 1.7
+    scores = torch.sigmoid(logits.double() / temperature).median(dim=0).values.tolist()
+    thresholds = maps.transpose(0, 1).flatten(1).quantile(0.9, dim=1).tolist()
+    return {
+        "schema": SCHEMA,
+        "config": TrainConfig(config, films=16, val_films=16, epochs=1).to_dict(),
+        "epoch": 0,
+        "best": 0.5,
+        "model": net.state_dict(),
+        "temperature": temperature,
+        "profiles": {
+            name: {"score": scores, "map": thresholds} for name in ("youden", "sensitivity-90", "specificity-95")
+        },
+        "validation": {
+            "films": 16,
+            "auroc": dict.fromkeys(FINDINGS, 0.5),
+            "map_iou": dict.fromkeys(FINDINGS, 0.1),
+        },
+    }

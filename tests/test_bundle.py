@@ -1,0 +1,228 @@
+"""Opening a bundle: what is whole opens, and every kind of damage is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msloc_edge import Bundle, bundle
+from msloc_edge.errors import BundleError
+
+MakeBundle = Callable[..., Path]
+
+
+def refused(model: str | Path) -> tuple[str, str]:
+    with pytest.raises(BundleError) as error:
+        Bundle.open(model)
+    assert "\n" not in error.value.message
+    assert str(model) in error.value.message
+    return error.value.reason, error.value.message
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return record
+
+
+def test_open_by_folder(tiny_bundle: Path) -> None:
+    opened, manifest = Bundle.open(tiny_bundle), manifest_of(tiny_bundle)
+    assert opened.path == tiny_bundle
+    assert (opened.name, opened.version) == (manifest["name"], manifest["version"])
+    assert list(opened.classes) == manifest["classes"]
+    assert opened.input_size == (manifest["input"]["height"], manifest["input"]["width"])
+    assert [(stage.height, stage.width, stage.stride) for stage in opened.stages] == [
+        (entry["height"], entry["width"], entry["stride"]) for entry in manifest["stages"]
+    ]
+    assert opened.relevance.dtype == np.float32
+    assert opened.relevance == pytest.approx(np.array(manifest["relevance"]), abs=1e-7)
+    assert opened.bias == pytest.approx(np.array(manifest["bias"]), abs=1e-6)
+    assert opened.profile() == opened.profile(manifest["default_profile"])
+    assert list(opened.profile("youden").score) == manifest["profiles"]["youden"]["score"]
+    assert (opened.onnx, opened.weights) == (tiny_bundle / "model.onnx", tiny_bundle / "weights.safetensors")
+    assert Bundle.open(str(tiny_bundle)).sha256 == opened.sha256
+
+
+def test_the_hash_is_that_of_the_manifest(tiny_bundle: Path) -> None:
+    digest = hashlib.sha256((tiny_bundle / "manifest.json").read_bytes()).hexdigest()
+    assert Bundle.open(tiny_bundle).id.sha256 == digest
+
+
+def test_open_a_shipped_model_by_name(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "SHIPPED", tmp_path)
+    shutil.copytree(tiny_bundle, tmp_path / "some-model")
+    (tmp_path / "no-bundle").mkdir()
+    assert bundle.shipped_models() == ("some-model",)
+    assert Bundle.open("some-model").path == tmp_path / "some-model"
+    assert "(some-model)" in refused("other-model")[1]
+
+
+def test_a_folder_goes_before_a_name(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "SHIPPED", tiny_bundle.parent)
+    shutil.copytree(tiny_bundle, tmp_path / tiny_bundle.name)
+    monkeypatch.chdir(tmp_path)
+    assert Bundle.open(tiny_bundle.name).path == Path(tiny_bundle.name)
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none")[0] == "bundle_missing"
+
+
+def test_a_file_instead_of_a_folder(tiny_bundle: Path) -> None:
+    assert refused(tiny_bundle / "model.onnx")[0] == "bundle_missing"
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    assert refused(tmp_path)[0] == "bundle_file_missing"
+
+
+@pytest.mark.parametrize("text", ["", "not JSON", '{"schema": ', "[]", "null", "{}", "\xff"])
+def test_a_manifest_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
+    assert refused(tmp_path)[0] == "bundle_damaged"
+
+
+@pytest.mark.parametrize("schema", ["msloc-edge/bundle/2", "other", 1, None, ["msloc-edge/bundle/1"]])
+def test_another_schema(tiny_bundle: Path, tmp_path: Path, schema: Any) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest_of(tiny_bundle) | {"schema": schema}))
+    reason, message = refused(tmp_path)
+    assert reason == "bundle_schema"
+    assert repr(schema) in message
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "model_card.md"])
+def test_a_missing_file(bundle_with: MakeBundle, name: str) -> None:
+    folder = bundle_with()
+    (folder / name).unlink()
+    reason, message = refused(folder)
+    assert reason == "bundle_file_missing"
+    assert name in message
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "model_card.md"])
+@pytest.mark.parametrize("where", [0, 0.5, -1])
+def test_one_changed_byte(bundle_with: MakeBundle, name: str, where: float) -> None:
+    folder = bundle_with()
+    data = bytearray((folder / name).read_bytes())
+    at = where if where == -1 else int(where * len(data))
+    data[int(at)] ^= 1
+    (folder / name).unlink()
+    (folder / name).write_bytes(data)
+    reason, message = refused(folder)
+    assert reason == "bundle_hash"
+    assert name in message
+
+
+def test_thresholds_of_another_model(bundle_with: MakeBundle) -> None:
+    reason, message = refused(bundle_with(thresholds_for="0" * 64))
+    assert reason == "bundle_hash"
+    assert "thresholds" in message
+
+
+ENTRIES = ("name", "version", "classes", "input", "stages", "relevance", "bias", "temperature", "profiles")
+
+
+@pytest.mark.parametrize("entry", [*ENTRIES, "default_profile", "files", "thresholds_for"])
+def test_a_missing_entry_is_named(bundle_with: MakeBundle, entry: str) -> None:
+    reason, message = refused(bundle_with(**{entry: None}))
+    assert reason == "bundle_damaged"
+    assert f"'{entry}'" in message
+
+
+@pytest.mark.parametrize("entry", ENTRIES[2:])
+@pytest.mark.parametrize("value", [{}, [], "text", 0, False, [[]], {"a": {}}])
+def test_an_entry_of_another_kind(bundle_with: MakeBundle, entry: str, value: Any) -> None:
+    assert refused(bundle_with(**{entry: value}))[0] == "bundle_damaged"
+
+
+def change(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The top-level entry of "a.b.0" with the value set inside it."""
+    top, *inner = path.split(".")
+    place: Any = {top: manifest[top]}
+    keys: list[Any] = [int(key) if key.isdigit() else key for key in (top, *inner)]
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    return {top: value if not inner else manifest[top]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("temperature", 0),
+        ("temperature", -1.5),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("bias.0", float("nan")),
+        ("bias.0", float("inf")),
+        ("bias.0", "one"),
+        ("bias", [0.0]),
+        ("relevance.0.0", float("nan")),
+        ("relevance.0.0", 7.0),
+        ("relevance.0", [1.0]),
+        ("relevance.0", [-0.5, 0.5, 0.5, 0.5]),
+        ("relevance", [[0.25] * 4]),
+        ("profiles.youden.score.0", float("inf")),
+        ("profiles.youden.map.0", float("nan")),
+        ("profiles.youden.map", [0.5]),
+        ("profiles.youden", {"score": []}),
+        ("default_profile", "none of them"),
+        ("classes", []),
+        ("classes.1", "Atelectasis"),
+        ("classes.8", "one more"),
+        ("input.height", 0),
+        ("input.height", -64),
+        ("input.width", "wide"),
+        ("input.width", float("inf")),
+        ("stages", []),
+        ("stages.0.height", None),
+        ("files", {}),
+        ("files.model.onnx", 5),
+        ("thresholds_for", 5),
+    ],
+)
+def test_a_value_that_cannot_be(bundle_with: MakeBundle, tiny_bundle: Path, path: str, value: Any) -> None:
+    manifest = manifest_of(tiny_bundle)
+    assert manifest["classes"][0] == "Atelectasis"
+    assert (len(manifest["classes"]), len(manifest["stages"])) == (8, 4)
+    if path == "classes.8":
+        manifest["classes"].append("")
+    if path == "files.model.onnx":
+        entries = {"files": manifest["files"] | {"model.onnx": value}}
+    else:
+        entries = change(manifest, path, value)
+    assert refused(bundle_with(**entries))[0] == "bundle_damaged"
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", "a/b", "./model.onnx"])
+def test_files_outside_the_folder(bundle_with: MakeBundle, tiny_bundle: Path, name: str) -> None:
+    files = manifest_of(tiny_bundle)["files"]
+    outside = tiny_bundle / name
+    digest = hashlib.sha256(outside.read_bytes()).hexdigest() if outside.is_file() else "0" * 64
+    assert refused(bundle_with(files=files | {name: digest}))[0] == "bundle_damaged"
+
+
+@pytest.mark.parametrize("name", ["..", "", "a\0b"])
+def test_files_that_are_none(bundle_with: MakeBundle, tiny_bundle: Path, name: str) -> None:
+    files = manifest_of(tiny_bundle)["files"]
+    assert refused(bundle_with(files=files | {name: "0" * 64}))[0] == "bundle_file_missing"
+
+
+def test_an_unknown_profile(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError) as error:
+        Bundle.open(tiny_bundle).profile("strict")
+    assert error.value.reason == "profile_unknown"
+    assert error.value.message == ("tiny: expected a profile of youden, sensitivity-90, specificity-95, got 'strict'")
+
+
+def test_probabilities_by_hand(bundle_with: MakeBundle) -> None:
+    opened = Bundle.open(bundle_with(temperature=2.0))
+    logits = np.array([[0, 2, -2], [2 * np.log(3), -2 * np.log(3), 1000]], np.float32)
+    odds = np.e / (1 + np.e)
+    assert opened.probabilities(logits) == pytest.approx(np.array([[0.5, odds, 1 - odds], [0.75, 0.25, 1]]), abs=1e-7)

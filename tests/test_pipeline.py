@@ -1,0 +1,441 @@
+"""The whole way of one film, and of many at once: the real engine, the tiny bundle, phantoms."""
+
+from __future__ import annotations
+
+import json
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msloc_edge import Localizer
+from msloc_edge.backends import BACKENDS
+from msloc_edge.errors import BackendError, BundleError, InputError
+from msloc_edge.pipeline import in_order
+from msloc_edge.preprocess import Prepared
+from msloc_edge.train.phantom import generate, write_dicom, write_png
+from msloc_edge.types import Box, Finding, Frame, Peak, Result
+
+MakeBundle = Callable[..., Path]
+LONG = 60.0  # seconds until a thread that should come counts as lost
+
+EVERYTHING, NOTHING = 0.0, 1.1
+"""Score thresholds that every probability, and none, reaches."""
+
+
+def profiles(bundle: Path, score: list[float] | float, map: list[float] | float = -1e6) -> dict[str, Any]:
+    """The manifest entries of a bundle whose one profile has these thresholds."""
+    count = len(json.loads((bundle / "manifest.json").read_text())["classes"])
+    rows = {"score": score, "map": map}
+    profile = {key: value if isinstance(value, list) else [value] * count for key, value in rows.items()}
+    return {"profiles": {"only": profile}, "default_profile": "only"}
+
+
+@pytest.fixture(scope="module")
+def localizer(tiny_bundle: Path) -> Iterator[Localizer]:
+    with Localizer(tiny_bundle) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def film() -> np.ndarray:
+    return np.round(generate(3, (90, 150)).display() * 65535).astype(np.uint16)
+
+
+# One film
+
+
+def test_an_array_a_frame_a_file_and_its_bytes_are_one_film(localizer: Localizer, tmp_path: Path) -> None:
+    phantom = generate(4, (100, 80))
+    path = tmp_path / "film.png"
+    write_png(phantom, path)
+    pixels = np.round(phantom.display() * 65535).astype(np.uint16)
+    frame = Frame(pixels, np.arange(65536, dtype=np.float32) / 65535, "mine", "ab", ("narrow_range",))
+
+    from_array, from_frame, from_path = (localizer.localize(way) for way in (pixels, frame, path))
+    from_text = localizer.localize(str(path))
+    from_bytes = localizer.run([localizer.prepare(path.read_bytes())])[0]
+
+    assert [r.input for r in (from_array, from_frame, from_path, from_text, from_bytes)] == [
+        *("array", "mine", str(path), str(path), "-")
+    ]
+    assert (from_array.sha256, from_frame.sha256) == ("", "ab")
+    assert from_path.sha256 == from_bytes.sha256 != ""
+    assert from_frame.warnings == ("narrow_range",)
+    for result in (from_frame, from_path, from_text, from_bytes):
+        assert result.findings == from_array.findings
+        assert result.geometry == from_array.geometry
+        assert list(result.maps) == list(from_array.maps)
+
+
+def test_a_result_is_typed(localizer: Localizer, film: np.ndarray) -> None:
+    result = localizer.localize(film)
+    bundle = localizer.bundle
+    assert isinstance(result, Result)
+    assert result.model == bundle.id
+    assert result.backend == "onnxruntime"
+    assert [finding.label for finding in result.findings] == list(bundle.classes)
+    assert result.positive, "the tiny bundle finds something on most films"
+    for finding in result.findings:
+        assert isinstance(finding, Finding)
+        assert 0 < finding.score < 1
+        assert finding.positive == (finding.score >= finding.threshold)
+        assert len(finding.relevance) == len(bundle.stages)
+        assert isinstance(finding.peak, Peak) == finding.positive
+        assert all(isinstance(box, Box) for box in finding.boxes)
+        assert finding.positive or not finding.boxes
+        for box in finding.boxes:
+            assert 0 <= box.x < box.x + box.w <= 150
+            assert 0 <= box.y < box.y + box.h <= 90
+            assert 0 < box.score <= finding.score
+    wanted = {finding.label for finding in result.positive}
+    assert set(result.maps) == set(result.stage_maps) == wanted
+    for label in wanted:
+        assert result.maps[label].shape == (result.geometry.height, result.geometry.width) != bundle.input_size
+        assert [cam.shape for cam in result.stage_maps[label]] == [(s.height, s.width) for s in bundle.stages]
+
+
+def test_the_result_line_is_the_schema(localizer: Localizer, film: np.ndarray) -> None:
+    """Spelled out in full: devices parse this."""
+    result = localizer.localize(film)
+    record = result.to_dict()
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert list(record) == [
+        *("schema", "input", "sha256", "model", "backend", "geometry", "findings", "warnings", "timing_ms")
+    ]
+    assert record["schema"] == "msloc-edge/result/1"
+    assert kinds(record["model"]) == {"name": str, "version": str, "sha256": str}
+    assert kinds(record["geometry"]) == dict.fromkeys(
+        ("image_width", "image_height", "input_width", "input_height", "left", "top", "width", "height"), int
+    )
+    assert kinds(record["timing_ms"]) == dict.fromkeys(
+        ("read", "window", "letterbox", "engine", "fuse", "localize"), float
+    )
+    assert [type(record[key]) for key in ("input", "sha256", "backend", "warnings")] == [str, str, str, list]
+    for finding, written in zip(result.findings, record["findings"], strict=True):
+        expected = {"label": str, "score": float, "threshold": float, "positive": bool}
+        assert kinds(written) == expected | {
+            "peak": dict if finding.positive else type(None),
+            "boxes": list,
+            "relevance": list,
+        }
+        assert written["score"] == round(finding.score, 6)
+        assert {type(weight) for weight in written["relevance"]} == {float}
+        if finding.peak:
+            assert kinds(written["peak"]) == {"x": float, "y": float, "value": float}
+        assert len(written["boxes"]) == len(finding.boxes)
+        for box in written["boxes"]:
+            assert kinds(box) == dict.fromkeys(("x", "y", "w", "h", "score"), float)
+
+
+def kinds(record: dict[str, Any]) -> dict[str, type]:
+    return {key: type(value) for key, value in record.items()}
+
+
+def test_positive_is_sorted_and_the_others_are_not_localized(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+    score = [EVERYTHING, NOTHING] * 4
+    with Localizer(bundle_with(**profiles(tiny_bundle, score))) as localizer:
+        result = localizer.localize(generate(5, 80).stored)
+    assert [finding.positive for finding in result.findings] == [True, False] * 4
+    assert {finding.label for finding in result.positive} == set(localizer.bundle.classes[::2])
+    assert [f.score for f in result.positive] == sorted((f.score for f in result.positive), reverse=True)
+    assert [finding.peak is None for finding in result.findings] == [False, True] * 4
+    assert list(result.maps) == list(localizer.bundle.classes[::2])
+
+
+def test_a_film_without_findings_is_a_valid_result(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+    with Localizer(bundle_with(**profiles(tiny_bundle, NOTHING))) as localizer:
+        result = localizer.localize(generate(5, 80).stored)
+    assert result.positive == ()
+    assert result.maps == result.stage_maps == {}
+    assert {(f.peak, f.boxes) for f in result.findings} == {(None, ())}
+    assert len(result.to_dict()["findings"]) == 8
+
+
+def test_a_positive_class_may_have_an_empty_map(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+    with Localizer(bundle_with(**profiles(tiny_bundle, EVERYTHING, 1e6))) as localizer:
+        result = localizer.localize(generate(5, 80).stored)
+    assert len(result.positive) == len(result.maps) == 8
+    assert all(finding.peak and finding.boxes == () for finding in result.findings)
+
+
+def test_all_classes(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+    with Localizer(bundle_with(**profiles(tiny_bundle, NOTHING)), all_classes=True) as localizer:
+        result = localizer.localize(generate(5, (120, 80)).stored)
+    assert result.positive == ()
+    assert list(result.maps) == list(localizer.bundle.classes)
+    for finding in result.findings:  # every map pixel is above -1e6: one box, the whole film
+        (box,) = finding.boxes
+        assert (box.x, box.y, box.w, box.h, box.score) == pytest.approx((0, 0, 80, 120, finding.score))
+
+
+def test_a_score_equal_to_its_threshold_is_positive(
+    tiny_bundle: Path, bundle_with: MakeBundle, film: np.ndarray
+) -> None:
+    with Localizer(tiny_bundle) as localizer:
+        scores = [finding.score for finding in localizer.localize(film).findings]
+    higher = [float(np.nextafter(score, 1)) for score in scores]
+    with Localizer(bundle_with(**profiles(tiny_bundle, scores))) as localizer:
+        assert len(localizer.localize(film).positive) == 8
+    with Localizer(bundle_with(**profiles(tiny_bundle, higher))) as localizer:
+        assert len(localizer.localize(film).positive) == 0
+
+
+def test_the_map_is_an_account_of_the_score(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+    """mean(M_k) = z_k - b_k through the whole pipeline: file, letterbox, engine, fusion (square film, average pool)."""
+    assert json.loads((tiny_bundle / "manifest.json").read_text())["pool"] == "avg"
+    with Localizer(bundle_with(temperature=3.0), all_classes=True) as localizer:
+        result = localizer.localize(generate(6, 200).stored)
+    for finding, bias in zip(result.findings, localizer.bundle.bias, strict=True):
+        logit = 3.0 * np.log(finding.score / (1 - finding.score))
+        assert result.maps[finding.label].mean(dtype=np.float64) == pytest.approx(logit - bias, abs=1e-4)
+
+
+def test_the_map_is_the_weighted_sum_of_its_stages(localizer: Localizer) -> None:
+    result = localizer.localize(generate(7, 200).stored)
+    for finding in result.positive:
+        means = [cam.mean(dtype=np.float64) for cam in result.stage_maps[finding.label]]
+        total = float(np.dot(means, finding.relevance))
+        assert result.maps[finding.label].mean(dtype=np.float64) == pytest.approx(total, abs=1e-4)
+
+
+def test_both_photometric_interpretations_give_one_result(
+    tiny_bundle: Path, bundle_with: MakeBundle, tmp_path: Path
+) -> None:
+    paths = []
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        paths.append(tmp_path / f"{photometric}.dcm")
+        write_dicom(generate(8, (150, 130), photometric=photometric), paths[-1])
+    with Localizer(tiny_bundle, all_classes=True) as localizer:
+        maps = localizer.localize(paths[0]).maps.values()
+    halfway = [float(m.mean() + m.max()) / 2 for m in maps]
+    with Localizer(bundle_with(**profiles(tiny_bundle, EVERYTHING, halfway))) as localizer:
+        inverted, plain = (localizer.localize(path) for path in paths)
+    assert inverted.sha256 != plain.sha256
+    assert inverted.warnings == plain.warnings == ()
+    for one, other in zip(inverted.findings, plain.findings, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert len(one.boxes) == len(other.boxes) >= 1
+        for a, b in zip(one.boxes, other.boxes, strict=True):
+            assert (a.x, a.y, a.w, a.h) == pytest.approx((b.x, b.y, b.w, b.h), abs=1e-6)
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+
+
+def test_a_batch_is_its_films(localizer: Localizer) -> None:
+    films = [localizer.prepare(generate(seed, (64 + seed, 90)).stored) for seed in range(20, 25)]
+    together, alone = localizer.run(films), [localizer.run([film])[0] for film in films]
+    for one, other in zip(together, alone, strict=True):
+        assert one.geometry == other.geometry
+        assert [f.score for f in one.findings] == pytest.approx([f.score for f in other.findings], abs=1e-5)
+        assert [len(f.boxes) for f in one.findings] == [len(f.boxes) for f in other.findings]
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_every_backend_gives_the_same_result(localizer: Localizer, tiny_bundle: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    film = generate(9, (90, 150)).stored
+    with Localizer(tiny_bundle, backend) as other:
+        result = other.localize(film)
+    expected = localizer.localize(film)
+    assert result.backend == backend
+    for one, reference in zip(result.findings, expected.findings, strict=True):
+        assert one.score == pytest.approx(reference.score, abs=1e-4)
+        assert len(one.boxes) == len(reference.boxes)
+        for a, b in zip(one.boxes, reference.boxes, strict=True):
+            assert (a.x, a.y, a.w, a.h) == pytest.approx((b.x, b.y, b.w, b.h), abs=1e-6)
+
+
+def test_the_shipped_model_localizes(film: np.ndarray) -> None:
+    from msloc_edge.bundle import DEFAULT_MODEL, shipped_models
+
+    if DEFAULT_MODEL not in shipped_models():
+        pytest.skip(f"{DEFAULT_MODEL} is not in this checkout")
+    with Localizer() as localizer:
+        assert localizer.localize(film).model.name == DEFAULT_MODEL
+
+
+def test_what_cannot_be_set_up(tiny_bundle: Path, tmp_path: Path) -> None:
+    for raises, reason, arguments in (
+        (BundleError, "bundle_missing", {"model": tmp_path / "none"}),
+        (BundleError, "profile_unknown", {"model": tiny_bundle, "profile": "strict"}),
+        (BackendError, "backend_unknown", {"model": tiny_bundle, "backend": "abacus"}),
+        (BackendError, "backend_device", {"model": tiny_bundle, "device": "toaster"}),
+    ):
+        with pytest.raises(raises) as error:
+            Localizer(**arguments)
+        assert error.value.reason == reason
+
+
+def test_one_bad_film_raises(localizer: Localizer, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        localizer.localize(tmp_path / "none.png")
+    assert error.value.reason == "missing"
+
+
+# Many films
+
+
+class Loader:
+    """Loads films by number: keeps count, and knows how many displayed films are alive."""
+
+    def __init__(self, localizer: Localizer) -> None:
+        self._localizer, self._film, self._lock = localizer, generate(1, 64).stored, threading.Lock()
+        self.started, self.alive, self.most_alive = 0, 0, 0
+
+    def __call__(self, number: int) -> Prepared:
+        with self._lock:
+            self.started += 1
+        prepared = self._localizer.prepare(self._film)
+        with self._lock:
+            self.alive += 1
+            self.most_alive = max(self.most_alive, self.alive)
+        weakref.finalize(prepared.display, self._gone)
+        return prepared
+
+    def _gone(self) -> None:
+        with self._lock:
+            self.alive -= 1
+
+
+@pytest.mark.parametrize(("batch", "workers"), [(1, 1), (1, 3), (4, 2), (7, 1), (64, 2)])
+def test_order_and_count_for_any_batch(localizer: Localizer, batch: int, workers: int) -> None:
+    outcomes = list(localizer.stream(range(10), Loader(localizer), batch, workers))
+    assert [outcome.film for outcome in outcomes] == list(range(10))
+    assert all(outcome.result and outcome.prepared and not outcome.error for outcome in outcomes)
+
+
+def test_no_films(localizer: Localizer) -> None:
+    assert list(localizer.stream([], Loader(localizer))) == []
+
+
+def test_a_slow_film_keeps_its_place(localizer: Localizer) -> None:
+    """Film 0 is held until film 2 has been loaded: another thread must load it, and 0 must still come first."""
+    load, later = Loader(localizer), threading.Event()
+
+    def slow(number: int) -> Prepared:
+        if number == 0:
+            assert later.wait(LONG)
+        elif number == 2:
+            later.set()
+        return load(number)
+
+    outcomes = list(localizer.stream(range(5), slow, batch=2, workers=2))
+    assert [outcome.film for outcome in outcomes] == list(range(5))
+    assert all(outcome.result for outcome in outcomes)
+
+
+@pytest.mark.parametrize(("batch", "workers"), [(1, 1), (1, 2), (3, 2)])
+def test_memory_stays_flat(localizer: Localizer, batch: int, workers: int) -> None:
+    load, limit = Loader(localizer), 2 * batch + workers
+    for outcome in localizer.stream(range(60), load, batch, workers):
+        assert load.started - outcome.film <= limit
+        del outcome  # else the loop itself would hold one more
+    assert load.started == 60
+    assert load.most_alive <= limit
+
+
+def test_films_are_taken_as_they_are_needed(localizer: Localizer) -> None:
+    taken = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    stream = localizer.stream(endless(), Loader(localizer), batch=2, workers=2)
+    assert [next(stream).film for _ in range(7)] == [1, 2, 3, 4, 5, 6, 7]
+    stream.close()
+    assert taken <= 7 + 2 * 2 + 2
+
+
+def test_errors_in_the_middle(localizer: Localizer) -> None:
+    load = Loader(localizer)
+
+    def sometimes(number: int) -> Prepared:
+        if number in (0, 4, 5):
+            raise InputError("truncated", f"film {number}")
+        if number == 7:
+            raise ZeroDivisionError("a surprise")
+        return load(number)
+
+    outcomes = list(localizer.stream(range(9), sometimes, batch=3, workers=2))
+    assert [outcome.film for outcome in outcomes] == list(range(9))
+    assert [outcome.error.reason if outcome.error else "" for outcome in outcomes] == [
+        *("truncated", "", "", "", "truncated", "truncated", "", "internal_error", "")
+    ]
+    assert "ZeroDivisionError: a surprise" in str(outcomes[7].error)
+    assert all((outcome.result is None) == (outcome.error is not None) for outcome in outcomes)
+
+
+def test_only_errors(localizer: Localizer) -> None:
+    def never(number: int) -> Prepared:
+        raise InputError("empty", f"film {number}")
+
+    outcomes = list(localizer.stream(range(5), never, batch=2))
+    assert [outcome.error.reason for outcome in outcomes if outcome.error] == ["empty"] * 5
+
+
+def test_a_surprise_in_the_engine_fails_its_batch_only(localizer: Localizer) -> None:
+    load = Loader(localizer)
+
+    def misfit(number: int) -> Prepared:
+        film = load(number)
+        if number != 3:
+            return film
+        return replace(film, input=film.input[:, :-1])
+
+    outcomes = list(localizer.stream(range(6), misfit, batch=2))
+    assert [outcome.error.reason if outcome.error else "" for outcome in outcomes] == [
+        *("", "", "internal_error", "internal_error", "", "")
+    ]
+
+
+def test_the_engine_refuses_another_size(localizer: Localizer) -> None:
+    film = localizer.prepare(generate(1, 64).stored)
+    smaller = replace(film, input=film.input[:-1, :-1])
+    with pytest.raises(BackendError) as error:
+        localizer.run([smaller])
+    assert error.value.reason == "backend_failed"
+
+
+def test_in_order_cancels_what_was_not_begun() -> None:
+    begun, go, first_done = [], threading.Event(), threading.Event()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number:
+            first_done.set()
+            assert go.wait(LONG)
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        results = in_order(pool, work, range(100), ahead=5)
+        assert next(results) == (0, 0)
+        assert first_done.wait(LONG)  # film 1 is being worked on, films 2 to 5 wait
+        results.close()
+        go.set()
+    assert begun == [0, 1]
+
+
+def test_a_closed_stream_loads_no_more(localizer: Localizer) -> None:
+    load, go, second = Loader(localizer), threading.Event(), threading.Event()
+
+    def held(number: int) -> Prepared:
+        if number:
+            second.set()
+            assert go.wait(LONG)
+        return load(number)
+
+    stream = localizer.stream(range(100), held, batch=1, workers=1)
+    assert next(stream).film == 0
+    assert second.wait(LONG)
+    threading.Timer(0.2, go.set).start()  # close() waits for the film that is being loaded
+    stream.close()
+    assert load.started == 2
