@@ -83,7 +83,6 @@ class OutputFolder:
     def write(self, source: Source, film: Prepared, result: Result) -> dict[str, str]:
         """Write a film's own files; returns what was written, kind -> file name. Safe in any thread."""
         files = {}
-        stem = self.folder / source.stem
 
         def pictures() -> None:
             if "overlay" in self._kinds:
@@ -93,7 +92,7 @@ class OutputFolder:
             if "heatmap" in self._kinds:
                 files["heatmap"] = f"{source.stem}.heatmap.npy"
                 files["heatmap_png"] = f"{source.stem}.heatmap.png"
-                array, image = stem.with_name(files["heatmap"]), stem.with_name(files["heatmap_png"])
+                array, image = self.folder / files["heatmap"], self.folder / files["heatmap_png"]
                 write_heatmap(result, self._thresholds, array, image)
 
         _writing(self.folder, pictures)

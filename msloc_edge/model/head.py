@@ -59,7 +59,7 @@ class RelevanceHead(nn.Module):
         cams = tuple(classify(f) for classify, f in zip(self.classifiers, features, strict=True))
         # Added one by one, not stacked and summed: OpenVINO 2026.4 on a CPU adds a bias that follows a ReduceSum along
         # the wrong axis, so that the logits of every batch of more than one film were wrong.
-        logits = self.bias
+        logits: Tensor = self.bias
         for weight, cam in zip(self.relevance.unbind(dim=1), cams, strict=True):
             logits = logits + weight * self.pool(cam)
         return logits, cams

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.files import temporary_beside
+from msloc_edge.files import append_whole, temporary_beside
 from msloc_edge.render.colors import palette
 from msloc_edge.render.heatmap import color_index, encode
 from msloc_edge.types import Finding, Result
@@ -105,15 +105,7 @@ class Report:
         return {"map_threshold": threshold, "map": _png(color_index(map, threshold)), "stages": stages}
 
     def _write(self, text: str) -> None:
-        """Append all of `text` or nothing, so that a full disk cannot leave half a block in the page."""
-        end, rest = self._file.tell(), memoryview(text.encode())
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except BaseException:
-            self._file.truncate(end)
-            self._file.seek(end)
-            raise
+        append_whole(self._file, text.encode())
 
     def _discard(self) -> None:
         try:
