@@ -5,7 +5,7 @@ PYTHON ?= python3
 # The version that has been tested; where a CPU build of it is at hand, pip takes that instead of the CUDA one.
 TORCH ?= torch==2.13.0
 
-PIP_OPTIONS = --quiet --disable-pip-version-check
+PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
 .PHONY: demo test lint types clean

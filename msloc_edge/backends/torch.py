@@ -55,8 +55,11 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> Outputs:
-        images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
+        size = self._net.config.size
         try:
+            if batch.shape[2:] != (size, size):  # torch would take it, and give maps of another grid
+                raise RuntimeError(f"expected films of {size} x {size} pixels")
+            images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
             prediction = self._net(images)
         except RuntimeError as error:
             raise BackendError("backend_failed", f"torch failed on a batch of shape {batch.shape}: {error}") from error

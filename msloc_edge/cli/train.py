@@ -19,7 +19,7 @@ NEEDS = "pip install 'msloc-edge[train,export]'"
 @click.option(
     "--init", type=click.Path(path_type=Path), help="Backbone weights: torchvision, CheXNet-style, or our own."
 )
-@click.option("--size", type=int, default=512, show_default=True, help="Input size in pixels, a multiple of 32.")
+@click.option("--size", type=int, default=256, show_default=True, help="Input size in pixels, a multiple of 32.")
 @click.option("--pool", type=click.Choice(["avg", "lse", "pcam"]), default="avg", show_default=True)
 @click.option("--stages", type=click.Choice(["all", "last"]), default="all", show_default=True)
 @click.option("--films", type=click.IntRange(1), default=4000, show_default=True, help="Training phantoms.")
