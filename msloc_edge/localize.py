@@ -36,6 +36,11 @@ def find_boxes(
     above the threshold. Scores of boxes can so be compared within a film and between films.
     """
     regions = np.greater(localization_map, threshold).view(np.uint8)
+    x0, y0, across, down = cv2.boundingRect(regions)  # most maps rise above it in one corner, or nowhere
+    part = slice(y0, y0 + down), slice(x0, x0 + across)
+    regions, crop = regions[part], localization_map[part]
+    if not regions.size:
+        return ()
     count, labels, stats, _ = cv2.connectedComponentsWithStats(regions, connectivity=8, ltype=cv2.CV_32S)
     found = []
     for region in range(1, count):
@@ -43,8 +48,8 @@ def find_boxes(
         if area < MIN_AREA:
             continue
         window = slice(top, top + height), slice(left, left + width)
-        peak = float(localization_map[window][labels[window] == region].max())
-        found.append((peak - threshold, (left + geometry.left, top + geometry.top, width, height)))
+        peak = float(crop[window][labels[window] == region].max())
+        found.append((peak - threshold, (left + x0 + geometry.left, top + y0 + geometry.top, width, height)))
     found.sort(key=lambda item: -item[0])
     boxes = geometry.boxes_to_image(np.array([box for _, box in found], np.float64))
     return tuple(

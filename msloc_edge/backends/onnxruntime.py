@@ -33,6 +33,8 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError("backend_device", f"onnxruntime: expected a device of {known}, got {device!r}")
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
+        # A thread that spins while it waits takes the core from the threads that read the next films.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = ort.InferenceSession(str(bundle.onnx), options, providers=[provider])
         except Exception as error:  # onnxruntime's exceptions share no base of their own
