@@ -60,9 +60,7 @@ def assert_loaded(net: CamNet, state: State, skip: tuple[str, ...]) -> None:
         assert torch.equal(own[name], state[name]), name
 
 
-@pytest.mark.parametrize(
-    ("backbone", "suffix"), [("densenet121", ".pth"), ("edge", ".pth"), ("edge", ".safetensors")]
-)
+@pytest.mark.parametrize(("backbone", "suffix"), [("densenet121", ".pth"), ("edge", ".pth"), ("edge", ".safetensors")])
 def test_torchvision_file(tmp_path: Path, backbone: str, suffix: str) -> None:
     net, state, file = network(backbone), published(backbone), tmp_path / f"weights{suffix}"
     torch.save(state, file) if suffix == ".pth" else save_file(state, file)
