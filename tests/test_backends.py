@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,25 @@ def test_wrong_batch(engines: dict[str, Backend], name: str, shape: tuple[int, .
         engines[name].run(np.zeros(shape, np.float32))
     assert caught.value.reason == "backend_failed"
     assert f"failed on a batch of shape {shape}" in str(caught.value)
+
+
+INTERRUPTED = """
+import signal, sys
+from msloc_edge.backends import load_backend
+from msloc_edge.bundle import Bundle
+engines = [load_backend("openvino", Bundle.open(sys.argv[1])) for _ in range(3)]
+del engines[1], engines[1]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_signals_survive_openvino_engines_that_come_and_go(tiny_bundle: Path) -> None:
+    """In a process of its own: OpenVINO's Cores, freed out of order, leave a signal stack that is unmapped."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, tiny_bundle], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def changed(tiny_bundle: Path, out: Path, file: str, content: bytes | None) -> Bundle:

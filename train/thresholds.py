@@ -50,8 +50,9 @@ def score_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -
     if positive.all() or not positive.any():
         raise ValueError("expected validation films with and without the finding, got only one kind")
     values = np.unique(scores)
-    above_all = max((values[-1] + 1) / 2, np.nextafter(values[-1], 2))  # also where a score is 1
-    candidates = np.concatenate([[values[0] / 2], (values[:-1] + values[1:]) / 2, [above_all]])
+    # Above its score, even where the score is 1 or the next one is its neighbour in floating point.
+    above = np.maximum((values + np.append(values[1:], 1)) / 2, np.nextafter(values, 2))
+    candidates = np.concatenate([[values[0] / 2], above])
     sensitivity = 1 - np.searchsorted(np.sort(scores[positive]), candidates) / positive.sum()
     specificity = np.searchsorted(np.sort(scores[~positive]), candidates) / (~positive).sum()
     youden = sensitivity + specificity

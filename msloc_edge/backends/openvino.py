@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,16 @@ from numpy.typing import NDArray
 from msloc_edge.backends.base import Backend, Outputs
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
+
+
+@functools.cache
+def _core() -> ov.Core:
+    """The one Core of this process, never freed.
+
+    A Core's CPU plugin sets the thread's signal stack and puts the one before back when it is freed: of several Cores
+    freed out of order that one is gone, and the next signal, Ctrl-C say, ends the process (OpenVINO 2026.4).
+    """
+    return ov.Core()
 
 
 class OpenVinoBackend(Backend):
@@ -23,7 +34,7 @@ class OpenVinoBackend(Backend):
 
     @classmethod
     def load(cls, bundle: Bundle, device: str | None = None) -> OpenVinoBackend:
-        core, device = ov.Core(), (device or "cpu").upper()
+        core, device = _core(), (device or "cpu").upper()
         if device.split(".")[0] not in core.available_devices:
             known = ", ".join(core.available_devices)
             raise BackendError("backend_device", f"openvino: expected a device of {known}, got {device!r}")

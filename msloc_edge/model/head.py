@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 LSE_SHARPNESS = 4.0
 """r of log-sum-exp pooling: 0 is the average, infinity the maximum."""
@@ -32,8 +33,13 @@ def pool_lse(maps: Tensor) -> Tensor:
 
 
 def pool_pcam(maps: Tensor) -> Tensor:
-    """Probabilistic-CAM pooling: every cell counts by its own probability (Ye et al. 2020, arXiv 2005.14480, eq. 4)."""
-    attention = torch.sigmoid(maps)
+    """Probabilistic-CAM pooling: every cell counts by its own probability (Ye et al. 2020, arXiv 2005.14480, eq. 4).
+
+    Only ratios of probabilities count, so they are scaled to have 1 as their largest: where a class is absent all are
+    tiny, and engines differ in tiny sigmoids (onnxruntime's is constant below -18).
+    """
+    log_attention = -F.softplus(-maps)  # not logsigmoid: the exporter writes that as Log(Sigmoid(x))
+    attention = (log_attention - log_attention.amax(dim=(2, 3), keepdim=True)).exp()
     return (attention * maps).sum(dim=(2, 3)) / attention.sum(dim=(2, 3))
 
 
