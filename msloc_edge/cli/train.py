@@ -29,7 +29,7 @@ NEEDS = "pip install 'msloc-edge[train,export]'"
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.02, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load films.")
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Threads that load films.")
 @click.option(
     "--progressive/--no-progressive", default=True, show_default=True, help="Early epochs on smaller films (faster)."
 )

@@ -19,10 +19,11 @@ from msloc_edge.bundle import Bundle
 from msloc_edge.cli import main
 from msloc_edge.errors import TrainError
 from msloc_edge.model import ModelConfig, build
-from msloc_edge.train import TrainConfig, fit, loop
+from msloc_edge.train import TrainConfig, films, fit, loop
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state
-from msloc_edge.train.films import TRAINING_SEED, PhantomFilms
+from msloc_edge.train.films import TRAINING_SEED, VALIDATION_SEED, PhantomFilms
 from msloc_edge.train.phantom import FINDINGS
+from msloc_edge.train.validate import calibrate
 
 OPTIONS = [
     *("--data", "phantom", "--backbone", "edge", "--size", 64, "--films", 24, "--val-films", 48),
@@ -44,7 +45,9 @@ def msloc(*arguments: object) -> int:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs that nothing disturbed."""
     out = tmp_path_factory.mktemp("run") / "straight"
-    assert msloc("train", *OPTIONS, "--out", out) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(films, "_MAKERS", 1)  # to start a process costs more than to make so few films
+        assert msloc("train", *OPTIONS, "--out", out) == 0
     return out
 
 
@@ -243,11 +246,11 @@ def test_an_unfinished_run_is_not_exported(stopped: Path, tmp_path: Path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_few_validation_films_are_named(finished: Path, tmp_path: Path) -> None:
-    # The first films alone hold some class on none of them.
-    config = replace(CONFIG, val_films=2, epochs=1)
-    with pytest.raises(TrainError, match="raise --val-films") as caught:
-        fit(config, tmp_path / "run", quiet=True)
+def test_too_few_validation_films_are_named(finished: Path) -> None:
+    few = PhantomFilms(VALIDATION_SEED, 48, 64, Progress(disable=True))
+    few.pixels, few.labels, few.seeds = few.pixels[:2], few.labels[:2], few.seeds[:2]
+    with pytest.raises(TrainError, match=r"cannot calibrate on 2 films: .*; raise --val-films") as caught:
+        calibrate(build(CONFIG.model), few, 2, Progress(disable=True))
     assert caught.value.reason == "calibration"
 
 
@@ -290,8 +293,8 @@ def test_schedule_by_hand() -> None:
 
 
 def test_training_begins_at_the_frequency_of_each_finding(finished: Path) -> None:
-    films = PhantomFilms(2 * TRAINING_SEED, 24, 64, Progress(disable=True))
+    training = PhantomFilms(2 * TRAINING_SEED, 24, 64, Progress(disable=True))
     net = build(CONFIG.model)
-    loop._start_at_prevalence(net, films)
-    frequency = films.labels.mean(axis=0).clip(0.01, 0.99)
+    loop._start_at_prevalence(net, training)
+    frequency = training.labels.mean(axis=0).clip(0.01, 0.99)
     assert net.head.bias.sigmoid().tolist() == pytest.approx(frequency.tolist(), abs=1e-6)
