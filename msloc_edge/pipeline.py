@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -42,6 +42,15 @@ class Outcome(Generic[Film]):
     prepared: Prepared | None = None
     result: Result | None = None
     error: MslocError | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group(Generic[Film]):
+    """The films of one engine run, each prepared or failed, and what the engine gave for the prepared ones."""
+
+    films: list[tuple[Film, Prepared | MslocError]]
+    outputs: Outputs | MslocError | None
+    engine_ms: float = 0.0
 
 
 class Localizer:
@@ -110,10 +119,14 @@ class Localizer:
 
     def run(self, films: Sequence[Prepared]) -> list[Result]:
         """Run the engine over prepared films as one batch, and localize each."""
+        outputs, engine_ms = self._infer(films)
+        return [self._result(film, outputs, at, engine_ms) for at, film in enumerate(films)]
+
+    def _infer(self, films: Sequence[Prepared]) -> tuple[Outputs, float]:
+        """Outputs of a batch, and the engine's milliseconds per film."""
         clock = _Clock()
         outputs = self._backend.run(np.stack([film.input for film in films])[:, None])
-        engine_ms = clock.lap("engine") / len(films)
-        return [self._result(film, outputs, at, engine_ms) for at, film in enumerate(films)]
+        return outputs, clock.lap("engine") / len(films)
 
     def _result(self, film: Prepared, outputs: Outputs, at: int, engine_ms: float) -> Result:
         clock, bundle = _Clock(), self.bundle
@@ -153,36 +166,49 @@ class Localizer:
     def stream(
         self, films: Iterable[Film], load: Callable[[Film], Prepared], batch: int = 1, workers: int = 2
     ) -> Generator[Outcome[Film], None, None]:
-        """Localize many films in order: `workers` threads load ahead while the engine runs batches of `batch`.
+        """Localize many films in order: while the engine runs batches of `batch`, `workers` threads load ahead and one
+        finds the boxes of the batch before.
 
-        A film that cannot be localized has its error in its Outcome. At most 2 * batch + workers films are in memory,
+        A film that cannot be localized has its error in its Outcome. At most 4 * batch + workers films are in memory,
         however many there are. When it is closed early, the films that were not begun are not loaded.
         """
         with (
-            ThreadPoolExecutor(workers, thread_name_prefix="load") as pool,
-            closing(in_order(pool, load, films, ahead=batch + workers)) as loaded,
+            ThreadPoolExecutor(workers, thread_name_prefix="load") as loaders,
+            ThreadPoolExecutor(1, thread_name_prefix="localize") as localizers,
+            closing(in_order(loaders, load, films, ahead=batch + workers)) as loaded,
+            closing(self._run_groups(loaded, batch)) as groups,
+            closing(in_order(localizers, self._outcomes, groups, ahead=2)) as localized,
         ):
-            while group := list(islice(loaded, batch)):
-                yield from self._run_group(group)
-                group = []  # its films go before the next are waited for
+            for group, outcomes in localized:
+                if isinstance(outcomes, MslocError):
+                    yield from (Outcome(film, error=outcomes) for film, _ in group.films)
+                else:
+                    yield from outcomes
 
-    def _run_group(self, group: list[tuple[Film, Prepared | MslocError]]) -> Iterator[Outcome[Film]]:
-        good = [item for _, item in group if isinstance(item, Prepared)]
-        failure: MslocError | None = None
-        results: Iterator[Result] = iter(())
-        try:
-            results = iter(self.run(good) if good else [])
-        except MslocError as error:
-            failure = error
-        except Exception as error:
-            failure = _unexpected(error)
-        for film, item in group:
+    def _run_groups(
+        self, loaded: Iterator[tuple[Film, Prepared | MslocError]], batch: int
+    ) -> Generator[_Group[Film], None, None]:
+        while films := list(islice(loaded, batch)):
+            good = [item for _, item in films if isinstance(item, Prepared)]
+            try:
+                yield _Group(films, *(self._infer(good) if good else (None, 0.0)))
+            except MslocError as error:
+                yield _Group(films, error)
+            except Exception as error:
+                yield _Group(films, _unexpected(error))
+            films, good = [], []  # they go before the next are waited for
+
+    def _outcomes(self, group: _Group[Film]) -> list[Outcome[Film]]:
+        outcomes: list[Outcome[Film]] = []
+        at = count()
+        for film, item in group.films:
             if isinstance(item, MslocError):
-                yield Outcome(film, error=item)
-            elif failure:
-                yield Outcome(film, error=failure)
+                outcomes.append(Outcome(film, error=item))
+            elif isinstance(group.outputs, Outputs):
+                outcomes.append(Outcome(film, item, self._result(item, group.outputs, next(at), group.engine_ms)))
             else:
-                yield Outcome(film, item, next(results))
+                outcomes.append(Outcome(film, error=group.outputs))
+        return outcomes
 
     @property
     def map_thresholds(self) -> dict[str, float]:
