@@ -169,7 +169,7 @@ class Localizer:
         """Localize many films in order: while the engine runs batches of `batch`, `workers` threads load ahead and one
         finds the boxes of the batch before.
 
-        A film that cannot be localized has its error in its Outcome. At most 4 * batch + workers films are in memory,
+        A film that cannot be localized has its error in its Outcome. At most 5 * batch + workers films are in memory,
         however many there are. When it is closed early, the films that were not begun are not loaded.
         """
         with (
