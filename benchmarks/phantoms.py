@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from msloc_edge.export.parity import iou
 from msloc_edge.pipeline import Localizer
 from msloc_edge.reading import frame_from_array
-from msloc_edge.train.films import TEST_SEED
+from msloc_edge.train.data.phantoms import TEST_SEED
 from msloc_edge.train.phantom import Phantom, generate
 from msloc_edge.types import Box, Finding
 

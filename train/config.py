@@ -16,7 +16,9 @@ MAX_FILMS = 1_000_000
 class TrainConfig:
     """A training run: the model, the films, the schedule.
 
+    data               sources of films: phantom, nih:DIR, csv:FILE
     films, val_films   how many phantoms to train and to validate on; patients differ
+    balance            a positive label weighs (negatives / positives) ** balance in the loss
     progressive        progressive resizing: the first half of the epochs at a quarter of the size, the next three
                        tenths at half of it, the rest at the full size; most is learned sixteen times cheaper
     lr                 peak learning rate of AdamW: linear warm-up over the first 5%, then a half cosine to zero
@@ -24,21 +26,24 @@ class TrainConfig:
     """
 
     model: ModelConfig
-    data: str = "phantom"
+    data: tuple[str, ...] = ("phantom",)
     films: int = 4000
     val_films: int = 600
     epochs: int = 10
     batch: int = 16
     lr: float = 2e-3
     weight_decay: float = 0.02
+    balance: float = 0.5
     seed: int = 0
     workers: int = 1
     progressive: bool = True
     init: str | None = None
 
     def __post_init__(self) -> None:
-        if self.data != "phantom":
-            raise ValueError(f"expected data to be 'phantom', got {self.data!r}")
+        if not self.data or len(set(self.data)) != len(self.data):
+            raise ValueError(f"expected distinct sources of data, at least one, got {self.data}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"expected a balance of 0 to 1, got {self.balance}")
         for name in ("films", "val_films", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}")
@@ -57,9 +62,9 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form, read back by `from_dict`."""
-        return asdict(self) | {"model": self.model.to_dict()}
+        return asdict(self) | {"model": self.model.to_dict(), "data": list(self.data)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of `to_dict`."""
-        return cls(**{**values, "model": ModelConfig.from_dict(values["model"])})
+        return cls(**{**values, "model": ModelConfig.from_dict(values["model"]), "data": tuple(values["data"])})

@@ -13,15 +13,16 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, build, load_backbone
+from msloc_edge.train.calibrate import calibrate
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state
 from msloc_edge.train.config import TrainConfig
-from msloc_edge.train.films import TRAINING_SEED, VALIDATION_SEED, PhantomFilms
+from msloc_edge.train.data import Films, training_films, validation_films
 from msloc_edge.train.loader import epoch_batches
-from msloc_edge.train.validate import calibrate, validate
+from msloc_edge.train.losses import balanced_weight, label_frequency, label_loss
+from msloc_edge.train.validate import real, validate
 
 HEAD_LR = 3.0
 """The head's learning rate over the backbone's: the map of a small finding, averaged over a film, has far to rise, and
@@ -29,6 +30,7 @@ a softmax over four relevance weights moves slowly."""
 
 WARM_UP = 0.05
 GRADIENT_NORM = 5.0
+PROBLEMS_SHOWN = 5
 
 
 def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
@@ -49,11 +51,17 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
-        films = PhantomFilms(TRAINING_SEED * (config.seed + 1), config.films, config.model.size, progress)
-        validation = PhantomFilms(VALIDATION_SEED, config.val_films, config.model.size, progress)
-        _start_at_prevalence(net, films)
+        classes, size = config.model.classes, config.model.size
+        sources = training_films(config.data, classes, size, config.films, config.seed, progress)
+        validation = validation_films(config.data, classes, size, config.val_films, progress)
+        for source in [*sources, *validation]:
+            _tell_problems(source, console)
+        frequency = label_frequency(sources)
+        weight = balanced_weight(frequency, config.balance).to(device)
+        _start_at_prevalence(net, frequency)
         optimizer = _optimizer(net, config)
-        steps = max(1, len(films) // min(config.batch, len(films)))
+        count = sum(len(source) for source in sources)
+        steps = max(1, count // min(config.batch, count))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _Schedule(steps * config.epochs))
         first, best = 0, -math.inf
         if resume and run.last.exists():
@@ -65,7 +73,7 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
         for epoch in range(first, config.epochs):
             started = time.perf_counter()
             batches = epoch_batches(
-                films,
+                sources,
                 size=config.size_at(epoch),
                 seed=config.seed,
                 epoch=epoch,
@@ -73,9 +81,9 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
                 workers=config.workers,
             )
             task = progress.add_task(f"epoch {epoch + 1}/{config.epochs}", total=steps)
-            loss = float(np.mean([*_train_epoch(net, batches, optimizer, schedule, device, progress, task)]))
+            loss = float(np.mean([*_train_epoch(net, batches, weight, optimizer, schedule, device, progress, task)]))
             progress.remove_task(task)
-            checked = validate(net, validation, config.batch)
+            checked = validate(net, real(validation), size, config.batch)
             score = checked.macro_auroc
             row = {
                 "epoch": epoch + 1,
@@ -120,10 +128,15 @@ class _Schedule:
         return 0.5 * (1 + math.cos(math.pi * (step - self.warm_up) / max(1, self.steps - self.warm_up)))
 
 
+def _tell_problems(source: Films, console: Console) -> None:
+    if source.problems:
+        shown = "".join(f"\n  {problem}" for problem in source.problems[:PROBLEMS_SHOWN])
+        console.print(f"{source.source}: {len(source.problems)} left out:{shown}", markup=False, highlight=False)
+
+
 @torch.no_grad()
-def _start_at_prevalence(net: CamNet, films: PhantomFilms) -> None:
+def _start_at_prevalence(net: CamNet, frequency: Tensor) -> None:
     """Begin with each class's frequency as its probability, so that the first epochs need not learn it."""
-    frequency = torch.from_numpy(films.labels.mean(axis=0).clip(0.01, 0.99))
     net.head.bias.copy_(torch.logit(frequency))
 
 
@@ -140,6 +153,7 @@ def _optimizer(net: CamNet, config: TrainConfig) -> torch.optim.AdamW:
 def _train_epoch(
     net: nn.Module,
     batches: Iterator[tuple[Tensor, Tensor]],
+    weight: Tensor,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     device: torch.device,
@@ -149,7 +163,7 @@ def _train_epoch(
     net.train()
     for number, (images, labels) in enumerate(batches):
         images = images.to(device).contiguous(memory_format=torch.channels_last)
-        loss = F.binary_cross_entropy_with_logits(net(images).logits, labels.to(device))
+        loss = label_loss(net(images).logits, labels.to(device), weight)
         if not torch.isfinite(loss):
             raise TrainError("loss_not_finite", f"the loss is {loss.item()} in batch {number}; try a lower --lr")
         optimizer.zero_grad(set_to_none=True)

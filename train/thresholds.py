@@ -19,9 +19,10 @@ MAP_CANDIDATES = 200
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
     """The T > 0 that minimises the cross-entropy of sigmoid(z / T) (Guo et al. 2017, arXiv 1706.04599, section 4.2).
 
-    logits and labels are [N, K]. Returns a value in [0.05, 20].
+    logits and labels are [N, K], labels nan where unknown. Returns a value in [0.05, 20].
     """
-    z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels).double()
+    known = ~np.isnan(labels)
+    z, y = torch.from_numpy(logits[known]).double(), torch.from_numpy(labels[known]).double()
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -38,7 +39,7 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.float32]) ->
 def score_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -> dict[str, float]:
     """One class's threshold for each profile; a film is positive when its score is >= the threshold.
 
-    scores [N] in [0, 1], labels [N]. Candidates lie midway between neighbouring scores.
+    scores [N] in [0, 1], labels [N], nan where unknown. Candidates lie midway between neighbouring scores.
 
         youden           largest sensitivity + specificity (Youden 1950); the middle of a plateau
         sensitivity-90   the highest threshold with sensitivity >= 0.90
@@ -46,7 +47,7 @@ def score_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -
 
     Raises ValueError when one of the two kinds of film is missing.
     """
-    positive = labels > 0.5
+    scores, positive = scores[~np.isnan(labels)], labels[~np.isnan(labels)] > 0.5
     if positive.all() or not positive.any():
         raise ValueError("expected validation films with and without the finding, got only one kind")
     values = np.unique(scores)

@@ -12,7 +12,9 @@ NEEDS = "pip install 'msloc-edge[train,export]'"
 
 
 @click.command("train")
-@click.option("--data", type=click.Choice(["phantom"]), default="phantom", show_default=True, help="Films to train on.")
+@click.option(
+    "--data", multiple=True, default=["phantom"], show_default=True, help="phantom, nih:DIR or csv:FILE; repeatable."
+)
 @click.option("--backbone", type=click.Choice(["edge", "densenet121"]), default="edge", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out after its last whole epoch.")
@@ -28,13 +30,20 @@ NEEDS = "pip install 'msloc-edge[train,export]'"
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.02, show_default=True)
+@click.option(
+    "--balance",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="A positive label weighs (negatives / positives) to this power.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Threads that load films.")
 @click.option(
     "--progressive/--no-progressive", default=True, show_default=True, help="Early epochs on smaller films (faster)."
 )
 def command(
-    data: str,
+    data: tuple[str, ...],
     backbone: str,
     out: Path,
     resume: bool,
@@ -48,6 +57,7 @@ def command(
     batch: int,
     lr: float,
     weight_decay: float,
+    balance: float,
     seed: int,
     workers: int,
     progressive: bool,
@@ -61,13 +71,13 @@ def command(
         from msloc_edge.model import ModelConfig
         from msloc_edge.train import TrainConfig, fit
         from msloc_edge.train.checkpoint import Run
-        from msloc_edge.train.phantom import FINDINGS
+        from msloc_edge.train.data import source_classes
     except ImportError as error:
         raise BackendError("backend_missing", f"training needs {error.name}; install it with: {NEEDS}") from error
     from msloc_edge.cli.export import write_bundle
 
     try:
-        model = ModelConfig(FINDINGS, backbone, size, pool, stages)
+        model = ModelConfig(source_classes(data), backbone, size, pool, stages)
         config = TrainConfig(
             model,
             data=data,
@@ -77,6 +87,7 @@ def command(
             batch=batch,
             lr=lr,
             weight_decay=weight_decay,
+            balance=balance,
             seed=seed,
             workers=workers,
             progressive=progressive,

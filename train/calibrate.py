@@ -1,0 +1,129 @@
+"""From a trained network to the numbers that decide: temperature, score thresholds, map thresholds. No box is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from msloc_edge.errors import TrainError
+from msloc_edge.kernels.fuse_cams.reference import fuse_cams
+from msloc_edge.model import CamNet
+from msloc_edge.train.data import Films
+from msloc_edge.train.loader import resized
+from msloc_edge.train.thresholds import fit_temperature, map_threshold, profiles
+from msloc_edge.train.validate import real, validate
+
+MAP_STRIDE = 4
+"""Map thresholds are fitted on the grid of the finest stage, one cell per 4 x 4 input pixels."""
+
+Maps = list[NDArray[np.float32]]
+
+
+def calibrate(net: CamNet, sources: Sequence[Films], batch: int, progress: Progress) -> dict[str, Any]:
+    """Temperature, threshold profiles and validation figures of a trained network: plain values, for the bundle.
+
+    Scores are fitted on real validation films where there are any. A map threshold is where the map agrees best with
+    the true masks of films that have them (phantoms, inserted lesions). Real films have none, and their maps another
+    height: there the threshold is scaled by the height of the real positives' maps over that of the films with masks.
+    A class without any mask takes the other classes' mean share of the height.
+
+    Raises TrainError when a class has no film, or no film without it, or when no film has a mask.
+    """
+    judged = real(sources)
+    checked = validate(net, judged, net.config.size, batch)
+    temperature = fit_temperature(checked.logits, checked.labels)
+    scores = 1 / (1 + np.exp(-checked.logits.astype(np.float64) / temperature))
+    classes = net.config.classes
+    count = sum(len(source) for source in sources)
+    try:
+        thresholds, overlap = _map_thresholds(net, sources, judged, progress)
+        table = profiles(scores, checked.labels, thresholds)
+    except ValueError as error:
+        raise TrainError("calibration", f"cannot calibrate on {count} films: {error}; add films or raise --val-films") from error
+    auroc = [None if np.isnan(value) else round(float(value), 4) for value in checked.auroc]
+    return {
+        "temperature": temperature,
+        "profiles": table,
+        "validation": {
+            "films": len(checked.labels),
+            "sources": [source.source for source in judged],
+            "auroc": dict(zip(classes, auroc, strict=True)),
+            "map_iou": {classes[k]: round(iou, 4) for k, iou in overlap.items()},
+        },
+    }
+
+
+def _map_thresholds(
+    net: CamNet, sources: Sequence[Films], judged: Sequence[Films], progress: Progress
+) -> tuple[list[float], dict[int, float]]:
+    """A threshold for each class, and the mean IoU with the masks of each class that has some."""
+    count = len(net.config.classes)
+    maps: list[Maps] = [[] for _ in range(count)]
+    masks: list[list[NDArray[np.bool_]]] = [[] for _ in range(count)]
+    for k, found, mask in _maps_with_masks(net, [s for s in sources if s.masks], progress):
+        maps[k].append(found)
+        masks[k].append(mask)
+    fitted = {k: map_threshold(maps[k], masks[k]) for k in range(count) if maps[k]}
+    if not fitted:
+        raise ValueError("expected validation films with masks, got none; add --data phantom")
+    if all(source.masks for source in judged):
+        if len(fitted) < count:
+            raise ValueError("expected at least one validation film with each finding")
+        return [fitted[k][0] for k in range(count)], {k: iou for k, (_, iou) in fitted.items()}
+    height = {k: float(np.median([found.max() for found in maps[k]])) for k in fitted}
+    share = {k: threshold / height[k] for k, (threshold, _) in fitted.items()}
+    usual = float(np.mean(list(share.values())))
+    peaks = _peaks(net, judged, progress)
+    if not all(peaks):
+        raise ValueError("expected at least one validation film with each finding")
+    thresholds = [share.get(k, usual) * float(np.median(peaks[k])) for k in range(count)]
+    return thresholds, {k: iou for k, (_, iou) in fitted.items()}
+
+
+def _maps_with_masks(
+    net: CamNet, sources: Sequence[Films], progress: Progress
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
+    """(class, map, mask) of every finding with a mask, on the finest stage's grid."""
+    classes, grid = net.config.classes, net.config.size // MAP_STRIDE
+    for source, index, maps in _positive_maps(net, sources, progress):
+        assert source.masks is not None
+        for label, mask in source.masks(index).items():
+            k = classes.index(label)
+            shrunk = resized(mask.astype(np.uint8) * np.uint8(255), grid) > 127
+            if k in maps and shrunk.any():
+                yield k, maps[k], shrunk
+
+
+def _peaks(net: CamNet, sources: Sequence[Films], progress: Progress) -> list[list[float]]:
+    """The heights of the maps of each class's positive films."""
+    peaks: list[list[float]] = [[] for _ in net.config.classes]
+    for _, _, maps in _positive_maps(net, sources, progress):
+        for k, found in maps.items():
+            peaks[k].append(float(found.max()))
+    return peaks
+
+
+@torch.no_grad()
+def _positive_maps(
+    net: CamNet, sources: Sequence[Films], progress: Progress
+) -> Iterator[tuple[Films, int, dict[int, NDArray[np.float32]]]]:
+    """(source, index, class -> map on the finest stage's grid) of every film with a finding."""
+    net.eval()
+    size, device = net.config.size, net.head.bias.device
+    grid = size // MAP_STRIDE
+    task = progress.add_task("map thresholds", total=sum(len(source) for source in sources))
+    for source in sources:
+        for index, labels in enumerate(source.labels):
+            progress.advance(task)
+            present = np.flatnonzero(labels > 0.5)
+            if present.size:
+                film = resized(source.pixels[index], size).astype(np.float32) / 255
+                cams = net(torch.from_numpy(film)[None, None].to(device)).cams
+                maps = fuse_cams(cams, net.head.relevance, (grid, grid))[0].cpu().numpy()
+                yield source, index, {int(k): maps[k] for k in present}
+    progress.remove_task(task)

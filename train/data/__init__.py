@@ -1,0 +1,20 @@
+"""Films to train and to score on: the NIH release, anyone's own by a csv, and digital phantoms."""
+
+from msloc_edge.train.data.collection import SPLITS, Collection, LabelBox, Record
+from msloc_edge.train.data.films import Films
+from msloc_edge.train.data.nih import NIH_CLASSES
+from msloc_edge.train.data.sources import PHANTOM, open_collection, source_classes, training_films, validation_films
+
+__all__ = [
+    "NIH_CLASSES",
+    "PHANTOM",
+    "SPLITS",
+    "Collection",
+    "Films",
+    "LabelBox",
+    "Record",
+    "open_collection",
+    "source_classes",
+    "training_films",
+    "validation_films",
+]

@@ -1,0 +1,58 @@
+"""A collection of films on disk: who is on them, what was said of them, where the boxes are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "validation", "train_val", "test", "all")
+VALIDATION_SHARE = 0.12
+"""Share of the patients of train_val that are kept for validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One film.
+
+    name     what the tables call it, such as "00000001_000.png"
+    labels   label -> 1 or 0; one that is missing is unknown
+    """
+
+    name: str
+    path: Path
+    patient: str
+    labels: Mapping[str, float]
+    view: str | None = None
+    sex: str | None = None
+    age: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBox:
+    """A finding's true box: x, y, width, height in pixels of the picture file, top-left origin."""
+
+    label: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The films of one split. `problems` names the rows and films that were left out, each with its reason."""
+
+    name: str
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+    boxes: Mapping[str, tuple[LabelBox, ...]]
+    problems: tuple[str, ...]
+
+
+def for_validation(patient: str) -> bool:
+    """Whether a patient of train_val validates: decided by the id alone, so that the same patient lies on the same
+    side in every collection and every run."""
+    digest = hashlib.sha256(patient.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64

@@ -1,0 +1,39 @@
+"""The loss of image-level labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from msloc_edge.train.data import Films
+
+
+def label_loss(logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy over the labels that are known: logits and labels [B, K], nan where unknown.
+
+    positive_weight [K]: how much a positive label counts against a negative one. 0 when no label is known.
+    """
+    known = ~labels.isnan()
+    loss = F.binary_cross_entropy_with_logits(
+        logits, labels.nan_to_num(), pos_weight=positive_weight, weight=known.to(logits.dtype), reduction="sum"
+    )
+    return loss / known.sum().clamp(min=1)
+
+
+def label_frequency(sources: Sequence[Films]) -> Tensor:
+    """Share of positives among the known labels of each class, [K] in [0.01, 0.99]; 0.5 where none is known."""
+    labels = np.concatenate([source.labels for source in sources])
+    known = ~np.isnan(labels)
+    positives = np.nansum(labels, axis=0)
+    share = np.where(known.any(axis=0), positives / np.maximum(known.sum(axis=0), 1), 0.5)
+    return torch.from_numpy(share.clip(0.01, 0.99)).float()
+
+
+def balanced_weight(frequency: Tensor, balance: float) -> Tensor:
+    """Weight of a positive label, (negatives / positives) ** balance: 0 leaves them alike, 1 gives both kinds of film
+    the same total weight (Wang et al. 2017, arXiv 1705.02315, eq. 1)."""
+    return ((1 - frequency) / frequency) ** balance
