@@ -9,11 +9,12 @@ from typing import Any
 BACKBONES = ("edge", "densenet121")
 POOLS = ("avg", "lse", "pcam")
 STAGES = ("all", "last")
+NECKS = ("none", "topdown")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The architecture: class names, backbone, input size in pixels (square), pooling, and the stages in use.
+    """The architecture: class names, backbone, input size in pixels (square), pooling, the stages in use, the neck.
 
     Raises ValueError for a value outside its list.
     """
@@ -23,12 +24,14 @@ class ModelConfig:
     size: int = 512
     pool: str = "avg"
     stages: str = "all"
+    neck: str = "none"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("backbone", self.backbone, BACKBONES),
             ("pool", self.pool, POOLS),
             ("stages", self.stages, STAGES),
+            ("neck", self.neck, NECKS),
         ):
             if value not in allowed:
                 raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {value!r}")

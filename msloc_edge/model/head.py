@@ -61,6 +61,10 @@ class RelevanceHead(nn.Module):
         """Layer relevance weights w [K, S]: each row is non-negative and sums to one."""
         return self.theta.softmax(dim=1)
 
+    def stage_logits(self, cams: Sequence[Tensor]) -> list[Tensor]:
+        """What each stage says alone, b_k + pool(A_{k,s}): S tensors [B, K]."""
+        return [self.bias + self.pool(cam) for cam in cams]
+
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         cams = tuple(classify(f) for classify, f in zip(self.classifiers, features, strict=True))
         # Added one by one, not stacked and summed: OpenVINO 2026.4 on a CPU adds a bias that follows a ReduceSum along

@@ -11,6 +11,7 @@ from msloc_edge.model.config import ModelConfig
 from msloc_edge.model.densenet import DenseNet121
 from msloc_edge.model.edge import EdgeNet
 from msloc_edge.model.head import RelevanceHead
+from msloc_edge.model.neck import WIDTH, TopDownNeck
 
 BACKBONES: dict[str, type[DenseNet121] | type[EdgeNet]] = {"densenet121": DenseNet121, "edge": EdgeNet}
 
@@ -34,6 +35,9 @@ class CamNet(nn.Module):
         self.backbone = BACKBONES[config.backbone]()
         self.first_stage = 0 if config.stages == "all" else len(self.backbone.channels) - 1
         channels = self.backbone.channels[self.first_stage :]
+        self.neck: nn.Module = nn.Identity()
+        if config.neck == "topdown":
+            self.neck, channels = TopDownNeck(channels), (WIDTH,) * len(channels)
         self.head = RelevanceHead(channels, len(config.classes), config.pool)
 
     @property
@@ -43,13 +47,13 @@ class CamNet(nn.Module):
 
     def forward(self, image: Tensor) -> Prediction:
         features = self.backbone((image - GREY_MEAN) / GREY_STD)
-        return Prediction(*self.head(features[self.first_stage :]))
+        return Prediction(*self.head(self.neck(features[self.first_stage :])))
 
 
 def build(config: ModelConfig) -> CamNet:
     """A network with fresh weights: He initialisation for convolutions (He et al. 2015, arXiv 1502.01852)."""
     net = CamNet(config)
-    for module in net.backbone.modules():
+    for module in [*net.backbone.modules(), *net.neck.modules()]:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for classifier in net.head.classifiers:
