@@ -96,7 +96,7 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str) -> N
         "default_profile": "youden",
         "architecture": config.to_dict(),
         "training": {
-            "method": "image-level labels only; map thresholds from masks of validation phantoms",
+            "method": "image-level labels only, no box of any real film; map thresholds as docs/training.md says",
             "config": state["config"],
             "epoch": state["epoch"] + 1,
             "validation": state["validation"],

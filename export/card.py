@@ -11,10 +11,11 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     training, architecture = manifest["training"], manifest["architecture"]
     validation, config = training["validation"], training["config"]
     profile = manifest["profiles"][manifest["default_profile"]]
+    synthetic = set(config["data"]) == {"phantom"}
     size = manifest["input"]["height"]
     relevance = " | ".join(f"w{stage + 1} (1/{s['stride']})" for stage, s in enumerate(manifest["stages"]))
     rows = [
-        f"| {label} | {validation['auroc'][label]:.3f} | {validation['map_iou'][label]:.3f} "
+        f"| {label} | {_figure(validation['auroc'].get(label))} | {_figure(validation['map_iou'].get(label))} "
         f"| {profile['score'][k]:.3f} | {profile['map'][k]:.3f} | {_weights(manifest['relevance'][k])} |"
         for k, label in enumerate(manifest["classes"])
     ]
@@ -27,15 +28,16 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             "",
             f"- **Network**: {architecture['backbone']}, {size} x {size} px, {architecture['stages']} stages, "
             f"{architecture['pool']} pooling; logits are a convex combination over stages (docs/method.md).",
-            f"- **Training films**: {config['films']} digital phantoms ({config['data']}, seed {config['seed']}), "
-            f"{training['epoch']} of {config['epochs']} epochs kept, image-level labels only.",
-            f"- **Calibration**: {validation['films']} further phantoms. {training['method'].capitalize()}.",
+            f"- **Training films**: {', '.join(_source(name, config['films']) for name in config['data'])}; "
+            f"epoch {training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
+            f"- **Calibration**: {validation['films']} further films ({', '.join(validation['sources'])}). "
+            f"{training['method'].capitalize()}.",
             "",
-            "## On the validation phantoms",
+            "## On the validation films",
             "",
-            "AUROC; mean IoU of the thresholded map with the true mask; the default profile's score threshold (on the",
-            "calibrated probability) and map threshold (logit units); layer relevance weights, shallow to deep.",
-            "Thresholds were fitted on these same films; figures on unseen ones: benchmarks/results/phantoms.json.",
+            "AUROC; mean IoU of the thresholded map with the true mask, where there are masks; the default profile's score",
+            "threshold (on the calibrated probability) and map threshold (logit units); layer relevance weights, shallow to",
+            "deep. Thresholds were fitted on these same films.",
             "",
             f"| finding | AUROC | map IoU | score threshold | map threshold | {relevance} |",
             f"|{columns}|",
@@ -43,12 +45,20 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             "",
             "## Limits",
             "",
-            "- Trained on synthetic films alone: on real radiographs its scores and boxes have no known validity.",
+            *(["- Trained on synthetic films alone: on real radiographs it has no known validity."] * synthetic),
             "- Frontal films of the chest (PA, AP) only; findings outside its list are not looked for.",
             "- A box is the region whose map exceeds an absolute threshold. It was never trained on a box.",
             "",
         ]
     )
+
+
+def _source(name: str, phantoms: int) -> str:
+    return f"{phantoms} digital phantoms" if name == "phantom" else f"{name.partition(':')[0]} films"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _weights(row: list[float]) -> str:

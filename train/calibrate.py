@@ -44,7 +44,9 @@ def calibrate(net: CamNet, sources: Sequence[Films], batch: int, progress: Progr
         thresholds, overlap = _map_thresholds(net, sources, judged, progress)
         table = profiles(scores, checked.labels, thresholds)
     except ValueError as error:
-        raise TrainError("calibration", f"cannot calibrate on {count} films: {error}; add films or raise --val-films") from error
+        raise TrainError(
+            "calibration", f"cannot calibrate on {count} films: {error}; add films or raise --val-films"
+        ) from error
     auroc = [None if np.isnan(value) else round(float(value), 4) for value in checked.auroc]
     return {
         "temperature": temperature,
