@@ -15,7 +15,7 @@ from msloc_edge.errors import TrainError
 from msloc_edge.model.weights import load_plain
 from msloc_edge.train.config import TrainConfig
 
-SCHEMA = "msloc-edge/run/1"
+SCHEMA = "msloc-edge/run/2"
 
 
 class Run:
@@ -77,9 +77,14 @@ class Run:
         os.replace(scratch, path)
 
 
+def weights_file(path: Path) -> Path:
+    """The file that weights are read from: of a run folder its best state, else the path itself."""
+    return Run(path).best if path.is_dir() else path
+
+
 def load_state(path: Path) -> dict[str, Any]:
     """A checkpoint file, or the best one of a run folder. Raises TrainError when it is not one of ours."""
-    file = Run(path).best if path.is_dir() else path
+    file = weights_file(path)
     if not file.is_file():
         raise TrainError(
             "checkpoint_missing", f"{path}: expected a checkpoint or a run folder with best.pt, found none"
@@ -88,6 +93,12 @@ def load_state(path: Path) -> dict[str, Any]:
         state = load_plain(file)
     except Exception as error:  # on bytes that are not its own, the unpickler raises anything at all
         raise TrainError("checkpoint_damaged", f"{file}: not a readable checkpoint; train again or resume") from error
-    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if schema != SCHEMA:
+        if isinstance(schema, str):
+            raise TrainError(
+                "run_schema",
+                f"{file}: expected schema {SCHEMA}, got {schema}; its weights can start a new run (--init)",
+            )
         raise TrainError("checkpoint_damaged", f"{file}: expected a checkpoint of schema {SCHEMA}")
     return state

@@ -1,9 +1,9 @@
-"""Batches of augmented films: the same ones for the same seed and epoch, whatever the number of workers."""
+"""Batches of augmented films: the same ones for the same seed and epoch, whatever the number of workers or ranks."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -14,30 +14,63 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msloc_edge.train.augment import augment
-from msloc_edge.train.data import Films
+from msloc_edge.train.data import PHANTOM, Films
 
 Batch = tuple[Tensor, Tensor]
+Labelled = tuple[NDArray[np.uint8], NDArray[np.float32]]
+Insert = Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], Labelled]
+"""(film [H, W], labels [K], generator) -> a film with something put into it, and its labels."""
+
+
+def batch_indices(count: int, seed: int, epoch: int, batch: int) -> list[list[int]]:
+    """Which of `count` films are in each batch of an epoch; the last, incomplete batch is left out."""
+    batch = min(batch, count)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
+    return [order[at : at + batch] for at in range(0, count - batch + 1, batch)]
+
+
+def film_names(sources: Sequence[Films], indices: Sequence[int]) -> list[str]:
+    """What the films at these indices into all sources are called."""
+    names = [name for source in sources for name in source.names]
+    return [names[index] for index in indices]
 
 
 def epoch_batches(
-    sources: Sequence[Films], *, size: int, seed: int, epoch: int, batch: int, workers: int
+    sources: Sequence[Films],
+    *,
+    size: int,
+    seed: int,
+    epoch: int,
+    batch: int,
+    workers: int,
+    insert: Insert | None = None,
+    part: Callable[[list[int]], list[int]] = list,
+    pin: bool = False,
 ) -> Iterator[Batch]:
     """Shuffled batches of the films of all sources (images [B, 1, H, W] in [0, 1], labels [B, K], nan where unknown);
     the last, incomplete batch is left out.
 
-    Films are scaled to `size` and augmented, each by its own generator (seed, epoch, index), in `workers` threads,
-    or in the caller's with 0. Threads, not processes: OpenCV and numpy let go of Python's lock, while a forked
-    process can hang on engines and pools that the parent holds.
+    A real film is first given to `insert`; then films are scaled to `size` and augmented. Each has its own generator
+    (seed, epoch, index). `part` picks the films of this process from each batch. Films are loaded in `workers`
+    threads, or in the caller's with 0. Threads, not processes: OpenCV and numpy let go of Python's lock, while a
+    forked process can hang on engines and pools that the parent holds. With `pin` the batches are in page-locked
+    memory, which a GPU copies from while it computes.
     """
     films = [(source, index) for source in sources for index in range(len(source))]
-    batch = min(batch, len(films))
-    order = torch.randperm(len(films), generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
-    groups = iter([order[at : at + batch] for at in range(0, len(order) - batch + 1, batch)])
+    groups = map(part, batch_indices(len(films), seed, epoch, batch))
+
+    def film(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        source, at = films[index]
+        rng = np.random.default_rng((seed, epoch, index))
+        pixels, labels = source.pixels[at], source.labels[at]
+        if insert is not None and source.source != PHANTOM:
+            pixels, labels = insert(pixels, labels, rng)
+        return augment(resized(pixels, size), rng), labels
 
     def load(indices: list[int]) -> Batch:
-        images = np.stack([_film(*films[index], size, (seed, epoch, index)) for index in indices])
-        labels = np.stack([source.labels[at] for source, at in (films[index] for index in indices)])
-        return torch.from_numpy(images)[:, None], torch.from_numpy(labels)
+        images, labels = zip(*map(film, indices), strict=True)
+        loaded = torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(labels))
+        return (loaded[0].pin_memory(), loaded[1].pin_memory()) if pin else loaded
 
     if not workers:
         yield from map(load, groups)
@@ -48,10 +81,6 @@ def epoch_batches(
             ready = ahead.popleft().result()
             ahead.extend(pool.submit(load, group) for group in islice(groups, 1))
             yield ready
-
-
-def _film(source: Films, index: int, size: int, key: tuple[int, int, int]) -> NDArray[np.float32]:
-    return augment(resized(source.pixels[index], size), np.random.default_rng(key))
 
 
 def resized(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -4,172 +4,189 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, build, load_backbone
 from msloc_edge.train.calibrate import calibrate
-from msloc_edge.train.checkpoint import SCHEMA, Run, load_state
+from msloc_edge.train.checkpoint import SCHEMA, Run, load_state, weights_file
 from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, training_films, validation_films
-from msloc_edge.train.loader import epoch_batches
-from msloc_edge.train.losses import balanced_weight, label_frequency, label_loss
-from msloc_edge.train.validate import real, validate
-
-HEAD_LR = 3.0
-"""The head's learning rate over the backbone's: the map of a small finding, averaged over a film, has far to rise, and
-a softmax over four relevance weights moves slowly."""
-
-WARM_UP = 0.05
-GRADIENT_NORM = 5.0
-PROBLEMS_SHOWN = 5
+from msloc_edge.train.distributed import Ranks, ranks_of_environment
+from msloc_edge.train.learner import Learner
+from msloc_edge.train.loader import Insert, batch_indices, epoch_batches, film_names
+from msloc_edge.train.logs import Journal
+from msloc_edge.train.losses import balanced_weight, label_frequency
+from msloc_edge.train.precision import reproducible
+from msloc_edge.train.validate import real
 
 
-def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = False) -> dict[str, Any] | None:
     """Train by `config` into the run folder `out` and return the calibrated state of its best epoch.
 
-    With `resume` the run goes on after its last whole epoch, exactly as if it had not stopped. Raises TrainError when
-    the folder holds another run, the weights of `init` do not fit, or the loss is not finite.
+    With `resume` the run goes on after its last whole epoch, exactly as if it had not stopped. Of processes that
+    torchrun started each trains on its part of every batch; the first returns the state, the others None. Raises
+    TrainError when the folder holds another run, the weights of `init` do not fit, or the loss is not finite.
     """
     run = Run(out)
-    if not resume:
-        run.start(config)
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = build(config.model)
-    if config.init and not (resume and run.last.exists()):
-        load_backbone(net, Path(config.init))
-    net.to(device)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
-        classes, size = config.model.classes, config.model.size
-        sources = training_films(config.data, classes, size, config.films, config.seed, progress)
-        validation = validation_films(config.data, classes, size, config.val_films, progress)
-        for source in [*sources, *validation]:
-            _tell_problems(source, console)
-        frequency = label_frequency(sources)
-        weight = balanced_weight(frequency, config.balance).to(device)
-        _start_at_prevalence(net, frequency)
-        optimizer = _optimizer(net, config)
-        count = sum(len(source) for source in sources)
-        steps = max(1, count // min(config.batch, count))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _Schedule(steps * config.epochs))
-        first, best = 0, -math.inf
-        if resume and run.last.exists():
-            state = load_state(run.last)
+    with ranks_of_environment() as ranks, reproducible(config.deterministic):
+        if ranks.first and not resume:
+            run.start(config)
+        resumed = load_state(run.last) if resume and run.last.exists() else None
+        with Journal(run, quiet, ranks.first) as journal:
+            net = _network(config, fresh=resumed is None).to(ranks.device)
+            training, validation = _films(config, ranks, journal)
+            _train(config, net, training, real(validation), run, resumed, ranks, journal)
+            if not ranks.first:
+                return None
+            state = load_state(run.best)
+            net = build(config.model).to(ranks.device)
             net.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
-            first, best = state["epoch"] + 1, state["best"]
-        for epoch in range(first, config.epochs):
-            started = time.perf_counter()
-            batches = epoch_batches(
-                sources,
-                size=config.size_at(epoch),
-                seed=config.seed,
-                epoch=epoch,
-                batch=config.batch,
-                workers=config.workers,
+            state |= calibrate(net, validation, config.batch, journal.progress)
+            run.save(state, run.best)
+            return state
+
+
+def _network(config: TrainConfig, fresh: bool) -> CamNet:
+    torch.manual_seed(config.seed)
+    net = build(config.model)
+    if config.init and fresh:
+        load_backbone(net, weights_file(Path(config.init)))
+    return net
+
+
+def _films(config: TrainConfig, ranks: Ranks, journal: Journal) -> tuple[list[Films], list[Films]]:
+    """Training and validation films of every source."""
+    classes, size = config.model.classes, config.model.size
+    with ranks.first_goes_ahead():
+        training = training_films(config.data, classes, size, config.films, config.seed, journal.progress)
+        validation = validation_films(config.data, classes, size, config.val_films, journal.progress)
+    journal.problems([*training, *validation])
+    return training, validation
+
+
+def _train(
+    config: TrainConfig,
+    net: CamNet,
+    training: Sequence[Films],
+    judged: Sequence[Films],
+    run: Run,
+    resumed: dict[str, Any] | None,
+    ranks: Ranks,
+    journal: Journal,
+) -> None:
+    """All epochs that are left, each judged by the averaged weights on the films `judged`, and saved."""
+    count = sum(len(source) for source in training)
+    batch = _batch_size(config.batch, count, ranks.world)
+    frequency = label_frequency(training)
+    _start_at_prevalence(net, frequency)
+    weight = balanced_weight(frequency, config.balance).to(ranks.device)
+    learner = Learner(net, config, ranks, weight, count // batch * config.epochs)
+    first, best, stale = 0, -math.inf, 0
+    if resumed is not None:
+        learner.load_state_dict(resumed)
+        first, best, stale = resumed["epoch"] + 1, resumed["best"], resumed["stale"]
+    for epoch in range(first, config.epochs):
+        if config.patience and stale >= config.patience:
+            journal.say(f"no better AUROC in {stale} epochs at full size: stopped before epoch {epoch + 1}")
+            break
+        if epoch and config.size_at(epoch) != config.size_at(epoch - 1):
+            best = -math.inf  # what was learned on smaller films is no match at full size, whatever chance made of it
+        started = time.perf_counter()
+        lr = learner.lr
+        loss = _train_epoch(config, epoch, batch, learner, training, ranks, journal)
+        trained = time.perf_counter()
+        averaged = learner.average.net
+        checked = ranks.validate(averaged, judged, config.model.size, config.batch)
+        score = checked.macro_auroc
+        better = score >= best
+        best = max(best, score)
+        if better:
+            stale = 0
+        elif config.size_at(epoch) == config.model.size:
+            stale += 1
+        row = {
+            "epoch": epoch + 1,
+            "size": config.size_at(epoch),
+            "lr": float(f"{lr:.4g}"),
+            "loss": round(loss, 5),
+            "val_loss": round(checked.loss, 5),
+            "val_auroc": round(score, 5),
+            "films_per_second": round(count // batch * batch / (trained - started), 1),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        journal.epoch(row, checked, averaged, judged)
+        if ranks.first:
+            about = {"schema": SCHEMA, "config": config.to_dict(), "epoch": epoch, "best": best}
+            if better:  # before `last`: a crash between the two repeats the epoch, and loses nothing
+                run.save({**about, "model": averaged.state_dict()}, run.best)
+            run.save({**about, "stale": stale, **learner.state_dict()}, run.last)
+
+
+def _train_epoch(
+    config: TrainConfig,
+    epoch: int,
+    batch: int,
+    learner: Learner,
+    training: Sequence[Films],
+    ranks: Ranks,
+    journal: Journal,
+) -> float:
+    """One pass over the training films: the mean loss of all ranks."""
+    torch.manual_seed(config.seed * 100_003 + epoch)  # no state of a generator goes from one epoch to the next
+    size = config.size_at(epoch)
+    if epoch and size != config.size_at(epoch - 1):
+        learner.average.restart()
+    batches = epoch_batches(
+        training,
+        size=size,
+        seed=config.seed,
+        epoch=epoch,
+        batch=batch,
+        workers=config.workers,
+        insert=_inserter(config),
+        part=ranks.part,
+        pin=ranks.device.type == "cuda",
+    )
+    groups = batch_indices(sum(len(source) for source in training), config.seed, epoch, batch)
+    title = f"epoch {epoch + 1}/{config.epochs}"
+    losses: list[float] = []
+    for loss in journal.steps(learner.epoch(batches, config.frozen_at(epoch)), title, len(groups), batch):
+        if not math.isfinite(loss):
+            names = ", ".join(film_names(training, ranks.part(groups[len(losses)])))
+            raise TrainError(
+                "loss_not_finite",
+                f"the loss is {loss} in batch {len(losses) + 1} of epoch {epoch + 1}; try a lower --lr, or look at the "
+                f"films of the batch: {names}",
             )
-            task = progress.add_task(f"epoch {epoch + 1}/{config.epochs}", total=steps)
-            loss = float(np.mean([*_train_epoch(net, batches, weight, optimizer, schedule, device, progress, task)]))
-            progress.remove_task(task)
-            checked = validate(net, real(validation), size, config.batch)
-            score = checked.macro_auroc
-            row = {
-                "epoch": epoch + 1,
-                "size": config.size_at(epoch),
-                "loss": round(loss, 5),
-                "val_loss": round(checked.loss, 5),
-                "val_auroc": round(score, 5),
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-            run.log(row)
-            if not quiet:
-                console.print("  ".join(f"{name} {value}" for name, value in row.items()), highlight=False)
-            state = {
-                "schema": SCHEMA,
-                "config": config.to_dict(),
-                "epoch": epoch,
-                "best": max(best, score),
-                "model": net.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-            }
-            if score >= best:
-                run.save(state, run.best)  # before `last`: a crash between the two repeats the epoch, and loses nothing
-            run.save(state, run.last)
-            best = max(best, score)
-        state = load_state(run.best)
-        net.load_state_dict(state["model"])
-        state |= calibrate(net, validation, config.batch, progress)
-        run.save(state, run.best)
-        return state
+        losses.append(loss)
+    return float(np.mean(ranks.gather(float(np.mean(losses)))))
 
 
-class _Schedule:
-    """Linear warm-up, then a half cosine to zero; a class, because a lambda cannot be saved."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.warm_up = steps, max(1, round(WARM_UP * steps))
-
-    def __call__(self, step: int) -> float:
-        if step < self.warm_up:
-            return (step + 1) / self.warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - self.warm_up) / max(1, self.steps - self.warm_up)))
+def _batch_size(wanted: int, count: int, world: int) -> int:
+    """Films per step over all ranks: as wanted, or all films where they are fewer."""
+    if wanted % world:
+        raise TrainError("ranks", f"expected a batch that {world} processes share evenly, got {wanted}; change --batch")
+    if count < world:
+        raise TrainError("ranks", f"expected a film for each of {world} processes, got {count}; start fewer")
+    return min(wanted, count // world * world)
 
 
-def _tell_problems(source: Films, console: Console) -> None:
-    if source.problems:
-        shown = "".join(f"\n  {problem}" for problem in source.problems[:PROBLEMS_SHOWN])
-        console.print(f"{source.source}: {len(source.problems)} left out:{shown}", markup=False, highlight=False)
+def _inserter(config: TrainConfig) -> Insert | None:
+    if not config.insert:
+        return None
+    from msloc_edge.train.lesions import Inserter
+
+    return Inserter(config.model.classes, config.insert)
 
 
 @torch.no_grad()
 def _start_at_prevalence(net: CamNet, frequency: Tensor) -> None:
     """Begin with each class's frequency as its probability, so that the first epochs need not learn it."""
     net.head.bias.copy_(torch.logit(frequency))
-
-
-def _optimizer(net: CamNet, config: TrainConfig) -> torch.optim.AdamW:
-    backbone = list(net.backbone.parameters())
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in backbone if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in backbone if p.ndim < 2], "weight_decay": 0.0},
-        {"params": list(net.head.parameters()), "weight_decay": 0.0, "lr": HEAD_LR * config.lr},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr)
-
-
-def _train_epoch(
-    net: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    weight: Tensor,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    device: torch.device,
-    progress: Progress,
-    task: Any,
-) -> Iterator[float]:
-    net.train()
-    for number, (images, labels) in enumerate(batches):
-        images = images.to(device).contiguous(memory_format=torch.channels_last)
-        loss = label_loss(net(images).logits, labels.to(device), weight)
-        if not torch.isfinite(loss):
-            raise TrainError("loss_not_finite", f"the loss is {loss.item()} in batch {number}; try a lower --lr")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_NORM)
-        optimizer.step()
-        schedule.step()
-        progress.advance(task)
-        yield loss.item()

@@ -12,16 +12,19 @@ from torch.nn import functional as F
 from msloc_edge.train.data import Films
 
 
-def label_loss(logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None) -> Tensor:
+def label_loss(
+    logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None, count: Tensor | None = None
+) -> Tensor:
     """Mean binary cross-entropy over the labels that are known: logits and labels [B, K], nan where unknown.
 
-    positive_weight [K]: how much a positive label counts against a negative one. 0 when no label is known.
+    positive_weight [K]: how much a positive label counts against a negative one. count: what the sum is divided by, in
+    place of the number of known labels. 0 when no label is known.
     """
     known = ~labels.isnan()
     loss = F.binary_cross_entropy_with_logits(
         logits, labels.nan_to_num(), pos_weight=positive_weight, weight=known.to(logits.dtype), reduction="sum"
     )
-    return loss / known.sum().clamp(min=1)
+    return loss / (known.sum() if count is None else count).clamp(min=1)
 
 
 def label_frequency(sources: Sequence[Films]) -> Tensor:

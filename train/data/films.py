@@ -67,11 +67,9 @@ def load_films(collection: Collection, side: int, classes: Sequence[str], progre
     """
     records = collection.records
     if not records:
-        left_out = f" ({len(collection.problems)} left out; the first: {collection.problems[0]})"
-        raise TrainError(
-            "data_empty",
-            f"{collection.name}: expected films in this split, found none{left_out if collection.problems else ''}",
-        )
+        problems = collection.problems
+        left_out = f" ({len(problems)} left out; the first: {problems[0]})" if problems else ""
+        raise TrainError("data_empty", f"{collection.name}: expected films in this split, found none{left_out}")
     looks = records[:: max(1, len(records) // LOOKS)]
     side = min(side, max(_longer_side(record.path) for record in looks) or side)
     key = hashlib.sha256()
@@ -107,7 +105,8 @@ def _longer_side(path: Path) -> int:
 
 def _decode(paths: list[Path], side: int, out: Path, table: Path, progress: Progress) -> None:
     """Readable films to the front of the array; which they are, and what is wrong with the others, to `table`."""
-    kept, problems = [], []
+    kept: list[int] = []
+    problems: list[str] = []
     task = progress.add_task("decoding films", total=len(paths))
     with new_pixels(out, len(paths), side) as pixels, ThreadPoolExecutor(os.cpu_count()) as pool:
         for at, film in enumerate(pool.map(_read, paths, [side] * len(paths))):

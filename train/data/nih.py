@@ -1,9 +1,9 @@
 """The NIH ChestX-ray14 release as it is downloaded (Wang et al., CVPR 2017).
 
-    images/ or images_001/images .. images_012/images     the pictures, png or jpg
-    Data_Entry_2017_v2020.csv or Data_Entry_2017.csv      labels, patient, age, sex, view
-    BBox_List_2017.csv                                    984 boxes, in pixels of the 1024-px films; optional
-    train_val_list.txt, test_list.txt                     the official split, disjoint by patient
+images/ or images_001/images .. images_012/images     the pictures, png or jpg
+Data_Entry_2017_v2020.csv or Data_Entry_2017.csv      labels, patient, age, sex, view
+BBox_List_2017.csv                                    984 boxes, in pixels of the 1024-px films; optional
+train_val_list.txt, test_list.txt                     the official split, disjoint by patient
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def read_nih(folder: Path, split: str) -> Collection:
     for patient, both in sides.items():
         if len(both) > 1:
             raise TrainError(
-                "split_overlap", f"{folder}: patient {patient} is in {_TRAIN_VAL} and in {_TEST}; use the official lists"
+                "split_overlap",
+                f"{folder}: patient {patient} is in {_TRAIN_VAL} and in {_TEST}; use the official lists",
             )
     boxes = _read_boxes(folder / _BOXES, {record.name: record for record in records}, problems)
     return Collection(f"nih:{folder}", NIH_CLASSES, tuple(records), boxes, tuple(problems))

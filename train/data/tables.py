@@ -10,7 +10,7 @@ from msloc_edge.errors import TrainError
 from msloc_edge.train.data.collection import Collection, Record, for_validation
 
 _ABOUT = ("image", "patient", "split", "view", "sex", "age")
-_SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+_SPLIT_NAMES = {"train": "train", **dict.fromkeys(("validation", "val", "valid"), "validation"), "test": "test"}
 _VALUES = {"": None, "1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": None, "-1.0": None}
 
 

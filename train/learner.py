@@ -1,0 +1,109 @@
+"""A network while it learns: weights, their average, optimizer, schedule, and the step that moves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msloc_edge.model import CamNet
+from msloc_edge.train.config import TrainConfig
+from msloc_edge.train.distributed import Ranks
+from msloc_edge.train.ema import WeightAverage
+from msloc_edge.train.loader import Batch
+from msloc_edge.train.losses import label_loss
+from msloc_edge.train.precision import autocast_type
+from msloc_edge.train.schedule import WarmUpCosine, adamw
+
+GRADIENT_NORM = 5.0
+
+
+class Learner:
+    """A network on its device, trained by `config` for `steps` steps; positive_weight [K] as in label_loss."""
+
+    def __init__(self, net: CamNet, config: TrainConfig, ranks: Ranks, positive_weight: Tensor, steps: int) -> None:
+        self.net, self.ranks, self.positive_weight = net, ranks, positive_weight
+        self.stage_loss = config.stage_loss
+        self.average = WeightAverage(net, config.ema)
+        if ranks.world > 1 and ranks.device.type == "cuda":
+            # In place: the parameters stay the same objects.
+            nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        self.optimizer = adamw(net, config.lr, config.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, WarmUpCosine(steps))
+        self.arithmetic = autocast_type(config.precision, ranks.device)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.arithmetic is torch.float16)
+        if config.compile:
+            net.compile()
+        self._wrapped: tuple[bool, nn.Module] | None = None
+
+    @property
+    def lr(self) -> float:
+        """The backbone's learning rate in the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def epoch(self, batches: Iterable[Batch], frozen: bool) -> Iterator[float]:
+        """The loss of each batch, on this rank's films; with `frozen` the backbone stays as it is.
+
+        A loss is looked at when the next step has been started, so that a GPU never waits for it.
+        """
+        net = self._network(frozen)
+        before: Tensor | None = None
+        for images, labels in batches:
+            loss = self._step(net, images, labels)
+            if before is not None:
+                yield before.item()
+            before = loss
+        if before is not None:
+            yield before.item()
+
+    def _network(self, frozen: bool) -> nn.Module:
+        if self._wrapped is None or self._wrapped[0] != frozen:
+            self.net.backbone.requires_grad_(not frozen)
+            self._wrapped = frozen, self.ranks.wrap(self.net)
+        self._wrapped[1].train()
+        if frozen:
+            self.net.backbone.eval()  # its batch statistics stay, too
+        return self._wrapped[1]
+
+    def _step(self, net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        device = self.ranks.device
+        images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        labels = labels.to(device, non_blocking=True)
+        with torch.autocast(device.type, self.arithmetic, enabled=self.arithmetic is not torch.float32):
+            logits, cams = net(images)
+            alone = self.net.head.stage_logits(cams) if self.stage_loss else []
+        # Divided by the mean count of the ranks, so that the mean of their gradients is that of the joint batch.
+        known = self.ranks.total((~labels.isnan()).sum()) / self.ranks.world
+        loss = label_loss(logits.float(), labels, self.positive_weight, known)
+        for stage in alone:
+            share = self.stage_loss / len(alone)
+            loss = loss + share * label_loss(stage.float(), labels, self.positive_weight, known)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.net.parameters(), GRADIENT_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.average.update(self.net)
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next epoch depends on; `model` are the weights themselves, `average` their average."""
+        return {
+            "model": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of state_dict."""
+        self.net.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
