@@ -127,6 +127,7 @@ def _calibrated_state(
         },
         "validation": {
             "films": 16,
+            "sources": ["phantom"],
             "auroc": dict.fromkeys(FINDINGS, 0.5),
             "map_iou": dict.fromkeys(FINDINGS, 0.1),
         },

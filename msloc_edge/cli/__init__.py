@@ -15,6 +15,7 @@ from msloc_edge.errors import MslocError
 COMMANDS = {
     "infer": "Localize findings on chest films.",
     "train": "Train a model from image-level labels.",
+    "eval": "Score a model, or a folder of heatmaps, against labels and boxes.",
     "export": "Turn a checkpoint into a bundle that devices run.",
 }
 

@@ -3,8 +3,8 @@
     P_S = relu(norm(l_S(F_S)))
     P_s = relu(norm(l_s(F_s) + up(P_{s+1})))      l_s: a 1x1 convolution to WIDTH channels, up: bilinear, twice as large
 
-A shallow stage sees a few pixels: alone it cannot tell a nodule from a vessel seen end-on. With the neck its class maps keep
-their fine grid and know what the deep stages know. The head is the same, and so is the identity mean(M_k) = z_k - b_k.
+A shallow stage sees a few pixels: alone it cannot tell a nodule from a vessel seen end-on. With the neck its class maps
+keep their fine grid and know what the deep stages know. The head is the same, and so is mean(M_k) = z_k - b_k.
 """
 
 from __future__ import annotations

@@ -1,0 +1,200 @@
+"""msloc-edge eval as a user runs it: a tiny bundle, a checkpoint and a folder of heatmaps, on a few phantoms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+LABELS = ("Atelectasis", "Cardiomegaly", "Mass", "Nodule")
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """films.csv with eight phantoms of four patients, boxes.csv with a box of a mass on each of the first four."""
+    from msloc_edge.train.phantom import generate, write_png
+
+    folder = tmp_path_factory.mktemp("collection")
+    lines = [f"image,patient,view,sex,age,{','.join(LABELS)}"]
+    for number in range(8):
+        write_png(generate(number, SIDE), folder / f"{number}.png")
+        lines.append(
+            f"{number}.png,p{number // 2},{'PA' if number % 2 else 'AP'},F,{30 + 10 * number},0,1,{int(number < 4)},"
+        )
+    (folder / "films.csv").write_text("\n".join(lines) + "\n")
+    boxes = [f"{number}.png,Mass,{8 + number},10,20,24" for number in range(4)]
+    (folder / "boxes.csv").write_text("\n".join(["image,label,x,y,w,h", *boxes]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def arguments(made: Path, tmp_path: Path) -> list[object]:
+    return ["eval", "--data", f"csv:{made / 'films.csv'}", "--out", tmp_path / "out", "--resamples", 20]
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    text = (folder / "metrics.json").read_text()
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_a_bundle(msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    done = msloc(*arguments, "--model", tiny_bundle, "--boxes", made / "boxes.csv")
+    assert (done.code, done.lines) == (0, [])
+    found = metrics(tmp_path / "out")
+    run = found["run"]
+    manifest = json.loads((tiny_bundle / "manifest.json").read_text())
+    assert run["command"].startswith("msloc-edge eval --data csv:")
+    assert (run["films"], run["patients"], run["boxes"], run["boxes_by_class"]) == (8, 4, 4, {"Mass": 4})
+    assert run["what"]["name"] == "tiny"
+    assert len(run["what"]["sha256"]) == 64
+    assert run["map_thresholds"]["Mass"] == pytest.approx(
+        manifest["profiles"]["youden"]["map"][manifest["classes"].index("Mass")], abs=1e-5
+    )
+    assert (run["findings"], run["split"], run["problems"]) == (list(LABELS), "all", [])
+    for key in ("auroc", "pointing", "maxboxaccv2", "mean_iou"):
+        assert set(found[key]["macro"]) == {"value", "low", "high", "n"}
+    assert list(found["auroc"]["per_class"]) == ["Mass"]  # the others have films of one kind only
+    assert found["pointing"]["per_class"]["Mass"]["n"] == 4
+    rows = ["model", "model_half_range", "stage_1", "stage_2", "stage_3", "stages_last"]
+    assert list(found["rows"]) == [*rows, "random", "centre_prior", "class_mean_box", "box_frequency"]
+    assert set(found["profiles"]) == {"youden", "sensitivity-90", "specificity-95"}
+    assert found["froc"]["films"]["Mass"] == {"with_boxes": 4, "without": 4}
+    page = (tmp_path / "out" / "eval.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert (tmp_path / "out" / "metrics.csv").read_text().startswith("metric,label,value,low,high,n\nauroc,macro,")
+    assert "Beside maps that know less" in done.err
+
+
+def test_the_models_own_row_is_what_infer_says(
+    msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    """The peak of every boxed film, by `infer`, against the pointing game's figure."""
+    msloc(*arguments, "--model", tiny_bundle, "--boxes", made / "boxes.csv", "-q")
+    inferred = msloc("infer", "--all-classes", "-q", "--model", tiny_bundle, *(made / f"{n}.png" for n in range(4)))
+    hits = []
+    for number, line in enumerate(inferred.lines):
+        peak = next(finding["peak"] for finding in line["findings"] if finding["label"] == "Mass")
+        hits.append(8 + number <= peak["x"] < 28 + number and 10 <= peak["y"] < 34)
+    assert metrics(tmp_path / "out")["pointing"]["per_class"]["Mass"]["value"] == np.mean(hits)
+
+
+def test_a_checkpoint_and_a_mapped_finding(
+    msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_state: dict[str, Any]
+) -> None:
+    import torch
+
+    (tmp_path / "run").mkdir()
+    torch.save(tiny_state, tmp_path / "run" / "best.pt")
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text((made / "boxes.csv").read_text().replace("Mass", "Lesion"))
+    mapping = ("--map", "Lesion=Mass+Nodule")
+    done = msloc(*arguments, "--model", tmp_path / "run", "--boxes", boxes, *mapping, "--limit", 3, "-q")
+    assert done.code == 0
+    found = metrics(tmp_path / "out")
+    assert found["run"]["boxes_by_class"] == {"Lesion": 3}
+    assert found["run"]["labels_by"] == "Lesion = Mass + Nodule"
+    assert "no such finding" not in done.err
+    # One row of the box table names a film beyond the limit: counted, named, and no harm.
+    assert len(found["run"]["problems"]) == 1
+    assert "expected an image of the split, got '3.png'" in done.err
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> Path:
+    """Maps of masses that hit the boxes of films 0 to 2 exactly; that of film 3 is nonsense."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    for number in range(3):
+        values = np.zeros((SIDE, SIDE), np.float32)
+        values[10:34, 8 + number : 28 + number] = 1
+        np.save(folder / f"{number}.Mass.npy", values)
+    cv2.imwrite(str(folder / "3.Mass.png"), np.zeros((9, 20), np.uint8))
+    (folder / "scores.csv").write_text(
+        "image,label,score\n" + "".join(f"{n}.png,Mass,{1 / (n + 1)}\n" for n in range(8))
+    )
+    return folder
+
+
+def test_a_folder_of_heatmaps(msloc, arguments: list[object], made: Path, tmp_path: Path, maps: Path) -> None:
+    options = ("--heatmaps", maps, "--scores", maps / "scores.csv", "--boxes", made / "boxes.csv")
+    done = msloc(*arguments, *options)
+    assert done.code == 0
+    found = metrics(tmp_path / "out")
+    assert found["mean_iou"]["macro"]["value"] == 0.75
+    assert found["wang"]["iou"]["0.7"]["accuracy"]["per_class"]["Mass"]["value"] == 0.75
+    assert found["auroc"]["macro"]["value"] == 1
+    assert list(found["rows"])[:2] == ["heatmaps", "random"]
+    assert "3.Mass.png: expected the shape of its film" in done.err
+    assert "4.png: no map of Mass" in done.err  # films without boxes are asked for false boxes
+    assert msloc(*arguments, *options, "--thresholds", "Mass=2").code == 0
+    found = metrics(tmp_path / "out")
+    assert found["mean_iou"]["macro"]["value"] == 0  # nothing exceeds 2
+    assert found["rows"]["heatmaps_half_range"]["mean_iou"]["macro"]["value"] == 1  # of the three that could be read
+
+
+def test_masks(msloc, arguments: list[object], tmp_path: Path, maps: Path) -> None:
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.png", "height": SIDE, "width": SIDE} for n in range(3)],
+        "categories": [{"id": 1, "name": "Mass"}],
+        "annotations": [
+            {"image_id": n, "category_id": 1, "segmentation": [[8 + n, 10, 28 + n, 10, 28 + n, 34, 8 + n, 34]]}
+            for n in range(3)
+        ],
+    }
+    (tmp_path / "masks.json").write_text(json.dumps(content))
+    assert msloc(*arguments, "--heatmaps", maps, "--masks", tmp_path / "masks.json").code == 0
+    found = metrics(tmp_path / "out")
+    assert found["run"]["truth_kind"] == "masks"
+    assert (found["mask_iou"]["macro"]["value"], found["pointing"]["macro"]["value"]) == (1, 1)
+    assert found["auroc"] is None  # no scores were given
+    assert found["profiles"] == {}
+
+
+def test_a_film_that_cannot_be_read_is_named(msloc, made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    table = tmp_path / "films.csv"
+    table.write_text("image,Mass\ngood.png,1\nbad.png,0\ngone.png,1\n")
+    (tmp_path / "good.png").write_bytes((made / "0.png").read_bytes())
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    done = msloc("eval", "--data", f"csv:{table}", "--model", tiny_bundle, "--out", tmp_path / "out", "-q")
+    assert done.code == 1
+    assert "[not_an_image]" in done.err
+    assert "gone.png: no picture" in done.err
+    found = metrics(tmp_path / "out")
+    assert (found["run"]["films"], found["pointing"], found["auroc"]) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        ([], 2, "expected one of --model and --heatmaps"),
+        (["--model", "cxr-edge", "--heatmaps", "."], 2, "expected one of --model and --heatmaps"),
+        (["--model", "cxr-edge", "--scores", "s.csv"], 2, "belong to --heatmaps"),
+        (["--model", "cxr-edge", "--boxes", "b", "--masks", "m"], 2, "expected one of --boxes and --masks"),
+        (["--model", "cxr-edge", "--map", "Opacity"], 2, 'expected "New=A+B"'),
+        (["--heatmaps", ".", "--thresholds", "high"], 2, "could not convert"),
+        (["--model", "cxr-edge", "--map", "X=Fracture"], 1, "[label_unknown] --map X: expected findings of"),
+        (["--model", "cxr-edge", "--split", "test"], 1, "[data_empty]"),
+        (["--model", "cxr-edge", "--profile", "x"], 1, "[profile_unknown]"),
+        (["--model", "none"], 1, "[bundle_missing]"),
+        (["--heatmaps", "none"], 1, "[heatmaps_missing]"),
+        (["--model", "cxr-edge", "--boxes", "none.csv"], 1, "none.csv: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_sentence(msloc, arguments: list[object], options: list[str], code: int, says: str) -> None:
+    done = msloc(*arguments, *options)
+    assert (done.code, done.lines) == (code, [])
+    assert says in done.err
+
+
+def test_boxes_of_another_vocabulary(msloc, arguments: list[object], made: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text((made / "boxes.csv").read_text().replace("Mass", "Lung Opacity"))
+    done = msloc(*arguments, "--model", "cxr-edge", "--boxes", boxes)
+    assert done.code == 1
+    assert "[label_unknown] " in done.err
+    assert 'add --map "Lung Opacity=A+B"' in done.err

@@ -1,0 +1,199 @@
+"""The figures as tables: the same for the terminal and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Metrics = Mapping[str, Any]
+
+ROW_NAMES = {
+    "model": "the model, its own thresholds",
+    "model_half_range": "the model, half of each map's range",
+    "heatmaps": "the heatmaps",
+    "heatmaps_half_range": "the heatmaps, half of each map's range",
+    "stages_last": "stages=last of the same weights",
+    "random": "random map",
+    "centre_prior": "centre prior",
+    "class_mean_box": "class-mean box (other patients)",
+    "box_frequency": "box frequency (other patients)",
+}
+_METRIC_NAMES = {
+    "pointing": "pointing",
+    "blob_iou_0.1": "blob IoU > .1",
+    "mean_iou": "mean IoU",
+    "maxboxaccv2": "MaxBoxAccV2",
+    "wang_iou_0.1": "Wang IoU > .1",
+    "wang_iobb_0.1": "Wang IoBB > .1",
+}
+_MACRO, NONE = "mean of the findings", "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table to show: title, one sentence, head, and rows of cells whose first is their name."""
+
+    title: str
+    note: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def grids(metrics: Metrics) -> list[Grid]:
+    """All tables of a metrics.json that have something to show."""
+    built = [_findings(metrics), _rows(metrics), _wang(metrics), _profiles(metrics), _froc(metrics)]
+    return [grid for grid in [*built, *_subgroups(metrics)] if grid is not None and grid.rows]
+
+
+def print_grids(metrics: Metrics, console: Console) -> None:
+    """The tables on a terminal."""
+    for grid in grids(metrics):
+        table = Table(title=Text(grid.title), title_justify="left", caption=Text(grid.note), caption_justify="left")
+        for at, column in enumerate(grid.head):
+            table.add_column(Text(column), justify="right" if at else "left", no_wrap=at == 0)
+        for row in grid.rows:
+            table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == _MACRO else "")
+        console.print(table)
+
+
+def cell(figure: Mapping[str, Any] | None) -> str:
+    """ "0.52 (0.47-0.57)"; a dash for what the data cannot tell."""
+    if figure is None or figure["value"] is None:
+        return NONE
+    if figure["low"] is None:
+        return f"{figure['value']:.2f}"
+    return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
+
+
+def _findings(metrics: Metrics) -> Grid | None:
+    columns = {
+        "AUROC": metrics["auroc"],
+        "AP": metrics["ap"],
+        "pointing": metrics["pointing"],
+        "blob IoU > .1": metrics["blob"]["iou"]["0.1"],
+        "mean IoU": metrics["mean_iou"],
+        "mask IoU": metrics["mask_iou"],
+        "MaxBoxAccV2": metrics["maxboxaccv2"],
+    }
+    shown = {name: table for name, table in columns.items() if table}
+    labels = list(dict.fromkeys(label for table in shown.values() for label in table["per_class"]))
+    counts = {
+        label: (metrics["pointing"] or {"per_class": {}})["per_class"].get(label, {}).get("n", 0) for label in labels
+    }
+    rows = [
+        (label, str(counts[label] or NONE), *(cell(table["per_class"].get(label)) for table in shown.values()))
+        for label in labels
+    ]
+    if rows:
+        rows.append((_MACRO, str(sum(counts.values()) or NONE), *(cell(table["macro"]) for table in shown.values())))
+    note = "With 95% intervals by bootstrap over patients. Blob: the largest region at the map threshold."
+    return Grid("Findings", note, ("finding", "boxed", *shown), tuple(rows))
+
+
+def _rows(metrics: Metrics) -> Grid | None:
+    rows = [
+        (row_name(row), *(cell((table[name] or {}).get("macro")) for name in _METRIC_NAMES))
+        for row, table in metrics["rows"].items()
+    ]
+    note = "Mean of the findings. Maps of stages and priors have no absolute threshold: half of each map's own range."
+    return Grid("Beside maps that know less", note, ("map", *_METRIC_NAMES.values()), tuple(rows))
+
+
+def _wang(metrics: Metrics) -> Grid | None:
+    if not metrics["wang"]:
+        return None
+    wanted = (
+        ("iou", "0.1", "accuracy"),
+        ("iou", "0.3", "accuracy"),
+        ("iobb", "0.1", "accuracy"),
+        ("iobb", "0.1", "afp"),
+    )
+    head, columns = ["finding"], []
+    for kind, threshold, figure in wanted:
+        table = metrics["wang"][kind][threshold]
+        name = f"{'AFP' if figure == 'afp' else 'Acc'}, {'IoU' if kind == 'iou' else 'IoBB'} > {threshold.lstrip('0')}"
+        head += [name, "Wang 2017"]
+        columns.append((table[figure], table["published"].get(figure, {})))
+    rows = []
+    for label in columns[0][0]["per_class"]:
+        pairs = (
+            (cell(table["per_class"][label]), f"{known[label]:.2f}" if label in known else NONE)
+            for table, known in columns
+        )
+        rows.append((label, *(text for pair in pairs for text in pair)))
+    same = list(columns[0][0]["per_class"])
+    macro = (
+        (
+            cell(table["macro"]),
+            f"{sum(known[label] for label in same) / len(same):.2f}" if all(label in known for label in same) else NONE,
+        )
+        for table, known in columns
+    )
+    rows.append((_MACRO, *(text for pair in macro for text in pair)))
+    note = "Thresholds 60 and 180 of 255, any box counts. The published figures: other films, another training set."
+    return Grid("The protocol of Wang et al. 2017", note, tuple(head), tuple(rows))
+
+
+def _profiles(metrics: Metrics) -> Grid | None:
+    names = [name for name, table in metrics["profiles"].items() if table["sensitivity"] or table["specificity"]]
+    if not names:
+        return None
+    columns = [
+        (metrics["profiles"][name][kind], f"{name}: {kind}")
+        for name in names
+        for kind in ("sensitivity", "specificity")
+    ]
+    labels = list(dict.fromkeys(label for table, _ in columns for label in (table or {"per_class": {}})["per_class"]))
+    rows = [
+        (label, *(cell((table or {"per_class": {}})["per_class"].get(label)) for table, _ in columns))
+        for label in labels
+    ]
+    rows.append((_MACRO, *(cell((table or {}).get("macro")) for table, _ in columns)))
+    note = "At the score thresholds of the bundle's profiles, fitted before on validation films."
+    return Grid("Threshold profiles", note, ("finding", *(name for _, name in columns)), tuple(rows))
+
+
+def _froc(metrics: Metrics) -> Grid | None:
+    if not metrics["froc"]:
+        return None
+    curve, films = metrics["froc"]["false_boxes_per_film"], metrics["froc"]["films"]
+    rows = [
+        (
+            label,
+            f"{films[label]['with_boxes']} + {films[label]['without']}",
+            *(cell(table["per_class"][label]) for table in curve.values()),
+        )
+        for label in films
+    ]
+    rows.append((_MACRO, "", *(cell(table["macro"]) for table in curve.values())))
+    note = f"Share of true boxes found (IoU > {metrics['froc']['iou']:g}) at so many false boxes per film."
+    return Grid("FROC", note, ("finding", "films with + without", *curve), tuple(rows))
+
+
+def _subgroups(metrics: Metrics) -> list[Grid | None]:
+    head = {"auroc": "AUROC", "pointing": "pointing", "blob_iou_0.1": "blob IoU > .1", "mean_iou": "mean IoU"}
+    grids: list[Grid | None] = []
+    for name, groups in metrics["subgroups"].items():
+        rows = tuple(
+            (
+                group,
+                str(table.get("films", NONE)),
+                str(table["boxed_findings"]),
+                *(cell(table.get(key)) for key in head),
+            )
+            for group, table in groups.items()
+        )
+        note = "Longest side, pixels of 1024." if name == "box_size" else "Mean of the findings that the group has."
+        title = f"By {name.replace('_', ' ')}"
+        grids.append(Grid(title, note, (name.replace("_", " "), "films", "boxed", *head.values()), rows))
+    return grids
+
+
+def row_name(row: str) -> str:
+    """A row of the tables in words."""
+    return ROW_NAMES.get(row, row.replace("_", " "))

@@ -1,0 +1,259 @@
+"""Where the findings are: boxes of a collection, anyone's boxes from a csv, masks from a COCO file."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from msloc_edge.errors import BackendError, MslocError, TrainError
+from msloc_edge.reading import read_frame
+from msloc_edge.train.data import Collection, Record
+from msloc_edge.train.data.tables import read_rows
+
+COLUMNS = ("image", "label", "x", "y", "w", "h")
+_SLACK = 1.0  # pixels by which a box may pass the edge of the picture, from rounding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """One true region of a finding.
+
+    box   (x, y, width, height) in pixels of the picture file, top-left origin
+    mask  [height, width] within the box, where the truth is a mask: the box is then the tight one, in whole pixels
+    """
+
+    box: tuple[float, float, float, float]
+    mask: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of_mask(cls, mask: NDArray[np.bool_]) -> Region:
+        """From a mask [H, W] of the whole picture. Raises ValueError for one without any pixel."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not rows.size:
+            raise ValueError("a mask without any pixel")
+        part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return cls((float(columns[0]), float(rows[0]), float(part.shape[1]), float(part.shape[0])), part.copy())
+
+    def contains(self, x: float, y: float) -> bool:
+        """Whether a point of the picture lies in the mask, or in the box where there is no mask."""
+        left, top, w, h = self.box
+        inside = left <= x < left + w and top <= y < top + h
+        return inside and (self.mask is None or bool(self.mask[int(y - top), int(x - left)]))
+
+
+def whole_mask(regions: Sequence[Region], size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """All masks of a finding together, [height, width] of the picture; None where the truth has none."""
+    whole = np.zeros(size, bool)
+    for region in regions:
+        if region.mask is not None:
+            left, top, w, h = (int(value) for value in region.box)
+            whole[top : top + h, left : left + w] |= region.mask
+    return whole if any(region.mask is not None for region in regions) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """All true regions: film name -> label -> regions, and (height, width) of those films.
+
+    kind      "boxes" or "masks"
+    problems  the rows that were left out, each with its reason
+    """
+
+    source: str
+    kind: str
+    regions: Mapping[str, Mapping[str, tuple[Region, ...]]]
+    sizes: Mapping[str, tuple[int, int]]
+    problems: tuple[str, ...] = ()
+
+    def only(self, films: Sequence[str], labels: Sequence[str]) -> Truth:
+        """The regions of these films and labels."""
+        kept = {
+            film: mine
+            for film in films
+            if (mine := {label: found for label, found in self.regions.get(film, {}).items() if label in labels})
+        }
+        return Truth(self.source, self.kind, kept, {film: self.sizes[film] for film in kept}, self.problems)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(sorted({label for found in self.regions.values() for label in found}))
+
+    @property
+    def count(self) -> int:
+        """How many boxes or masks there are."""
+        return sum(len(regions) for found in self.regions.values() for regions in found.values())
+
+
+def collection_boxes(collection: Collection, records: Sequence[Record]) -> Truth:
+    """The boxes that come with a collection, those of `records`."""
+    builder = _Builder(records)
+    for record in records:
+        for box in collection.boxes.get(record.name, ()):
+            builder.add(record.name, box.label, Region((box.x, box.y, box.width, box.height)))
+    return builder.truth(collection.name, "boxes")
+
+
+def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
+    """Boxes of a csv with the columns image, label, x, y, w, h, in pixels of the picture file; several rows may have
+    the same image and label. An image is named as in the collection, or by its stem.
+
+    Rows that cannot be used are left out and named. Raises TrainError when the table cannot be read, or no row is left.
+    """
+    builder = _Builder(records)
+    for number, row in enumerate(read_rows(path, COLUMNS), start=2):
+        try:
+            x, y, w, h = (float(row[column]) for column in COLUMNS[2:])
+        except ValueError:
+            got = ", ".join(row[column] for column in COLUMNS[2:])
+            builder.problems.append(f"{path.name}, line {number}: expected four numbers x, y, w, h, got {got}")
+            continue
+        builder.add(row["image"], row["label"], Region((x, y, w, h)), f"{path.name}, line {number}: ")
+    return builder.truth(str(path), "boxes")
+
+
+def read_masks(path: Path, records: Sequence[Record]) -> Truth:
+    """Masks of a COCO file: polygons, or run-length codes, as lists or compressed, in the size of the picture.
+
+    Annotations that cannot be used are left out and named. Raises TrainError when the file is none, or none is left.
+    """
+    builder = _Builder(records)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        images = {image["id"]: image for image in content["images"]}
+        names = {category["id"]: str(category["name"]) for category in content["categories"]}
+        annotations = list(content["annotations"])
+    except OSError as error:
+        raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(
+            "masks_unreadable", f"{path}: expected COCO json with images, categories and annotations ({error!r})"
+        ) from error
+    for number, annotation in enumerate(annotations):
+        where = f"{path.name}, annotation {number}: "
+        try:
+            image, label = images[annotation["image_id"]], names[annotation["category_id"]]
+            size = int(image["height"]), int(image["width"])
+            region = Region.of_mask(_decode(annotation["segmentation"], size))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            builder.problems.append(f"{where}expected an image, a category and a segmentation ({error!r})")
+            continue
+        builder.add(str(image["file_name"]), label, region, where, size)
+    return builder.truth(str(path), "masks")
+
+
+class _Builder:
+    """Gathers regions film by film, and says why one is left out."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.problems: list[str] = []
+        self._records = {record.name: record for record in records}
+        stems: dict[str, set[str]] = defaultdict(set)
+        for record in records:
+            stems[Path(record.name).stem].add(record.name)
+        self._by_stem = {stem: next(iter(names)) for stem, names in stems.items() if len(names) == 1}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._unreadable: set[str] = set()
+        self._regions: dict[str, dict[str, list[Region]]] = defaultdict(lambda: defaultdict(list))
+
+    def add(
+        self, image: str, label: str, region: Region, where: str = "", mask_size: tuple[int, int] | None = None
+    ) -> None:
+        film = image if image in self._records else self._by_stem.get(Path(image).stem)
+        if film is None or not label:
+            what = "a label" if film else "an image of the split"
+            self.problems.append(f"{where}expected {what}, got {label if film else image!r}")
+            return
+        try:
+            height, width = self._size(film)
+        except MslocError as error:
+            self.problems.append(f"{where}{error.message}")
+            return
+        x, y, w, h = region.box
+        edge = width + _SLACK, height + _SLACK
+        if mask_size is not None and mask_size != (height, width):
+            self.problems.append(
+                f"{where}expected a mask of the picture's size {width} x {height}, got {mask_size[1]} x {mask_size[0]}"
+            )
+        elif not (min(x, y) >= -_SLACK and min(w, h) > 0 and x + w <= edge[0] and y + h <= edge[1]):
+            self.problems.append(
+                f"{where}expected a box within {film}, {width} x {height}, got {x:g}, {y:g}, {w:g}, {h:g}; "
+                "coordinates are pixels of the picture file"
+            )
+        else:
+            self._regions[film][label].append(region)
+
+    def truth(self, source: str, kind: str) -> Truth:
+        if self.problems and not self._regions:
+            raise TrainError(
+                "boxes_unusable", f"{source}: none of its {len(self.problems)} {kind} can be used: {self.problems[0]}"
+            )
+        regions = {
+            film: {label: tuple(found) for label, found in labels.items()} for film, labels in self._regions.items()
+        }
+        sizes = {film: self._sizes[film] for film in regions}
+        return Truth(source, kind, regions, sizes, tuple(self.problems))
+
+    def _size(self, film: str) -> tuple[int, int]:
+        if film not in self._sizes:
+            self._sizes[film] = picture_size(self._records[film].path)
+        return self._sizes[film]
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a film, from its header where that is enough. Raises InputError for one that is no film."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        height, width = read_frame(path).pixels.shape
+        return height, width
+
+
+def _decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A COCO segmentation as a mask [height, width]. Raises ValueError for one of another form."""
+    try:
+        from pycocotools import mask as coco
+    except ImportError as error:
+        raise BackendError(
+            "backend_missing", "masks need pycocotools; install it with: pip install 'msloc-edge[train]'"
+        ) from error
+    height, width = size
+    if isinstance(segmentation, list) and segmentation:
+        with warnings.catch_warnings():  # pycocotools 2.0.11 still knows the array protocol of numpy 1 only
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return np.asarray(coco.decode(coco.merge(coco.frPyObjects(segmentation, height, width)))).astype(bool)
+    if not isinstance(segmentation, dict):
+        raise ValueError("neither polygons nor a run-length code")
+    if tuple(segmentation["size"]) != size:
+        raise ValueError(f"a code of size {segmentation['size']} in an image of {list(size)}")
+    counts = segmentation["counts"]
+    runs = np.array(counts if isinstance(counts, list) else _runs(str(counts)), np.int64)
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"counts add up to {runs.sum()}, not to {height} x {width}")
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T  # column by column, zeros first
+
+
+def _runs(text: str) -> list[int]:
+    """The run lengths of COCO's compressed code: six bits a character, five of a number and one that says whether it
+    goes on, signed; from the third on, differences to the run before the last. pycocotools decodes it too, but takes a
+    code that ends early for whole."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
