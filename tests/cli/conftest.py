@@ -65,6 +65,10 @@ def msloc(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts the installed script; what still runs when the test ends is killed."""
     running: list[subprocess.Popen[bytes]] = []
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as shells start what runs in the background; children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

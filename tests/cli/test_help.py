@@ -22,6 +22,10 @@ OPTIONS = {
         *("--data", "--backbone", "--out", "--resume", "--init", "--size", "--pool", "--stages", "--films"),
         *("--val-films", "--epochs", "--batch", "--lr", "--weight-decay", "--seed", "--workers", "--help"),
     ),
+    "eval": (
+        *("--model", "--heatmaps", "--thresholds", "--scores", "--data", "--split", "--boxes", "--masks", "--map"),
+        *("--out", "--backend", "--device", "--profile", "--limit", "--resamples", "--seed", "--batch", "--help"),
+    ),
     "export": ("--name", "--model-version", "--help"),
 }
 
