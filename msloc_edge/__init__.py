@@ -9,8 +9,9 @@ Importing this package loads no engine: names are imported when they are first u
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msloc_edge.lazy import names_of
 
 if TYPE_CHECKING:
     from msloc_edge.bundle import Bundle
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Box", "Bundle", "Finding", "Frame", "Localizer", "MslocError", "Peak", "Result"]
 
-_HOMES = {
-    "Bundle": "bundle",
-    "Localizer": "pipeline",
-    "MslocError": "errors",
-    **dict.fromkeys(("Box", "Finding", "Frame", "Peak", "Result"), "types"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"msloc_edge.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_of(
+    __name__,
+    {
+        "Bundle": "bundle",
+        "Localizer": "pipeline",
+        "MslocError": "errors",
+        **dict.fromkeys(("Box", "Finding", "Frame", "Peak", "Result"), "types"),
+    },
+)

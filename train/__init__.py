@@ -5,8 +5,9 @@ Names are imported when they are first used: a TrainConfig alone needs no PyTorc
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msloc_edge.lazy import names_of
 
 if TYPE_CHECKING:
     from msloc_edge.train.config import TrainConfig
@@ -14,10 +15,4 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "fit"]
 
-_HOMES = {"TrainConfig": "config", "fit": "loop"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_of(__name__, {"TrainConfig": "config", "fit": "loop"})

@@ -88,6 +88,10 @@ class TrainConfig:
         divisor = 1 if not self.progressive or done >= 0.8 else 2 if done >= 0.5 else 4
         return min(self.model.size, max(MIN_SIZE, self.model.size // divisor // 32 * 32))
 
+    def resized_at(self, epoch: int) -> bool:
+        """Whether an epoch counted from 0 sees films of another size than the one before."""
+        return epoch > 0 and self.size_at(epoch) != self.size_at(epoch - 1)
+
     def frozen_at(self, epoch: int) -> bool:
         """Whether the backbone keeps its weights in an epoch counted from 0."""
         return self.freeze == BACKBONE or (isinstance(self.freeze, int) and epoch < self.freeze)

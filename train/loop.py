@@ -96,7 +96,7 @@ def _train(
         if config.patience and stale >= config.patience:
             journal.say(f"no better AUROC in {stale} epochs at full size: stopped before epoch {epoch + 1}")
             break
-        if epoch and config.size_at(epoch) != config.size_at(epoch - 1):
+        if config.resized_at(epoch):
             best = -math.inf  # what was learned on smaller films is no match at full size, whatever chance made of it
         started = time.perf_counter()
         lr = learner.lr
@@ -140,12 +140,11 @@ def _train_epoch(
 ) -> float:
     """One pass over the training films: the mean loss of all ranks."""
     torch.manual_seed(config.seed * 100_003 + epoch)  # no state of a generator goes from one epoch to the next
-    size = config.size_at(epoch)
-    if epoch and size != config.size_at(epoch - 1):
+    if config.resized_at(epoch):
         learner.average.restart()
     batches = epoch_batches(
         training,
-        size=size,
+        size=config.size_at(epoch),
         seed=config.seed,
         epoch=epoch,
         batch=batch,

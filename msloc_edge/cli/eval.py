@@ -179,6 +179,10 @@ class _ModelSource:
         self.problems: list[str] = []
         self.parts = resolve_labels(localizer.bundle.classes, mapping)
         self._localizer, self._backend, self._batch = localizer, backend, batch
+        bundle = localizer.bundle
+        self._limits = {
+            name: dict(zip(bundle.classes, profile.score, strict=True)) for name, profile in bundle.profiles.items()
+        }
 
     def about(self) -> dict[str, Any]:
         bundle = self._localizer.bundle
@@ -210,9 +214,6 @@ class _ModelSource:
 
         bundle, geometry = self._localizer.bundle, result.geometry
         own = {finding.label: finding.score for finding in result.findings}
-        limits = {
-            name: dict(zip(bundle.classes, profile.score, strict=True)) for name, profile in bundle.profiles.items()
-        }
 
         def main(label: str) -> Evidence:
             return Evidence.union(
@@ -233,7 +234,7 @@ class _ModelSource:
             {label: max(own[part] for part in parts) for label, parts in self.parts.items()},
             {
                 name: {label: any(own[part] >= mine[part] for part in parts) for label, parts in self.parts.items()}
-                for name, mine in limits.items()
+                for name, mine in self._limits.items()
             },
             main,
             others,

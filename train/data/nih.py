@@ -19,7 +19,7 @@ from msloc_edge.errors import TrainError
 from msloc_edge.train.data.collection import Collection, LabelBox, Record, for_validation
 from msloc_edge.train.data.tables import read_rows
 
-NIH_CLASSES: tuple[str, ...] = (
+CHESTXRAY8: tuple[str, ...] = (
     "Atelectasis",
     "Cardiomegaly",
     "Effusion",
@@ -28,6 +28,11 @@ NIH_CLASSES: tuple[str, ...] = (
     "Nodule",
     "Pneumonia",
     "Pneumothorax",
+)
+"""The findings of the first release, which are those with boxes."""
+
+NIH_CLASSES: tuple[str, ...] = (
+    *CHESTXRAY8,
     "Consolidation",
     "Edema",
     "Emphysema",

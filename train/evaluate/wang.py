@@ -15,22 +15,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.train.data.nih import CHESTXRAY8
 from msloc_edge.train.evaluate.boxes import Boxes, as_boxes, region_boxes
 
 LEVELS = (60, 180)
 IOU_T = (0.1, 0.3, 0.5, 0.7)
 IOBB_T = (0.1, 0.25, 0.5, 0.75, 0.9)
 
-_CLASSES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-)
 PUBLISHED = {
     "iobb": {
         "0.1": {
@@ -46,13 +37,13 @@ PUBLISHED = {
         "0.5": {"accuracy": (0.0500, 0.1780, 0.1111, 0.0650, 0.0117, 0.0126, 0.0333, 0.0306)},
     },
 }
-"""What Wang et al. 2017 report, in the order of the eight classes."""
+"""What Wang et al. 2017 report, in the order of CHESTXRAY8."""
 
 
 def published(overlap: str, threshold: str, figure: str) -> dict[str, float]:
     """Label -> the published value; empty where the table has none. "iou"|"iobb", T as text, "accuracy"|"afp"."""
     values = PUBLISHED[overlap].get(threshold, {}).get(figure)
-    return dict(zip(_CLASSES, values, strict=True)) if values else {}
+    return dict(zip(CHESTXRAY8, values, strict=True)) if values else {}
 
 
 def detected_boxes(map: NDArray[np.float32]) -> Boxes:
