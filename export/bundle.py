@@ -17,7 +17,7 @@ from safetensors.torch import save
 import msloc_edge
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
 from msloc_edge.errors import ExportError
-from msloc_edge.export.card import model_card
+from msloc_edge.export.card import Measured, model_card
 from msloc_edge.export.onnx import OPSET, to_onnx
 from msloc_edge.export.parity import Parity, check_parity
 from msloc_edge.model import CamNet, ModelConfig, build
@@ -41,10 +41,12 @@ def export_bundle(
     films: Sequence[NDArray[np.float32]],
     name: str = "cxr-edge",
     version: str = "0.1",
+    measured: Sequence[Measured] = (),
 ) -> tuple[Bundle, Parity]:
     """Write the bundle of a calibrated checkpoint to the folder `out`, which must not exist or be a bundle itself.
 
-    films   displayed films [H, W] in [0, 1], over which torch and onnxruntime must agree
+    films    displayed films [H, W] in [0, 1], over which torch and onnxruntime must agree
+    measured figures for the model card; refused if they are another network's
     returns the bundle, and how well the engines agreed
 
     The folder is made beside `out` and renamed when the parity gate is passed. Raises ExportError otherwise.
@@ -58,7 +60,7 @@ def export_bundle(
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     scratch.mkdir(parents=True)
     try:
-        _write(state, scratch, name, version)
+        _write(state, scratch, name, version, measured)
         parity = check_parity(Bundle.open(scratch), films)
         if out.exists():
             shutil.rmtree(out)
@@ -76,7 +78,7 @@ def _replaceable(out: Path) -> bool:
     return not names or (MANIFEST in names and names <= {MANIFEST, ONNX, WEIGHTS, CARD, "manifest.sig"})
 
 
-def _write(state: Mapping[str, Any], folder: Path, name: str, version: str) -> None:
+def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, measured: Sequence[Measured]) -> None:
     net = load_network(state)
     config, size = net.config, net.config.size
     relevance = net.head.relevance.detach().double().numpy()
@@ -95,8 +97,8 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str) -> N
         "profiles": state["profiles"],
         "default_profile": "youden",
         "architecture": config.to_dict(),
+        "calibration": state["calibration"],
         "training": {
-            "method": "image-level labels only, no box of any real film; map thresholds as docs/training.md says",
             "config": state["config"],
             "epoch": state["epoch"] + 1,
             "validation": state["validation"],
@@ -104,10 +106,19 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str) -> N
         },
         "opset": OPSET,
     }
+    onnx = to_onnx(net)
+    own = hashlib.sha256(onnx).hexdigest()
+    for section in measured:
+        if section.onnx_sha256 != own:
+            raise ExportError(
+                "metrics_foreign",
+                f"expected metrics of the network {own[:12]}..., got those of {section.onnx_sha256[:12]}...; run eval "
+                "on a bundle of this checkpoint",
+            )
     contents = {
-        ONNX: to_onnx(net),
+        ONNX: onnx,
         WEIGHTS: save({key: value.contiguous() for key, value in net.state_dict().items()}),
-        CARD: model_card(manifest).encode(),
+        CARD: model_card(manifest, measured).encode(),
     }
     manifest["files"] = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     manifest["thresholds_for"] = manifest["files"][ONNX]

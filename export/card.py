@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
-def model_card(manifest: Mapping[str, Any]) -> str:
-    """Markdown from the manifest alone, so that the card and the manifest cannot disagree."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A section of the card (Markdown) with figures of the network whose ONNX file has this hash."""
+
+    onnx_sha256: str
+    text: str
+
+
+def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -> str:
+    """Markdown from the manifest, so that the card and the manifest cannot disagree, and what was measured."""
     training, architecture = manifest["training"], manifest["architecture"]
     validation, config = training["validation"], training["config"]
     profile = manifest["profiles"][manifest["default_profile"]]
+    maps = [f"  - {rule}: {', '.join(labels)}" for rule, labels in _by_rule(manifest["calibration"]["maps"]).items()]
     synthetic = set(config["data"]) == {"phantom"}
     size = manifest["input"]["height"]
     relevance = " | ".join(f"w{stage + 1} (1/{s['stride']})" for stage, s in enumerate(manifest["stages"]))
@@ -30,8 +40,9 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             f"{architecture['pool']} pooling; logits are a convex combination over stages (docs/method.md).",
             f"- **Training films**: {', '.join(_source(name, config['films']) for name in config['data'])}; "
             f"epoch {training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
-            f"- **Calibration**: {validation['films']} further films ({', '.join(validation['sources'])}). "
-            f"{training['method'].capitalize()}.",
+            f"- **Score thresholds and temperature**: fitted on {manifest['calibration']['scores']}.",
+            "- **Map thresholds**: absolute, fitted on",
+            *maps,
             "",
             "## On the validation films",
             "",
@@ -43,14 +54,23 @@ def model_card(manifest: Mapping[str, Any]) -> str:
             f"|{columns}|",
             *rows,
             "",
+            *(line for section in measured for line in (section.text, "")),
             "## Limits",
             "",
             *(["- Trained on synthetic films alone: on real radiographs it has no known validity."] * synthetic),
+            "- **Not for diagnosis, triage or any decision about a patient.** No clinical validation of any kind.",
             "- Frontal films of the chest (PA, AP) only; findings outside its list are not looked for.",
             "- A box is the region whose map exceeds an absolute threshold. It was never trained on a box.",
             "",
         ]
     )
+
+
+def _by_rule(maps: Mapping[str, str]) -> dict[str, list[str]]:
+    rules: dict[str, list[str]] = {}
+    for label, rule in maps.items():
+        rules.setdefault(rule, []).append(label)
+    return rules
 
 
 def _source(name: str, phantoms: int) -> str:

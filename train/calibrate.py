@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,10 @@ from rich.progress import Progress
 from msloc_edge.errors import TrainError
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import CamNet
-from msloc_edge.train.data import Films
+from msloc_edge.train.data import Films, real
 from msloc_edge.train.loader import resized
 from msloc_edge.train.thresholds import fit_temperature, map_threshold, profiles
-from msloc_edge.train.validate import real, validate
+from msloc_edge.train.validate import validate
 
 MAP_STRIDE = 4
 """Map thresholds are fitted on the grid of the finest stage, one cell per 4 x 4 input pixels."""
@@ -24,13 +26,18 @@ MAP_STRIDE = 4
 Maps = list[NDArray[np.float32]]
 
 
-def calibrate(net: CamNet, sources: Sequence[Films], batch: int, progress: Progress) -> dict[str, Any]:
+def calibrate(
+    net: CamNet, sources: Sequence[Films], lesions: Films | None, batch: int, progress: Progress
+) -> dict[str, Any]:
     """Temperature, threshold profiles and validation figures of a trained network: plain values, for the bundle.
 
-    Scores are fitted on real validation films where there are any. A map threshold is where the map agrees best with
-    the true masks of films that have them (phantoms, inserted lesions). Real films have none, and their maps another
-    height: there the threshold is scaled by the height of the real positives' maps over that of the films with masks.
-    A class without any mask takes the other classes' mean share of the height.
+    sources  validation films; scores are fitted on the real ones where there are any
+    lesions  real films of them with inserted lesions and their masks, if there are any
+
+    A map threshold is where the map agrees best with the true masks of films that have them, inserted lesions before
+    phantoms. The maps of real films have another height than those of phantoms: the threshold is scaled by the height
+    of the real positives' maps over that of the phantoms'. A class without any mask takes the mean share of the height
+    of those that have one. `calibration` tells which it was.
 
     Raises TrainError when a class has no film, or no film without it, or when no film has a mask.
     """
@@ -41,7 +48,7 @@ def calibrate(net: CamNet, sources: Sequence[Films], batch: int, progress: Progr
     classes = net.config.classes
     count = sum(len(source) for source in sources)
     try:
-        thresholds, overlap = _map_thresholds(net, sources, judged, progress)
+        thresholds, overlap, rules = _map_thresholds(net, sources, lesions, judged, progress)
         table = profiles(scores, checked.labels, thresholds)
     except ValueError as error:
         raise TrainError(
@@ -51,6 +58,10 @@ def calibrate(net: CamNet, sources: Sequence[Films], batch: int, progress: Progr
     return {
         "temperature": temperature,
         "profiles": table,
+        "calibration": {
+            "scores": f"{len(checked.labels)} validation films of {', '.join(source.source for source in judged)}",
+            "maps": dict(zip(classes, rules, strict=True)),
+        },
         "validation": {
             "films": len(checked.labels),
             "sources": [source.source for source in judged],
@@ -60,31 +71,63 @@ def calibrate(net: CamNet, sources: Sequence[Films], batch: int, progress: Progr
     }
 
 
+@dataclass(frozen=True, slots=True)
+class MapFit:
+    """A class's threshold, its mean IoU with the masks, and the median height of the maps of those films."""
+
+    threshold: float
+    iou: float
+    height: float
+
+    @property
+    def share(self) -> float:
+        return self.threshold / self.height
+
+
 def _map_thresholds(
-    net: CamNet, sources: Sequence[Films], judged: Sequence[Films], progress: Progress
-) -> tuple[list[float], dict[int, float]]:
-    """A threshold for each class, and the mean IoU with the masks of each class that has some."""
+    net: CamNet, sources: Sequence[Films], lesions: Films | None, judged: Sequence[Films], progress: Progress
+) -> tuple[list[float], dict[int, float], list[str]]:
+    """Of each class the threshold, the mean IoU with the masks where there are some, and the rule."""
     count = len(net.config.classes)
-    maps: list[Maps] = [[] for _ in range(count)]
-    masks: list[list[NDArray[np.bool_]]] = [[] for _ in range(count)]
-    for k, found, mask in _maps_with_masks(net, [s for s in sources if s.masks], progress):
-        maps[k].append(found)
-        masks[k].append(mask)
-    fitted = {k: map_threshold(maps[k], masks[k]) for k in range(count) if maps[k]}
-    if not fitted:
-        raise ValueError("expected validation films with masks, got none; add --data phantom")
+    by_lesions = fit_to_masks(net, [lesions] if lesions else [], progress)
+    by_masks = fit_to_masks(net, [source for source in sources if source.masks], progress)
+    fits = by_masks | by_lesions
+    if not fits:
+        raise ValueError("expected validation films with masks, got none; add --data phantom or --insert")
+    overlap = {k: fit.iou for k, fit in fits.items()}
     if all(source.masks for source in judged):
-        if len(fitted) < count:
+        if len(by_masks) < count:
             raise ValueError("expected at least one validation film with each finding")
-        return [fitted[k][0] for k in range(count)], {k: iou for k, (_, iou) in fitted.items()}
-    height = {k: float(np.median([found.max() for found in maps[k]])) for k in fitted}
-    share = {k: threshold / height[k] for k, (threshold, _) in fitted.items()}
-    usual = float(np.mean(list(share.values())))
+        return [by_masks[k].threshold for k in range(count)], overlap, ["true masks of validation films"] * count
+    usual = float(np.mean([fit.share for fit in fits.values()]))
     peaks = _peaks(net, judged, progress)
     if not all(peaks):
         raise ValueError("expected at least one validation film with each finding")
-    thresholds = [share.get(k, usual) * float(np.median(peaks[k])) for k in range(count)]
-    return thresholds, {k: iou for k, (_, iou) in fitted.items()}
+    thresholds, rules = [], []
+    for k in range(count):
+        height = float(np.median(peaks[k]))
+        if k in by_lesions:
+            thresholds.append(by_lesions[k].threshold)
+            rules.append("lesions inserted into normal validation films")
+        elif k in by_masks:
+            thresholds.append(by_masks[k].share * height)
+            rules.append("phantoms' masks, scaled to the height of the maps of real positives")
+        else:
+            thresholds.append(usual * height)
+            rules.append("the other findings' share of the height of the maps of real positives")
+    return thresholds, overlap, rules
+
+
+def fit_to_masks(net: CamNet, sources: Sequence[Films], progress: Progress) -> dict[int, MapFit]:
+    """Class index -> its map threshold, for the classes that some film has a mask of."""
+    maps: dict[int, Maps] = defaultdict(list)
+    masks: dict[int, list[NDArray[np.bool_]]] = defaultdict(list)
+    for k, found, mask in _maps_with_masks(net, sources, progress):
+        maps[k].append(found)
+        masks[k].append(mask)
+    return {
+        k: MapFit(*map_threshold(maps[k], masks[k]), float(np.median([found.max() for found in maps[k]]))) for k in maps
+    }
 
 
 def _maps_with_masks(

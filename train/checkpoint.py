@@ -15,7 +15,7 @@ from msloc_edge.errors import TrainError
 from msloc_edge.model.weights import load_plain
 from msloc_edge.train.config import TrainConfig
 
-SCHEMA = "msloc-edge/run/2"
+SCHEMA = "msloc-edge/run/3"
 
 
 class Run:

@@ -32,6 +32,7 @@ class TrainConfig:
     data: tuple[str, ...] = _choice(("phantom",), "phantom, nih:DIR or csv:FILE; several are trained on together.")
     films: int = _choice(4000, "Training phantoms.")
     val_films: int = _choice(600, "Validation phantoms; other ones.")
+    per_source: int = _choice(0, "At most so many films of each source in an epoch, drawn anew for each; 0: all.")
     insert: float = _choice(0.0, "Share of the real normal training films that get simulated lesions.")
     epochs: int = _choice(10, "Passes over the training films.")
     batch: int = _choice(16, "Films per step, over all ranks together.")
@@ -40,6 +41,9 @@ class TrainConfig:
     balance: float = _choice(0.5, "A positive label weighs (negatives / positives) to this power, 0 to 1.")
     stage_loss: float = _choice(
         0.0, "Weight of the loss of each stage's own logit (deep supervision), beside the whole."
+    )
+    anatomy_loss: float = _choice(
+        0.0, "Weight of the loss of class maps outside the zone in which anatomy lets a finding be."
     )
     ema: float = _choice(0.999, "Decay of the average of the weights, which is what is validated and kept; 0: none.")
     progressive: bool = _choice(True, "Train on smaller films first: a quarter of the size, then half of it.")
@@ -58,7 +62,7 @@ class TrainConfig:
         for name in ("films", "val_films", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}")
-        for name in ("seed", "workers", "patience", "weight_decay", "stage_loss"):
+        for name in ("seed", "workers", "patience", "per_source", "weight_decay", "stage_loss", "anatomy_loss"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected {name} of at least 0, got {getattr(self, name)}")
         for name in ("balance", "insert"):
@@ -68,7 +72,7 @@ class TrainConfig:
             raise ValueError(f"expected ema of at least 0 and below 1, got {self.ema}")
         if max(self.films, self.val_films) >= MAX_FILMS:
             raise ValueError(f"expected fewer than {MAX_FILMS} films in a split, got {max(self.films, self.val_films)}")
-        for name in ("lr", "weight_decay", "stage_loss"):
+        for name in ("lr", "weight_decay", "stage_loss", "anatomy_loss"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"expected {name} to be finite, got {getattr(self, name)}")
         if self.lr <= 0:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from msloc_edge.model import CamNet
+from msloc_edge.train.anatomy import outside, zones
 from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.distributed import Ranks
 from msloc_edge.train.ema import WeightAverage
@@ -25,7 +26,8 @@ class Learner:
 
     def __init__(self, net: CamNet, config: TrainConfig, ranks: Ranks, positive_weight: Tensor, steps: int) -> None:
         self.net, self.ranks, self.positive_weight = net, ranks, positive_weight
-        self.stage_loss = config.stage_loss
+        self.stage_loss, self.anatomy_loss = config.stage_loss, config.anatomy_loss
+        self.zones = zones(config.model.classes).to(ranks.device) if config.anatomy_loss else None
         self.average = WeightAverage(net, config.ema)
         if ranks.world > 1 and ranks.device.type == "cuda":
             # In place: the parameters stay the same objects.
@@ -50,8 +52,8 @@ class Learner:
         """
         net = self._network(frozen)
         before: Tensor | None = None
-        for images, labels in batches:
-            loss = self._step(net, images, labels)
+        for batch in batches:
+            loss = self._step(net, batch)
             if before is not None:
                 yield before.item()
             before = loss
@@ -67,19 +69,18 @@ class Learner:
             self.net.backbone.eval()  # its batch statistics stay, too
         return self._wrapped[1]
 
-    def _step(self, net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def _step(self, net: nn.Module, batch: Batch) -> Tensor:
         device = self.ranks.device
-        images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        labels = labels.to(device, non_blocking=True)
+        images, labels, prior = (part.to(device, non_blocking=True) for part in batch)
+        images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, self.arithmetic, enabled=self.arithmetic is not torch.float32):
-            logits, cams = net(images)
-            alone = self.net.head.stage_logits(cams) if self.stage_loss else []
-        # Divided by the mean count of the ranks, so that the mean of their gradients is that of the joint batch.
-        known = self.ranks.total((~labels.isnan()).sum()) / self.ranks.world
-        loss = label_loss(logits.float(), labels, self.positive_weight, known)
-        for stage in alone:
-            share = self.stage_loss / len(alone)
-            loss = loss + share * label_loss(stage.float(), labels, self.positive_weight, known)
+            _, cams = net(images)
+        head, cams = self.net.head, [cam.float() for cam in cams]
+        loss = self._loss(head.pooled(cams), head.bias + prior, labels)
+        if self.zones is not None:
+            # Nothing is ever there, so every film's label of these cells is 0. It is the maps that shall learn it.
+            elsewhere = head.pooled(cams, [outside(self.zones, cam.shape[2:]) for cam in cams])
+            loss = loss + self.anatomy_loss * self._loss(elsewhere, head.bias.detach(), torch.zeros_like(labels))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
@@ -89,6 +90,17 @@ class Learner:
         self.schedule.step()
         self.average.update(self.net)
         return loss.detach()
+
+    def _loss(self, pooled: Sequence[Tensor], bias: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the logit that the stages' pooled maps give together with a bias, and of each stage's own."""
+        # Divided by the mean count of the ranks, so that the mean of their gradients is that of the joint batch.
+        known = self.ranks.total((~labels.isnan()).sum()) / self.ranks.world
+        loss = label_loss(self.net.head.logits(pooled, bias), labels, self.positive_weight, known)
+        if self.stage_loss:
+            share = self.stage_loss / len(pooled)
+            for stage in pooled:
+                loss = loss + share * label_loss(bias + stage, labels, self.positive_weight, known)
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next epoch depends on; `model` are the weights themselves, `average` their average."""

@@ -15,18 +15,36 @@ from torch import Tensor
 
 from msloc_edge.train.augment import augment
 from msloc_edge.train.data import PHANTOM, Films
+from msloc_edge.train.losses import source_priors
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]
+"""images [B, 1, H, W] in [0, 1]; labels [B, K], nan where unknown; prior [B, K], source_priors of each film's source"""
+
 Labelled = tuple[NDArray[np.uint8], NDArray[np.float32]]
 Insert = Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], Labelled]
 """(film [H, W], labels [K], generator) -> a film with something put into it, and its labels."""
 
 
-def batch_indices(count: int, seed: int, epoch: int, batch: int) -> list[list[int]]:
-    """Which of `count` films are in each batch of an epoch; the last, incomplete batch is left out."""
-    batch = min(batch, count)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch)).tolist()
-    return [order[at : at + batch] for at in range(0, count - batch + 1, batch)]
+def epoch_films(sources: Sequence[Films], most: int) -> int:
+    """How many films an epoch has that takes at most `most` of each source; 0: all."""
+    return sum(min(len(source), most or len(source)) for source in sources)
+
+
+def batch_indices(sources: Sequence[Films], seed: int, epoch: int, batch: int, most: int = 0) -> list[list[int]]:
+    """Which films, counted through all sources, are in each batch of an epoch; the last, incomplete batch is left out.
+
+    Of a source with more than `most` films some are drawn, others in each epoch; 0: all.
+    """
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    chosen: list[int] = []
+    first = 0
+    for source in sources:
+        drawn = torch.randperm(len(source), generator=generator)[: most or len(source)]
+        chosen += (first + drawn).tolist()
+        first += len(source)
+    order = [chosen[at] for at in torch.randperm(len(chosen), generator=generator).tolist()]
+    batch = min(batch, len(order))
+    return [order[at : at + batch] for at in range(0, len(order) - batch + 1, batch)]
 
 
 def film_names(sources: Sequence[Films], indices: Sequence[int]) -> list[str]:
@@ -41,14 +59,13 @@ def epoch_batches(
     size: int,
     seed: int,
     epoch: int,
-    batch: int,
+    groups: Sequence[list[int]],
     workers: int,
     insert: Insert | None = None,
     part: Callable[[list[int]], list[int]] = list,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """Shuffled batches of the films of all sources (images [B, 1, H, W] in [0, 1], labels [B, K], nan where unknown);
-    the last, incomplete batch is left out.
+    """The batches of films that `groups` (batch_indices) names.
 
     A real film is first given to `insert`; then films are scaled to `size` and augmented. Each has its own generator
     (seed, epoch, index). `part` picks the films of this process from each batch. Films are loaded in `workers`
@@ -56,30 +73,32 @@ def epoch_batches(
     forked process can hang on engines and pools that the parent holds. With `pin` the batches are in page-locked
     memory, which a GPU copies from while it computes.
     """
-    films = [(source, index) for source in sources for index in range(len(source))]
-    groups = map(part, batch_indices(len(films), seed, epoch, batch))
+    priors = source_priors(sources)
+    films = [
+        (source, prior, index) for source, prior in zip(sources, priors, strict=True) for index in range(len(source))
+    ]
+    parts = map(part, groups)
 
-    def film(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        source, at = films[index]
+    def film(index: int) -> tuple[Tensor, Tensor, Tensor]:
+        source, prior, at = films[index]
         rng = np.random.default_rng((seed, epoch, index))
         pixels, labels = source.pixels[at], source.labels[at]
         if insert is not None and source.source != PHANTOM:
             pixels, labels = insert(pixels, labels, rng)
-        return augment(resized(pixels, size), rng), labels
+        return torch.from_numpy(augment(resized(pixels, size), rng))[None], torch.from_numpy(labels), prior
 
     def load(indices: list[int]) -> Batch:
-        images, labels = zip(*map(film, indices), strict=True)
-        loaded = torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(labels))
-        return (loaded[0].pin_memory(), loaded[1].pin_memory()) if pin else loaded
+        images, labels, prior = (torch.stack(part) for part in zip(*map(film, indices), strict=True))
+        return (images.pin_memory(), labels.pin_memory(), prior.pin_memory()) if pin else (images, labels, prior)
 
     if not workers:
-        yield from map(load, groups)
+        yield from map(load, parts)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="films") as pool:
-        ahead: deque[Future[Batch]] = deque(pool.submit(load, group) for group in islice(groups, 2 * workers))
+        ahead: deque[Future[Batch]] = deque(pool.submit(load, mine) for mine in islice(parts, 2 * workers))
         while ahead:
             ready = ahead.popleft().result()
-            ahead.extend(pool.submit(load, group) for group in islice(groups, 1))
+            ahead.extend(pool.submit(load, mine) for mine in islice(parts, 1))
             yield ready
 
 
@@ -91,8 +110,8 @@ def resized(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(film, (size, size), interpolation=method), np.uint8)
 
 
-def plain_batches(source: Films, size: int, batch: int) -> Iterator[Batch]:
-    """All films of a source in order, not augmented."""
+def plain_batches(source: Films, size: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All films of a source in order, not augmented: images [B, 1, H, W], labels [B, K]."""
     for at in range(0, len(source), batch):
         films = np.stack([resized(film, size) for film in source.pixels[at : at + batch]]).astype(np.float32) / 255
         yield torch.from_numpy(films)[:, None], torch.from_numpy(source.labels[at : at + batch])

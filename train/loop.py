@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 
 from msloc_edge.errors import TrainError
-from msloc_edge.model import CamNet, build, load_backbone
+from msloc_edge.model import CamNet, build, load_weights
 from msloc_edge.train.calibrate import calibrate
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state, weights_file
 from msloc_edge.train.config import TrainConfig
-from msloc_edge.train.data import Films, training_films, validation_films
+from msloc_edge.train.data import Films, real, training_films, validation_films
 from msloc_edge.train.distributed import Ranks, ranks_of_environment
 from msloc_edge.train.learner import Learner
-from msloc_edge.train.loader import Insert, batch_indices, epoch_batches, film_names
+from msloc_edge.train.loader import Insert, batch_indices, epoch_batches, epoch_films, film_names
 from msloc_edge.train.logs import Journal
 from msloc_edge.train.losses import balanced_weight, label_frequency
 from msloc_edge.train.precision import reproducible
-from msloc_edge.train.validate import real
 
 
 def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = False) -> dict[str, Any] | None:
@@ -48,7 +47,7 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
             state = load_state(run.best)
             net = build(config.model).to(ranks.device)
             net.load_state_dict(state["model"])
-            state |= calibrate(net, validation, config.batch, journal.progress)
+            state |= calibrate(net, validation, _lesions(config, validation), config.batch, journal.progress)
             run.save(state, run.best)
             return state
 
@@ -57,7 +56,7 @@ def _network(config: TrainConfig, fresh: bool) -> CamNet:
     torch.manual_seed(config.seed)
     net = build(config.model)
     if config.init and fresh:
-        load_backbone(net, weights_file(Path(config.init)))
+        load_weights(net, weights_file(Path(config.init)))
     return net
 
 
@@ -82,10 +81,11 @@ def _train(
     journal: Journal,
 ) -> None:
     """All epochs that are left, each judged by the averaged weights on the films `judged`, and saved."""
-    count = sum(len(source) for source in training)
+    count = epoch_films(training, config.per_source)
     batch = _batch_size(config.batch, count, ranks.world)
     frequency = label_frequency(training)
-    _start_at_prevalence(net, frequency)
+    if not net.head.bias.any():  # not where --init brought a head
+        _start_at_prevalence(net, label_frequency(real(training)))
     weight = balanced_weight(frequency, config.balance).to(ranks.device)
     learner = Learner(net, config, ranks, weight, count // batch * config.epochs)
     first, best, stale = 0, -math.inf, 0
@@ -142,18 +142,18 @@ def _train_epoch(
     torch.manual_seed(config.seed * 100_003 + epoch)  # no state of a generator goes from one epoch to the next
     if config.resized_at(epoch):
         learner.average.restart()
+    groups = batch_indices(training, config.seed, epoch, batch, config.per_source)
     batches = epoch_batches(
         training,
         size=config.size_at(epoch),
         seed=config.seed,
         epoch=epoch,
-        batch=batch,
+        groups=groups,
         workers=config.workers,
         insert=_inserter(config),
         part=ranks.part,
         pin=ranks.device.type == "cuda",
     )
-    groups = batch_indices(sum(len(source) for source in training), config.seed, epoch, batch)
     title = f"epoch {epoch + 1}/{config.epochs}"
     losses: list[float] = []
     for loss in journal.steps(learner.epoch(batches, config.frozen_at(epoch)), title, len(groups), batch):
@@ -183,6 +183,15 @@ def _inserter(config: TrainConfig) -> Insert | None:
     from msloc_edge.train.lesions import Inserter
 
     return Inserter(config.model.classes, config.insert)
+
+
+def _lesions(config: TrainConfig, validation: Sequence[Films]) -> Films | None:
+    """What map thresholds are fitted on where a run inserts lesions: such lesions in normal validation films."""
+    if not config.insert:
+        return None
+    from msloc_edge.train.lesions.films import lesion_films
+
+    return lesion_films(validation, config.model.classes, config.model.size // 2)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msloc_edge.train.data import Films
+from msloc_edge.train.data import Films, real
 
 
 def label_loss(
@@ -34,6 +34,21 @@ def label_frequency(sources: Sequence[Films]) -> Tensor:
     positives = np.nansum(labels, axis=0)
     share = np.where(known.any(axis=0), positives / np.maximum(known.sum(axis=0), 1), 0.5)
     return torch.from_numpy(share.clip(0.01, 0.99)).float()
+
+
+def source_priors(sources: Sequence[Films]) -> list[Tensor]:
+    """How much likelier each finding is in a source than in the real ones together: log-odds [K] for each source, 0
+    where a source does not know the finding.
+
+    Added to the logits in the loss, so that a network gains nothing from recognising the source: what it then says is
+    meant for films with the frequencies of the real sources together.
+    """
+    mean = torch.logit(label_frequency(real(sources)))
+    known = [torch.from_numpy(~np.isnan(source.labels).all(axis=0)) for source in sources]
+    return [
+        torch.where(knows, torch.logit(label_frequency([source])) - mean, torch.zeros_like(mean))
+        for source, knows in zip(sources, known, strict=True)
+    ]
 
 
 def balanced_weight(frequency: Tensor, balance: float) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from msloc_edge.model import CamNet
-from msloc_edge.train.data import PHANTOM, Films
+from msloc_edge.train.data import Films
 from msloc_edge.train.loader import plain_batches
 from msloc_edge.train.losses import label_loss
 
@@ -39,11 +39,6 @@ class Validation:
         """The mean over the classes that have an AUROC; 0 when none has."""
         auroc = self.auroc
         return float(np.nanmean(auroc)) if np.isfinite(auroc).any() else 0.0
-
-
-def real(sources: Sequence[Films]) -> Sequence[Films]:
-    """The sources that are judged: real films where there are any, else phantoms."""
-    return [source for source in sources if source.source != PHANTOM] or sources
 
 
 @torch.no_grad()

@@ -12,15 +12,15 @@ from msloc_edge.lazy import names_of
 if TYPE_CHECKING:
     from msloc_edge.model.config import ModelConfig
     from msloc_edge.model.network import CamNet, Prediction, build
-    from msloc_edge.model.weights import load_backbone
+    from msloc_edge.model.weights import load_backbone, load_weights
 
-__all__ = ["CamNet", "ModelConfig", "Prediction", "build", "load_backbone"]
+__all__ = ["CamNet", "ModelConfig", "Prediction", "build", "load_backbone", "load_weights"]
 
 __getattr__ = names_of(
     __name__,
     {
         "ModelConfig": "config",
         **dict.fromkeys(("CamNet", "Prediction", "build"), "network"),
-        "load_backbone": "weights",
+        **dict.fromkeys(("load_backbone", "load_weights"), "weights"),
     },
 )

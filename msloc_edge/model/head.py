@@ -21,18 +21,30 @@ LSE_SHARPNESS = 4.0
 """r of log-sum-exp pooling: 0 is the average, infinity the maximum."""
 
 
-def pool_avg(maps: Tensor) -> Tensor:
-    """Global average: [B, K, h, w] -> [B, K]."""
-    return maps.mean(dim=(2, 3))
+# Each pools maps [B, K, h, w] to [B, K], over all cells or over those where `cells` [K, h, w] is 1 and not 0. Where a
+# class has no such cell, the result is 0.
+_NONE = -1e4
 
 
-def pool_lse(maps: Tensor) -> Tensor:
+def pool_avg(maps: Tensor, cells: Tensor | None = None) -> Tensor:
+    """Global average."""
+    if cells is None:
+        return maps.mean(dim=(2, 3))
+    return (maps * cells).sum(dim=(2, 3)) / cells.sum(dim=(1, 2)).clamp(min=1)
+
+
+def pool_lse(maps: Tensor, cells: Tensor | None = None) -> Tensor:
     """Log-sum-exp pooling, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6)."""
-    flat = maps.flatten(2)
-    return (torch.logsumexp(LSE_SHARPNESS * flat, dim=2) - math.log(flat.shape[2])) / LSE_SHARPNESS
+    flat = LSE_SHARPNESS * maps.flatten(2)
+    if cells is None:
+        return (torch.logsumexp(flat, dim=2) - math.log(flat.shape[2])) / LSE_SHARPNESS
+    counted = cells.flatten(1)
+    count = counted.sum(dim=1)
+    pooled = (torch.logsumexp(flat + _NONE * (1 - counted), dim=2) - count.clamp(min=1).log()) / LSE_SHARPNESS
+    return pooled * (count > 0)
 
 
-def pool_pcam(maps: Tensor) -> Tensor:
+def pool_pcam(maps: Tensor, cells: Tensor | None = None) -> Tensor:
     """Probabilistic-CAM pooling: every cell counts by its own probability (Ye et al. 2020, arXiv 2005.14480, eq. 4).
 
     Only ratios of probabilities count, so they are scaled to have 1 as their largest: where a class is absent all are
@@ -40,10 +52,13 @@ def pool_pcam(maps: Tensor) -> Tensor:
     """
     log_attention = -F.softplus(-maps)  # not logsigmoid: the exporter writes that as Log(Sigmoid(x))
     attention = (log_attention - log_attention.amax(dim=(2, 3), keepdim=True)).exp()
-    return (attention * maps).sum(dim=(2, 3)) / attention.sum(dim=(2, 3))
+    if cells is None:
+        return (attention * maps).sum(dim=(2, 3)) / attention.sum(dim=(2, 3))
+    attention = attention * cells
+    return (attention * maps).sum(dim=(2, 3)) / attention.sum(dim=(2, 3)).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
-POOLING: dict[str, Callable[[Tensor], Tensor]] = {"avg": pool_avg, "lse": pool_lse, "pcam": pool_pcam}
+POOLING: dict[str, Callable[..., Tensor]] = {"avg": pool_avg, "lse": pool_lse, "pcam": pool_pcam}
 
 
 class RelevanceHead(nn.Module):
@@ -61,15 +76,19 @@ class RelevanceHead(nn.Module):
         """Layer relevance weights w [K, S]: each row is non-negative and sums to one."""
         return self.theta.softmax(dim=1)
 
-    def stage_logits(self, cams: Sequence[Tensor]) -> list[Tensor]:
-        """What each stage says alone, b_k + pool(A_{k,s}): S tensors [B, K]."""
-        return [self.bias + self.pool(cam) for cam in cams]
+    def pooled(self, cams: Sequence[Tensor], cells: Sequence[Tensor | None] | None = None) -> list[Tensor]:
+        """pool(A_{k,s}): S tensors [B, K], over all cells or over `cells` (S tensors [K, h_s, w_s] of 0 and 1)."""
+        return [self.pool(cam, own) for cam, own in zip(cams, cells or [None] * len(cams), strict=True)]
+
+    def logits(self, pooled: Sequence[Tensor], bias: Tensor) -> Tensor:
+        """z_k from what `pooled` gives, and b_k: [B, K]."""
+        # Added one by one, not stacked and summed: OpenVINO 2026.4 on a CPU adds a bias that follows a ReduceSum along
+        # the wrong axis, so that the logits of every batch of more than one film were wrong.
+        logits = bias
+        for weight, stage in zip(self.relevance.unbind(dim=1), pooled, strict=True):
+            logits = logits + weight * stage
+        return logits
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         cams = tuple(classify(f) for classify, f in zip(self.classifiers, features, strict=True))
-        # Added one by one, not stacked and summed: OpenVINO 2026.4 on a CPU adds a bias that follows a ReduceSum along
-        # the wrong axis, so that the logits of every batch of more than one film were wrong.
-        logits: Tensor = self.bias
-        for weight, cam in zip(self.relevance.unbind(dim=1), cams, strict=True):
-            logits = logits + weight * self.pool(cam)
-        return logits, cams
+        return self.logits(self.pooled(cams), self.bias), cams

@@ -24,6 +24,17 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _OLD_DENSE_NAMES = re.compile(r"(denselayer\d+)\.(norm|conv)\.(\d)\.")
 
 
+def load_weights(net: CamNet, path: Path) -> int:
+    """Fill all of `net` where the file holds every tensor of it in its shape, as one of our own does for the same
+    classes, neck and stages; else its backbone alone, as load_backbone does. Returns the number of tensors loaded.
+    """
+    own, state = net.state_dict(), _read(path)
+    if own.keys() <= state.keys() and all(state[name].shape == tensor.shape for name, tensor in own.items()):
+        net.load_state_dict({name: state[name] for name in own})
+        return len(own)
+    return load_backbone(net, path)
+
+
 def load_backbone(net: CamNet, path: Path) -> int:
     """Fill `net.backbone` from a .safetensors or a torch file; the head keeps its fresh weights.
 

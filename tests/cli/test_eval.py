@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(8):
         write_png(generate(number, SIDE), folder / f"{number}.png")
         lines.append(
-            f"{number}.png,p{number // 2},{'PA' if number % 2 else 'AP'},F,{30 + 10 * number},0,1,{int(number < 4)},"
+            f"{number}.png,w{number // 2},{'PA' if number % 2 else 'AP'},F,{30 + 10 * number},0,1,{int(number < 4)},"
         )
     (folder / "films.csv").write_text("\n".join(lines) + "\n")
     boxes = [f"{number}.png,Mass,{8 + number},10,20,24" for number in range(4)]
@@ -198,3 +198,86 @@ def test_boxes_of_another_vocabulary(msloc, arguments: list[object], made: Path,
     assert done.code == 1
     assert "[label_unknown] " in done.err
     assert 'add --map "Lung Opacity=A+B"' in done.err
+
+
+def test_films_without_any_label_column(msloc, made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    table = made / "bare.csv"
+    table.write_text("\n".join(["image", *(f"{number}.png" for number in range(8))]) + "\n")
+    arguments = ["eval", "--data", f"csv:{table}", "--out", tmp_path / "out", "--resamples", 0, "--model", tiny_bundle]
+    done = msloc(*arguments, "--boxes", made / "boxes.csv")
+    assert done.code == 0, done.err
+    found = metrics(tmp_path / "out")
+    assert (found["auroc"], found["pointing"]["per_class"]["Mass"]["n"]) == (None, 4)
+    nothing = msloc(*arguments)
+    assert nothing.code == 1
+    assert "[label_unknown] expected labels or boxes" in nothing.err
+    trained = msloc("train", "--data", f"csv:{table}", "--out", tmp_path / "run")
+    assert trained.code == 1
+    assert "expected a column of 1 and 0 for each finding" in trained.err
+
+
+def test_thresholds_on_boxes_are_scored_on_other_patients(
+    msloc, tiny_state: dict[str, Any], made: Path, tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    from msloc_edge.train.data.collection import in_fitting_half
+
+    half = {f"w{number}" for number in range(4) if in_fitting_half(f"w{number}")}
+    assert 0 < len(half & {"w0", "w1"}) < 2  # boxes are on films of w0 and w1
+    torch.save(tiny_state, tmp_path / "best.pt")
+    data = f"csv:{made / 'films.csv'}"
+    fit = ["--fit-boxes", data, "--boxes", made / "boxes.csv"]
+    done = msloc("export", tmp_path / "best.pt", tmp_path / "bundle", *fit)
+    assert done.code == 0, done.err
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["calibration"]["fitting_half"] == {"data": data, "patients": 1, "boxes": 2}
+    assert "true boxes of csv:" in manifest["calibration"]["maps"]["Mass"]
+    mass, nodule = (manifest["classes"].index(label) for label in ("Mass", "Nodule"))
+    before, after = (state["profiles"]["youden"]["map"] for state in (tiny_state, manifest))
+    assert after[mass] != before[mass]
+    assert after[nodule] == before[nodule]
+    card = (tmp_path / "bundle" / "model_card.md").read_text()
+    assert f"true boxes of {data}, half of the patients: Mass" in card
+
+    out = tmp_path / "out"
+    scored = msloc("eval", "--model", tmp_path / "bundle", "--data", data, "--boxes", made / "boxes.csv", "--out", out)
+    assert scored.code == 0, scored.err
+    run = metrics(out)["run"]
+    assert (run["films"], run["boxes"]) == (2 * (4 - len(half)), 2)
+    assert any(f"{2 * len(half)} films left out" in problem for problem in run["problems"])
+
+    assert "--boxes belongs to --fit-boxes" in msloc("export", "a", tmp_path / "b", "--boxes", "c").err
+    none = msloc("export", tmp_path / "best.pt", tmp_path / "b", "--fit-boxes", data)
+    assert none.code == 1
+    assert "[boxes_unusable]" in none.err
+
+
+def test_metrics_become_part_of_the_card(msloc, tiny_state: dict[str, Any], made: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(tiny_state, tmp_path / "best.pt")
+    export = ["export", tmp_path / "best.pt", tmp_path / "bundle", "--name", "mine"]
+    assert msloc(*export).code == 0
+    data = ["--data", f"csv:{made / 'films.csv'}", "--boxes", made / "boxes.csv", "--resamples", 20]
+    assert msloc("eval", "--model", tmp_path / "bundle", *data, "--out", tmp_path / "out").code == 0
+    figures = tmp_path / "out" / "metrics.json"
+    done = msloc(*export, "--metrics", figures)
+    assert done.code == 0, done.err
+    card = (tmp_path / "bundle" / "model_card.md").read_text()
+    assert f"## On csv:{made / 'films.csv'}, split all" in card
+    assert "8 films of 4 patients, 4 boxes." in card
+    assert "### Beside maps that know less" in card
+    assert "| box frequency (other patients) |" in card
+    tables = [line for line in card.splitlines() if line.startswith("| --- |")]
+    assert len(tables) >= 5
+
+    other = {**tiny_state, "model": {**tiny_state["model"], "head.bias": tiny_state["model"]["head.bias"] + 1}}
+    torch.save(other, tmp_path / "best.pt")
+    refused = msloc(*export, "--metrics", figures)
+    assert refused.code == 1
+    assert "[metrics_foreign] expected metrics of the network" in refused.err
+    assert "### Beside" in (tmp_path / "bundle" / "model_card.md").read_text()  # what was there stays
+    for content, says in (("{}", "expected schema msloc-edge/eval/1, got None"), ("{", "expected a metrics.json")):
+        figures.write_text(content)
+        bad = msloc(*export, "--metrics", figures)
+        assert bad.code == 1
+        assert f"[metrics_unreadable] {figures}: {says}" in bad.err

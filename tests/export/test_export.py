@@ -31,6 +31,7 @@ from msloc_edge.types import Box
 MANIFEST_KEYS = {
     *("schema", "name", "version", "intended_use", "classes", "input", "stages", "relevance", "bias", "pool"),
     *("temperature", "profiles", "default_profile", "architecture", "training", "opset", "files", "thresholds_for"),
+    "calibration",
 }
 LOGIT_LIMIT, MAP_LIMIT = 1e-4, 1e-3
 

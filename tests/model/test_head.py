@@ -125,6 +125,26 @@ def test_pools_by_hand() -> None:
     assert pool_lse(maps).item() == pytest.approx(math.log(2) / 4)
 
 
+@pytest.mark.parametrize("pool", POOLING)
+def test_pooling_some_cells_is_pooling_a_map_of_these_cells(pool: str) -> None:
+    maps = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cells = torch.zeros(3, 4, 5, dtype=torch.float64)
+    cells[:, :2, 1:] = 1
+    pooled = POOLING[pool](maps, cells)
+    torch.testing.assert_close(pooled, POOLING[pool](maps[:, :, :2, 1:]))
+    torch.testing.assert_close(POOLING[pool](maps, torch.ones_like(cells)), POOLING[pool](maps))
+
+
+@pytest.mark.parametrize("pool", POOLING)
+def test_pooling_no_cell_moves_nothing(pool: str) -> None:
+    maps = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    pooled = POOLING[pool](maps, torch.zeros(1, 2, 2))
+    assert not pooled.any()
+    torch.nn.functional.softplus(pooled).sum().backward()
+    assert maps.grad is not None
+    assert not maps.grad.any()
+
+
 def test_pcam_of_an_absent_class() -> None:
     # Far below 0 the probabilities are exp(x): weights 1 : 1/2 at -100 and -100 - ln 2, though both round to 0.
     maps = torch.tensor([[[[-100.0, -100.0 - math.log(2)]]]])

@@ -71,7 +71,7 @@ def test_what_a_stage_says_alone() -> None:
     with torch.no_grad():
         net.head.bias.copy_(torch.tensor([1.0, -2.0]))
         logits, cams = net(torch.rand(3, 1, 64, 64))
-        alone = torch.stack(net.head.stage_logits(cams), dim=2)
+        alone = torch.stack([net.head.bias + pooled for pooled in net.head.pooled(cams)], dim=2)
     weighted = (alone * net.head.relevance).sum(dim=2)
     torch.testing.assert_close(weighted, logits)  # the relevance weights sum to one, so the bias counts once
 

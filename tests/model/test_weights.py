@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from msloc_edge.errors import TrainError
-from msloc_edge.model import CamNet, ModelConfig, build, load_backbone
+from msloc_edge.model import CamNet, ModelConfig, build, load_backbone, load_weights
 
 State = dict[str, torch.Tensor]
 STEMS = {"edge": ("conv1", "bn1"), "densenet121": ("features.conv0", "features.norm0")}
@@ -98,6 +98,19 @@ def test_our_own_bundle_and_checkpoint(tmp_path: Path) -> None:
         net = network()
         assert load_backbone(net, tmp_path / file) == len(other.backbone.state_dict())
         assert all(torch.equal(t, other.backbone.state_dict()[n]) for n, t in net.backbone.state_dict().items())
+
+
+def test_the_whole_network_where_the_file_fits_it(tmp_path: Path) -> None:
+    other = network(seed=5)
+    torch.save({"schema": "x", "model": other.state_dict()}, tmp_path / "best.pt")
+    net = network()
+    assert load_weights(net, tmp_path / "best.pt") == len(other.state_dict())
+    assert all(torch.equal(t, other.state_dict()[n]) for n, t in net.state_dict().items())
+    more = build(ModelConfig(("a", "b", "c", "d", "e", "f", "g"), size=64))  # other findings: the backbone alone
+    head = held(more)
+    assert load_weights(more, tmp_path / "best.pt") == len(other.backbone.state_dict())
+    assert torch.equal(more.backbone.state_dict()["conv1.weight"], other.backbone.state_dict()["conv1.weight"])
+    assert torch.equal(more.head.theta, head["head.theta"])
 
 
 @pytest.mark.parametrize("backbone", STEMS)

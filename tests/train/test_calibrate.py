@@ -64,7 +64,7 @@ def half(k: int) -> NDArray[np.bool_]:
 
 
 def run(net: CamNet, *sources: Films) -> dict[str, list[float]]:
-    profiles = calibrate(net, sources, 4, Progress(disable=True))["profiles"]
+    profiles = calibrate(net, sources, None, 4, Progress(disable=True))["profiles"]
     assert {tuple(profile["map"]) for profile in profiles.values()} == {tuple(profiles["youden"]["map"])}
     assert isinstance(profiles["youden"], dict)
     return profiles["youden"]
@@ -88,17 +88,32 @@ def test_real_films_take_the_share_of_the_height(net: CamNet) -> None:
     maps = maps_of(net, phantoms, 0)
     share = map_threshold(maps, [half(0)] * 2)[0] / np.median([found.max() for found in maps])
     heights = [np.median([found.max() for found in maps_of(net, real, k)]) for k in range(2)]
-    found = calibrate(net, [real, phantoms], 4, Progress(disable=True))
+    found = calibrate(net, [real, phantoms], None, 4, Progress(disable=True))
     assert found["profiles"]["youden"]["map"] == pytest.approx([share * height for height in heights], rel=1e-5)
     assert found["validation"]["films"] == 4  # scores are those of the real films alone
     assert found["validation"]["sources"] == ["nih:there"]
     assert list(found["validation"]["map_iou"]) == ["Mass"]
 
 
+def test_inserted_lesions_count_as_they_are(net: CamNet) -> None:
+    real = films("nih:there", BOTH, 3, masks=False)
+    lesions = films("lesions in nih:there", [[1, 0], [1, 0]], 5, masks=True)
+    phantoms = films(PHANTOM, BOTH, 2, masks=True)
+    threshold, overlap = map_threshold(maps_of(net, lesions, 0), [half(0)] * 2)
+    found = calibrate(net, [real, phantoms], lesions, 4, Progress(disable=True))
+    assert found["profiles"]["youden"]["map"][0] == pytest.approx(threshold, rel=1e-5)
+    assert found["validation"]["map_iou"]["Mass"] == pytest.approx(overlap, abs=1e-4)
+    assert found["validation"]["films"] == 4  # lesions decide nothing about scores
+    rules = found["calibration"]["maps"]
+    assert "inserted" in rules["Mass"]
+    assert "phantoms' masks, scaled" in rules["Nodule"]
+    assert found["calibration"]["scores"] == "4 validation films of nih:there"
+
+
 def test_scores_are_judged_on_what_is_known(net: CamNet) -> None:
     known = films("csv:there", BOTH, 3, masks=True)
     some = films("csv:there", [*BOTH, [np.nan, 1], [0, np.nan]], 3, masks=True)
-    table = calibrate(net, [some], 4, Progress(disable=True))["validation"]
+    table = calibrate(net, [some], None, 4, Progress(disable=True))["validation"]
     assert table["films"] == 6
     assert set(table["auroc"]) == set(CLASSES)
     assert run(net, known)["score"] != run(net, some)["score"]
@@ -118,5 +133,5 @@ def test_scores_are_judged_on_what_is_known(net: CamNet) -> None:
 )
 def test_what_cannot_be_calibrated_is_named(net: CamNet, sources: list[Films], why: str) -> None:
     with pytest.raises(TrainError, match=why) as caught:
-        calibrate(net, sources, 4, Progress(disable=True))
+        calibrate(net, sources, None, 4, Progress(disable=True))
     assert caught.value.reason == "calibration"

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, ModelConfig, build
+from msloc_edge.model.head import pool_lse
 from msloc_edge.train import TrainConfig
-from msloc_edge.train.data import Films
+from msloc_edge.train.anatomy import GRID, outside, zones
+from msloc_edge.train.data import PHANTOM, Films
 from msloc_edge.train.distributed import Ranks
 from msloc_edge.train.ema import WeightAverage
 from msloc_edge.train.learner import Learner
-from msloc_edge.train.losses import balanced_weight, label_frequency, label_loss
+from msloc_edge.train.losses import balanced_weight, label_frequency, label_loss, source_priors
 from msloc_edge.train.precision import autocast_type, reproducible
 from msloc_edge.train.schedule import WarmUpCosine, adamw
 
@@ -32,9 +34,10 @@ def learner(config: TrainConfig = CONFIG, steps: int = 4) -> Learner:
     return Learner(build(config.model), config, ALONE, torch.ones(2), steps)
 
 
-def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
+def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(2, 1, 64, 64, generator=generator), torch.tensor([[1.0, 0.0], [0.0, math.nan]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, math.nan]])
+    return torch.rand(2, 1, 64, 64, generator=generator), labels, torch.zeros(2, 2)
 
 
 def copied(net: CamNet) -> dict[str, Tensor]:
@@ -79,6 +82,27 @@ def test_frequency_of_what_is_known() -> None:
     nan = math.nan
     found = label_frequency([films([[1, 0, nan], [0, nan, nan]]), films([[0, 0, nan], [0, 0, nan]])])
     assert found.tolist() == pytest.approx([0.25, 0.01, 0.5])
+
+
+def test_prior_of_a_source_by_hand() -> None:
+    def films(source: str, labels: list[list[float]]) -> Films:
+        names = tuple(map(str, range(len(labels))))
+        return Films(
+            source, ("a", "b"), np.zeros((len(labels), 2, 2), np.uint8), np.array(labels, np.float32), names, names
+        )
+
+    nan = math.nan
+    sources = [
+        films("nih:x", [[1, 0], [0, 0], [0, 1], [0, 1]]),
+        films("nih:y", [[1, nan], [1, nan], [1, nan], [0, nan]]),
+        films(PHANTOM, [[1, 1], [0, 1], [0, 1], [0, 0]]),
+    ]
+    # Real films: a in 4 of 8, b in 2 of 4. The phantoms are not part of what the others are compared with.
+    found = [prior.tolist() for prior in source_priors(sources)]
+    assert found[0] == pytest.approx([math.log(1 / 3), 0])
+    assert found[1] == pytest.approx([math.log(3), 0])
+    assert found[2] == pytest.approx([math.log(1 / 3), math.log(3)])
+    assert source_priors(sources[2:])[0].tolist() == [0, 0]
 
 
 # schedule
@@ -185,6 +209,48 @@ def test_a_frozen_backbone_stays() -> None:
     assert all(name.startswith("head.") for name in moved)
     list(one.epoch([batch()], frozen=False))
     assert changed(one.net, before) == set(before)
+
+
+def test_a_prior_takes_its_part_of_the_logit() -> None:
+    images, labels, prior = batch()
+    plain, moved = learner(), learner()
+    with torch.no_grad():
+        moved.net.head.bias.add_(1)
+    losses = [next(iter(plain.epoch([(images, labels, prior + 1)], False))), next(iter(moved.epoch([batch()], False)))]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_loss_of_what_lies_outside_the_zone_by_hand() -> None:
+    config = replace(CONFIG, model=ModelConfig(("Cardiomegaly", "Effusion"), size=64, pool="lse"), batch=2)
+    plain, pressed = learner(config), learner(replace(config, anatomy_loss=0.5))
+    images, _, prior = batch()
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    with torch.no_grad():
+        head = copy.deepcopy(plain.net.head)
+        cams = copy.deepcopy(plain.net).train()(images).cams
+        logits = head.bias.expand(2, 2).clone()
+        for stage, cam in enumerate(cams):
+            zone = zones(config.model.classes)
+            for k in range(2):
+                cells = outside(zone, cam.shape[2:])[k] > 0
+                if cells.any():  # no cell of the 2 x 2 ones of the deepest stage lies outside
+                    logits[:, k] += head.relevance[k, stage] * pool_lse(cam[:, k, cells][:, None, None])[:, 0]
+        expected = torch.nn.functional.softplus(logits).mean()  # label 0 for every film and class
+    losses = [next(iter(one.epoch([(images, labels, prior)], frozen=False))) for one in (plain, pressed)]
+    assert losses[1] - losses[0] == pytest.approx(0.5 * expected.item(), rel=1e-5)
+
+
+def test_zones_are_where_anatomy_has_the_finding() -> None:
+    heart, lungs, none = zones(("Cardiomegaly", "Nodule", "Hernia")) > 0
+    middle = (GRID // 2, GRID // 2)
+    assert heart[middle]
+    assert not heart[middle[0], 2]
+    assert lungs[GRID // 3, GRID // 4]  # the patient's right lung
+    assert not lungs[GRID - 2].any()  # the belly
+    assert (none | ~(heart | lungs)).all()  # a finding without phantoms: the thorax
+    corner = outside(zones(("Cardiomegaly",)), (4, 4))[0]
+    assert corner[0, 0] == 1
+    assert corner[2, 2] == 0
 
 
 def test_gradients_are_clipped() -> None:

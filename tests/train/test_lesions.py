@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from msloc_edge.errors import InputError, MslocError, TrainError
+from msloc_edge.train.data import Films, open_collection
+from msloc_edge.train.evaluate.truth import read_boxes
 from msloc_edge.train.lesions import (
     DIAMETERS,
     KINDS,
@@ -25,6 +28,7 @@ from msloc_edge.train.lesions import (
     lung_fields,
 )
 from msloc_edge.train.lesions.__main__ import main
+from msloc_edge.train.lesions.films import lesion_films
 from msloc_edge.train.lesions.insertion import MIN_LESION, smallest
 from msloc_edge.train.lesions.shape import DESIGNER, SPHERE, draw, half_radius, profile
 from msloc_edge.train.phantom import generate
@@ -446,6 +450,50 @@ def test_command_line(film: np.ndarray, tmp_path: Path) -> None:
     assert runner.invoke(main, [str(source / "0.png"), "--out", str(tmp_path / "three"), *chosen]).exit_code == 0
     (line,) = [json.loads(text) for text in (tmp_path / "three" / "truth.jsonl").read_text().splitlines()]
     assert (line["kind"], line["diameter"], line["contrast"]) == ("Nodule", 40, 0.1)
+
+
+def test_graded_films_are_ready_for_eval(release: type, tmp_path: Path) -> None:
+    folder = tmp_path / "nih"
+    names = [f"{number}_0.png" for number in range(40)]
+    release(folder, {name: "No Finding" if name != "3_0.png" else "Mass" for name in names}).write()
+    for name in names:
+        cv2.imwrite(str(folder / "images" / name), phantom((256, 256)))
+    arguments = [f"nih:{folder}", "--split", "train_val", "--limit", "4", "--graded", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    collection = open_collection(f"csv:{tmp_path / 'out' / 'films.csv'}", "all")
+    assert len(collection.records) == 4 * (1 + len(DIAMETERS))
+    assert {record.patient for record in collection.records} == {"0", "1", "10", "11"} - {"3"}
+    truth = read_boxes(tmp_path / "out" / "boxes.csv", collection.records)
+    assert not truth.problems
+    for record in collection.records:
+        found = [label for label, value in record.labels.items() if value == 1]
+        assert sorted(truth.regions.get(record.name, {})) == found
+        assert len(found) == (0 if "-000-" in record.name else 1)
+    opacity = next(record for record in collection.records if "-220-" in record.name)
+    assert dict(opacity.labels) == {"Infiltration": 1, "Nodule": 0, "Mass": 0}  # a reader may say Pneumonia: unknown
+
+
+def test_films_of_lesions_have_their_masks(film: np.ndarray) -> None:
+    classes = ("Nodule", "Pneumonia", "Infiltration", "Edema")
+    labels = np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, np.nan, 0]], np.float32)
+    pixels = np.stack([film] * 3)
+    source = Films("nih:x", classes, pixels, labels, ("a", "b", "c"), ("p", "q", "r"))
+    assert lesion_films([source], classes, least=film.shape[0] + 1) is None
+    assert lesion_films([replace(source, source="phantom")], classes, least=1) is None
+    made = lesion_films([source], classes, least=256, seed=3)
+    assert made is not None
+    assert made.masks is not None
+    assert sorted(made.patients) == ["p", "p", "r", "r"]  # a nodule and an opacity in each normal film
+    for row in range(len(made)):
+        (label,) = made.masks(row)
+        mask = made.masks(row)[label]
+        changed = made.pixels[row] != film
+        assert mask.any()
+        assert (changed & mask).sum() > 0.5 * mask.sum()
+        assert made.labels[row, classes.index(label)] == 1
+        if label == "Infiltration":
+            assert np.isnan(made.labels[row, 1])
 
 
 def test_command_line_goes_on_after_a_bad_film(film: np.ndarray, tmp_path: Path) -> None:

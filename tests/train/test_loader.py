@@ -10,7 +10,7 @@ import torch
 
 from msloc_edge.train.data import PHANTOM, Films
 from msloc_edge.train.distributed import Ranks
-from msloc_edge.train.loader import batch_indices, epoch_batches, film_names, plain_batches
+from msloc_edge.train.loader import batch_indices, epoch_batches, epoch_films, film_names, plain_batches
 from msloc_edge.train.phantom import generate
 
 COUNT = 10
@@ -30,12 +30,14 @@ def films() -> list[Films]:
     return [made("nih:x", 0, 6), made(PHANTOM, 6, 4)]
 
 
-def batches(films: list[Films], **choices: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return list(epoch_batches(films, **{"size": 64, "seed": 1, "epoch": 2, "batch": 4, "workers": 0, **choices}))
+def batches(films: list[Films], **choices: Any) -> list[tuple[torch.Tensor, ...]]:
+    wanted = {"size": 64, "seed": 1, "epoch": 2, "batch": 4, "most": 0, "workers": 0, **choices}
+    groups = batch_indices(films, wanted["seed"], wanted["epoch"], wanted.pop("batch"), wanted.pop("most"))
+    return list(epoch_batches(films, groups=groups, **wanted))
 
 
-def numbers(made: list[tuple[torch.Tensor, torch.Tensor]]) -> list[list[float]]:
-    return [labels[:, 0].tolist() for _, labels in made]
+def numbers(made: list[tuple[torch.Tensor, ...]]) -> list[list[float]]:
+    return [labels[:, 0].tolist() for _, labels, _ in made]
 
 
 def same(first: list, second: list) -> bool:
@@ -54,30 +56,42 @@ def test_batches_follow_seed_and_epoch_alone(films: list[Films]) -> None:
 
 def test_batches_hold_every_film_at_most_once(films: list[Films]) -> None:
     found = batches(films)
-    assert [tuple(images.shape) for images, _ in found] == [(4, 1, 64, 64)] * 2  # the incomplete third is left out
+    assert [tuple(images.shape) for images, *_ in found] == [(4, 1, 64, 64)] * 2  # the incomplete third is left out
     seen = [number for part in numbers(found) for number in part]
     assert len(set(seen)) == 8
     assert seen != sorted(seen)
-    assert all(images.dtype == torch.float32 for images, _ in found)
+    assert all(images.dtype == torch.float32 for images, *_ in found)
 
 
 def test_batches_are_of_the_films_that_are_named(films: list[Films]) -> None:
-    groups = batch_indices(COUNT, seed=1, epoch=2, batch=4)
+    groups = batch_indices(films, seed=1, epoch=2, batch=4)
     assert numbers(batches(films)) == groups  # the films are numbered as they come
     assert film_names(films, [0, 9, 5]) == ["nih:x 0", "phantom 9", "nih:x 5"]
 
 
 def test_fewer_films_than_a_batch_make_one_batch(films: list[Films]) -> None:
-    ((images, labels),) = batches(films, batch=64)
+    ((images, labels, _),) = batches(films, batch=64)
     assert images.shape[0] == COUNT
     assert sorted(labels[:, 0].tolist()) == list(range(COUNT))
 
 
+def test_a_large_source_lends_other_films_to_each_epoch(films: list[Films]) -> None:
+    seen = set()
+    for epoch in range(40):
+        ((number, *others),) = [sorted(numbers(batches(films, batch=64, most=1, epoch=epoch))[0])]
+        assert number < 6 <= others[0]
+        assert len(others) == 1
+        seen |= {number, *others}
+    assert seen == set(range(COUNT))
+    assert epoch_films(films, 5) == 5 + 4
+    assert epoch_films(films, 0) == COUNT
+
+
 def test_early_epochs_take_smaller_films(films: list[Films]) -> None:
     whole, small = batches(films), batches(films, size=32)
-    assert [tuple(images.shape) for images, _ in small] == [(4, 1, 32, 32)] * 2
+    assert [tuple(images.shape) for images, *_ in small] == [(4, 1, 32, 32)] * 2
     assert numbers(whole) == numbers(small)
-    means = [torch.cat([images.mean(dim=(1, 2, 3)) for images, _ in found]) for found in (whole, small)]
+    means = [torch.cat([images.mean(dim=(1, 2, 3)) for images, *_ in found]) for found in (whole, small)]
     torch.testing.assert_close(*means, atol=0.02, rtol=0)
 
 
@@ -86,7 +100,7 @@ def test_ranks_part_every_batch(films: list[Films], world: int) -> None:
     whole = batches(films)
     ranks = [Ranks(rank, world, torch.device("cpu")) for rank in range(world)]
     parts = [batches(films, part=ranks[rank].part, workers=rank) for rank in range(world)]
-    for number, (images, labels) in enumerate(whole):
+    for number, (images, labels, _) in enumerate(whole):
         assert torch.equal(images, torch.cat([part[number][0] for part in parts]))
         assert torch.equal(labels, torch.cat([part[number][1] for part in parts]))
 
@@ -103,7 +117,7 @@ def test_real_films_are_given_to_the_inserter(films: list[Films]) -> None:
 
     plain, found = batches(films, batch=10, size=32), batches(films, batch=10, size=32, insert=insert)
     assert sorted(asked) == [0, 1, 2, 3, 4, 5]
-    for image, labels in zip(*found[0], strict=True):
+    for image, labels, _ in zip(*found[0], strict=True):
         assert (labels[1] == 1) == (labels[0] < 6)
         assert (image.median() > 0.7) == (labels[0] < 6)
     assert torch.equal(plain[0][1][:, 0], found[0][1][:, 0])

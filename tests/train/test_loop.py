@@ -98,7 +98,7 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
 def test_what_a_run_leaves(finished: Path) -> None:
     assert {file.name for file in finished.iterdir()} == {*FILES, "bundle"}
     saved = json.loads((finished / "config.json").read_text())
-    assert saved.pop("schema") == SCHEMA == "msloc-edge/run/2"
+    assert saved.pop("schema") == SCHEMA == "msloc-edge/run/3"
     assert TrainConfig.from_dict(saved) == CONFIG
     rows = history(finished)
     assert [row["epoch"] for row in rows] == ["1", "2"]
@@ -297,7 +297,7 @@ def test_an_unfinished_run_is_not_exported(
 def test_too_few_validation_films_are_named() -> None:
     few = phantom_films(VALIDATION_SEED, 2, 64, Progress(disable=True))
     with pytest.raises(TrainError, match=r"cannot calibrate on 2 films: .* raise --val-films") as caught:
-        calibrate(build(CONFIG.model), [few], 2, Progress(disable=True))
+        calibrate(build(CONFIG.model), [few], None, 2, Progress(disable=True))
     assert caught.value.reason == "calibration"
 
 

@@ -211,6 +211,8 @@ def test_dicom_of_large_seeds_has_valid_uids(tmp_path: Path) -> None:
 
 def test_command_line(tmp_path: Path) -> None:
     testing = pytest.importorskip("click.testing")
+    from msloc_edge.train.data import open_collection
+    from msloc_edge.train.evaluate.truth import read_boxes
     from msloc_edge.train.phantom.__main__ import main
 
     run = testing.CliRunner().invoke
@@ -221,6 +223,12 @@ def test_command_line(tmp_path: Path) -> None:
     assert all((tmp_path / line["file"]).is_file() for line in lines)
     film = generate(6, 64)
     assert lines[2]["labels"] == sorted(film.labels)
+    collection = open_collection(f"csv:{tmp_path / 'films.csv'}", "all")
+    assert [record.name for record in collection.records] == [line["file"] for line in lines]
+    assert [label for label, value in collection.records[2].labels.items() if value] == lines[2]["labels"]
+    truth = read_boxes(tmp_path / "boxes.csv", collection.records)
+    assert not truth.problems
+    assert truth.count == sum(len(line["regions"]) for line in lines)
     assert [tuple(r["box"].values()) for r in lines[2]["regions"]] == [r.box for r in film.regions]
     wrong = run(main, ["--out", str(tmp_path), "--format", "bmp"])
     assert wrong.exit_code == 2

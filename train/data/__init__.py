@@ -1,9 +1,16 @@
 """Films to train and to score on: the NIH release, anyone's own by a csv, and digital phantoms."""
 
 from msloc_edge.train.data.collection import SPLITS, Collection, LabelBox, Record
-from msloc_edge.train.data.films import Films
+from msloc_edge.train.data.films import Films, load_films
 from msloc_edge.train.data.nih import NIH_CLASSES
-from msloc_edge.train.data.sources import PHANTOM, open_collection, source_classes, training_films, validation_films
+from msloc_edge.train.data.sources import (
+    PHANTOM,
+    open_collection,
+    real,
+    source_classes,
+    training_films,
+    validation_films,
+)
 
 __all__ = [
     "NIH_CLASSES",
@@ -13,7 +20,9 @@ __all__ = [
     "Films",
     "LabelBox",
     "Record",
+    "load_films",
     "open_collection",
+    "real",
     "source_classes",
     "training_films",
     "validation_films",

@@ -54,5 +54,15 @@ class Collection:
 def for_validation(patient: str) -> bool:
     """Whether a patient of train_val validates: decided by the id alone, so that the same patient lies on the same
     side in every collection and every run."""
-    digest = hashlib.sha256(patient.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64
+    return _share(patient) < VALIDATION_SHARE
+
+
+def in_fitting_half(patient: str) -> bool:
+    """Whether map thresholds may be fitted on a patient's boxes, and are then not scored on them: half of the patients,
+    decided by the id alone and independently of `for_validation`."""
+    return _share(f"half {patient}") < 0.5
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that hangs on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -33,12 +33,19 @@ def open_collection(spec: str, split: str) -> Collection:
     return _READERS[kind](Path(place), split)
 
 
+def real(sources: Sequence[Films]) -> Sequence[Films]:
+    """The sources that count: real films where there are any, else phantoms."""
+    return [source for source in sources if source.source != PHANTOM] or sources
+
+
 def source_classes(specs: Sequence[str]) -> tuple[str, ...]:
     """The findings of several sources together, in the order in which they are first met."""
     found: dict[str, None] = {}
     for spec in specs:
         kind = spec.partition(":")[0]
         own = FINDINGS if spec == PHANTOM else NIH_CLASSES if kind == "nih" else open_collection(spec, "all").classes
+        if not own:
+            raise TrainError("table_columns", f"{spec}: expected a column of 1 and 0 for each finding, got none")
         found.update(dict.fromkeys(own))
     return tuple(found)
 

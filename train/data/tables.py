@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msloc_edge.errors import TrainError
+from msloc_edge.files import atomic_write
 from msloc_edge.train.data.collection import Collection, Record, for_validation
+
+BOX_COLUMNS = ("image", "label", "x", "y", "w", "h")
+"""Of a csv of boxes, in pixels of the picture file."""
 
 _ABOUT = ("image", "patient", "split", "view", "sex", "age")
 _SPLIT_NAMES = {"train": "train", **dict.fromkeys(("validation", "val", "valid"), "validation"), "test": "test"}
@@ -46,8 +51,6 @@ def read_table(path: Path, split: str) -> Collection:
     rows = list(read_rows(path, ("image",)))
     columns = list(rows[0]) if rows else []
     classes = tuple(column for column in columns if column not in _ABOUT)
-    if rows and not classes:
-        raise TrainError("table_columns", f"{path}: expected a column of 1 and 0 for each finding, got none")
     records, problems = [], []
     sides: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
@@ -79,6 +82,30 @@ def read_table(path: Path, split: str) -> Collection:
                     )
                 )
     return Collection(f"csv:{path}", classes, tuple(records), {}, tuple(problems))
+
+
+def write_tables(
+    folder: Path,
+    classes: Sequence[str],
+    films: Iterable[tuple[str, str, Mapping[str, float]]],
+    boxes: Iterable[tuple[str, str, float, float, float, float]],
+) -> None:
+    """Write films.csv, which `csv:FILE` reads, and boxes.csv of BOX_COLUMNS.
+
+    films: (image, patient, labels); a label that is missing is unknown. boxes: (image, label, x, y, w, h).
+    """
+    known = (
+        [image, patient, *(f"{labels[c]:g}" if c in labels else "" for c in classes)]
+        for image, patient, labels in films
+    )
+    numbers = ([image, label, *(f"{value:g}" for value in box)] for image, label, *box in boxes)
+    for name, header, rows in (
+        ("films.csv", ("image", "patient", *classes), known),
+        ("boxes.csv", BOX_COLUMNS, numbers),
+    ):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        atomic_write(folder / name, text.getvalue().encode())
 
 
 def _side(row: dict[str, str]) -> str | None:

@@ -16,7 +16,7 @@ from msloc_edge.train.evaluate.resample import Array, Figure, mean_over, patient
 from msloc_edge.train.evaluate.truth import Truth
 
 AGE_BANDS = ((40.0, "under 40"), (60.0, "40-59"), (120.0, "60 and over"))
-SIZE_BANDS = ((80.0, "under 80"), (160.0, "80-160"), (1024.0, "over 160"))
+SIZE_BANDS = ((40.0, "under 40"), (80.0, "40-80"), (160.0, "80-160"), (1024.0, "over 160"))
 """Longest side of a finding's largest box, in pixels of a film whose longest side is 1024."""
 
 ROW_METRICS = ("pointing", "blob_iou_0.1", "mean_iou", "maxboxaccv2", "wang_iou_0.1", "wang_iobb_0.1")
@@ -309,7 +309,11 @@ def _row(units: Mapping[str, _Units]) -> _Table:
 
 def _row_macros(units: Mapping[str, _Units]) -> _Table:
     """The main figures of a subgroup, macro only."""
-    tables = {"pointing": _shares(units, "pointing"), "blob_iou_0.1": _shares(units, "blob_iou")}
-    tables["mean_iou"] = _shares(units, "blob_overlap")
+    tables = {
+        "pointing": _shares(units, "pointing"),
+        "blob_iou_0.1": _shares(units, "blob_iou"),
+        "blob_iobb_0.1": _shares(units, "blob_iobb"),
+        "mean_iou": _shares(units, "blob_overlap"),
+    }
     found: _Table = {name: table["macro"] if table else None for name, table in tables.items()}
     return {"boxed_findings": sum(mine.count for mine in units.values()), **found}

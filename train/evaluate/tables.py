@@ -61,6 +61,21 @@ def print_grids(metrics: Metrics, console: Console) -> None:
         console.print(table)
 
 
+def markdown(metrics: Metrics) -> str:
+    """The tables as the section of a model card."""
+    run = metrics["run"]
+    lines = [
+        f"## On {run['data']}, split {run['split']}",
+        "",
+        f"{run['films']} films of {run['patients']} patients, {run['boxes']} {run['truth_kind']}. "
+        f"Intervals: {run['intervals']}.",
+    ]
+    for grid in grids(metrics):
+        rows = [grid.head, tuple("---" for _ in grid.head), *grid.rows]
+        lines += ["", f"### {grid.title}", "", grid.note, "", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
+
+
 def cell(figure: Mapping[str, Any] | None) -> str:
     """ "0.52 (0.47-0.57)"; a dash for what the data cannot tell."""
     if figure is None or figure["value"] is None:
@@ -176,7 +191,13 @@ def _froc(metrics: Metrics) -> Grid | None:
 
 
 def _subgroups(metrics: Metrics) -> list[Grid | None]:
-    head = {"auroc": "AUROC", "pointing": "pointing", "blob_iou_0.1": "blob IoU > .1", "mean_iou": "mean IoU"}
+    head = {
+        "auroc": "AUROC",
+        "pointing": "pointing",
+        "blob_iou_0.1": "blob IoU > .1",
+        "blob_iobb_0.1": "blob IoBB > .1",
+        "mean_iou": "mean IoU",
+    }
     grids: list[Grid | None] = []
     for name, groups in metrics["subgroups"].items():
         rows = tuple(

@@ -17,9 +17,8 @@ from PIL import Image, UnidentifiedImageError
 from msloc_edge.errors import BackendError, MslocError, TrainError
 from msloc_edge.reading import read_frame
 from msloc_edge.train.data import Collection, Record
-from msloc_edge.train.data.tables import read_rows
+from msloc_edge.train.data.tables import BOX_COLUMNS, read_rows
 
-COLUMNS = ("image", "label", "x", "y", "w", "h")
 _SLACK = 1.0  # pixels by which a box may pass the edge of the picture, from rounding
 
 
@@ -109,11 +108,11 @@ def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
     Rows that cannot be used are left out and named. Raises TrainError when the table cannot be read, or no row is left.
     """
     builder = _Builder(records)
-    for number, row in enumerate(read_rows(path, COLUMNS), start=2):
+    for number, row in enumerate(read_rows(path, BOX_COLUMNS), start=2):
         try:
-            x, y, w, h = (float(row[column]) for column in COLUMNS[2:])
+            x, y, w, h = (float(row[column]) for column in BOX_COLUMNS[2:])
         except ValueError:
-            got = ", ".join(row[column] for column in COLUMNS[2:])
+            got = ", ".join(row[column] for column in BOX_COLUMNS[2:])
             builder.problems.append(f"{path.name}, line {number}: expected four numbers x, y, w, h, got {got}")
             continue
         builder.add(row["image"], row["label"], Region((x, y, w, h)), f"{path.name}, line {number}: ")

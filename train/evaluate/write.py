@@ -6,7 +6,10 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from msloc_edge.errors import TrainError
 
 SCHEMA = "msloc-edge/eval/1"
 _FIGURE = ("value", "low", "high", "n")
@@ -15,6 +18,22 @@ _FIGURE = ("value", "low", "high", "n")
 def metrics_json(metrics: Mapping[str, Any]) -> str:
     """The whole of an evaluation; nan cannot occur."""
     return json.dumps(metrics, indent=1, allow_nan=False) + "\n"
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A metrics.json. Raises TrainError for a file that is none."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainError("metrics_unreadable", f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise TrainError(
+            "metrics_unreadable", f"{path}: expected a metrics.json of msloc-edge eval ({error})"
+        ) from error
+    schema = metrics.get("schema") if isinstance(metrics, dict) else None
+    if schema != SCHEMA:
+        raise TrainError("metrics_unreadable", f"{path}: expected schema {SCHEMA}, got {schema!r}; run eval again")
+    return dict(metrics)
 
 
 def metrics_csv(metrics: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from msloc_edge.reading import read_frame
 from msloc_edge.train.lesions.insertion import Lesion, check_film, insert
 from msloc_edge.train.lesions.lungs import lung_fields
 
-DIAMETERS = (20.0, 30.0, 40.0, 60.0, 90.0, 140.0, 220.0)
+DIAMETERS = (20.0, 28.0, 36.0, 60.0, 90.0, 140.0, 220.0)
 """Pixels of a 1024-px film."""
 
 NODULE, MASS = 80.0, 180.0

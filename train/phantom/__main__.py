@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from msloc_edge.train.phantom import Phantom, generate, write_dicom, write_png
+from msloc_edge.train.data.tables import write_tables
+from msloc_edge.train.phantom import FINDINGS, Phantom, generate, write_dicom, write_png
 from msloc_edge.train.phantom.film import MAX_SIDE, MIN_SIDE, PHOTOMETRIC
 
 WRITERS = {"png": (write_png, ".png"), "dicom": (write_dicom, ".dcm")}
@@ -33,12 +34,14 @@ def truth(phantom: Phantom, file: str) -> dict[str, object]:
 @click.option("--format", "formats", default="png", show_default=True, help="png, dicom or png,dicom.")
 @click.option("--photometric", default="MONOCHROME2", show_default=True, type=click.Choice(PHOTOMETRIC))
 def main(out: Path, count: int, seed: int, size: int, formats: str, photometric: str) -> None:
-    """Write films of digital chest phantoms, with their findings in OUT/truth.jsonl."""
+    """Write films of digital chest phantoms, with their findings in OUT/truth.jsonl, and in films.csv and boxes.csv
+    for `msloc-edge eval`."""
     wanted = formats.split(",")
     for name in wanted:
         if name not in WRITERS:
             raise click.BadParameter(f"expected png, dicom or png,dicom, got {formats!r}", param_hint="--format")
     out.mkdir(parents=True, exist_ok=True)
+    films, boxes = [], []
     with (out / "truth.jsonl").open("w", encoding="utf-8") as lines:
         for number in range(seed, seed + count):
             phantom = generate(number, size, photometric=photometric)
@@ -47,6 +50,10 @@ def main(out: Path, count: int, seed: int, size: int, formats: str, photometric:
                 file = f"phantom{number:06d}{suffix}"
                 write(phantom, out / file)
                 lines.write(json.dumps(truth(phantom, file)) + "\n")
+                labels = dict(zip(FINDINGS, phantom.label_vector().tolist(), strict=True))
+                films.append((file, f"phantom {number}", labels))
+                boxes += [(file, region.label, *region.box) for region in phantom.regions]
+    write_tables(out, FINDINGS, films, boxes)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def test_subgroups(summary: Summary) -> None:
     assert list(groups["age"]) == ["under 40", "40-59"]
     # Pixels of 1024 on a film of 200: the boxes of b, c (mass), and of a and c (nodule) are 51, 102 and 205.
     assert {band: table["boxed_findings"] for band, table in groups["box_size"].items()} == {
-        "under 80": 1,
+        "under 40": 0,
+        "40-80": 1,
         "80-160": 1,
         "over 160": 2,
     }
