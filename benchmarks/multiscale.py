@@ -6,7 +6,7 @@ trains each variant for a few epochs from the backbone of RUN (a run folder or a
 DIR, half of the normal ones with inserted lesions, and on phantoms. Each is then scored by `msloc-edge eval` on unseen
 phantoms, on lesions of graded size in normal films that training never saw, and on the boxes of the test films.
 
-Writes benchmarks/results/multiscale.json and .png. What --work holds already is not done again.
+Writes benchmarks/results/NAME.json and .png. What --work holds already is not done again.
 """
 
 from __future__ import annotations
@@ -49,12 +49,17 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--films", type=int, default=800, help="training phantoms")
+    parser.add_argument(
+        "--only", action="append", choices=VARIANTS, help="repeatable; all variants where it is left out"
+    )
+    parser.add_argument("--name", default="multiscale", help="of the results")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     start = backbone_alone(args.init, args.work / "start.safetensors")
     sets = test_sets(args.data, args.work, PHANTOMS)
     variants: dict[str, Any] = {}
-    for name, options in VARIANTS.items():
+    for name in args.only or VARIANTS:
+        options = VARIANTS[name]
         run = args.work / name.replace(", ", "-")
         if not (run / "bundle").exists():
             msloc_edge(
@@ -73,8 +78,8 @@ def main() -> None:
         "variants": variants,
         "environment": environment("torch", "onnxruntime", "numpy"),
     }
-    draw(variants, RESULTS / "multiscale.png")
-    print(save("multiscale", result))
+    draw(variants, RESULTS / f"{args.name}.png")
+    print(save(args.name, result))
 
 
 def training(args: argparse.Namespace, start: Path) -> list[Any]:
