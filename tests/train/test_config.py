@@ -158,7 +158,7 @@ def test_classes_come_from_the_sources() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch = 3", r"unknown choice 'epoch'; expected one of balance, .*epochs"),
+        ("epoch = 3", r"unknown choice 'epoch'; expected one of anatomy_loss, balance, .*epochs"),
         ("size = 96", "unknown choice 'size'"),
         ("[model]\nepochs = 3", "unknown choice 'epochs'; expected one of backbone, classes"),
         ("[train]\nepochs = 3", "unknown choice 'train'"),

@@ -420,7 +420,7 @@ def test_real_films_beside_phantoms(release: Any, tmp_path: Path) -> None:
     assert sum(count) == 40 + 24 + 48
     seen = []
 
-    def calibrated(net: Any, sources: Any, batch: int, progress: Progress) -> dict[str, Any]:
+    def calibrated(net: Any, sources: Any, lesions: Any, batch: int, progress: Progress) -> dict[str, Any]:
         seen.append([source.source for source in sources])
         return {}
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.train.data import PHANTOM, Films
-from msloc_edge.train.lesions.insertion import insert
+from msloc_edge.train.lesions.insertion import MIN_FILM, insert
 from msloc_edge.train.lesions.labels import LABELS, Inserter
 from msloc_edge.train.lesions.lungs import lung_fields
 
@@ -19,11 +19,11 @@ PER_KIND = 100
 def lesion_films(sources: Sequence[Films], classes: Sequence[str], least: int, seed: int = 0) -> Films | None:
     """Copies of normal real films with one lesion each, and its mask; None where there is no normal film.
 
-    sources: of those with a side of at least `least` pixels the one with the largest films is used. A label that the
+    sources: of those with a side of at least `least` pixels, and of what an insertion needs, the one with the largest films is used. A label that the
     lesion does not change keeps its value.
     """
     kinds = Inserter(classes).kinds
-    large = [films for films in sources if films.source != PHANTOM and films.side >= least]
+    large = [films for films in sources if films.source != PHANTOM and films.side >= max(least, MIN_FILM)]
     source = max(large, key=lambda films: films.side, default=None)
     if source is None:
         return None
