@@ -19,8 +19,8 @@ PER_KIND = 100
 def lesion_films(sources: Sequence[Films], classes: Sequence[str], least: int, seed: int = 0) -> Films | None:
     """Copies of normal real films with one lesion each, and its mask; None where there is no normal film.
 
-    sources: of those with a side of at least `least` pixels, and of what an insertion needs, the one with the largest films is used. A label that the
-    lesion does not change keeps its value.
+    sources: the one with the largest films is used, if these have at least `least` pixels a side, and as many as an
+    insertion needs. A label that the lesion does not change keeps its value.
     """
     kinds = Inserter(classes).kinds
     large = [films for films in sources if films.source != PHANTOM and films.side >= max(least, MIN_FILM)]
