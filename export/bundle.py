@@ -101,6 +101,7 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
         "training": {
             "config": state["config"],
             "epoch": state["epoch"] + 1,
+            "films": state["films"],
             "validation": state["validation"],
             "msloc_edge": msloc_edge.__version__,
         },

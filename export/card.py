@@ -38,8 +38,9 @@ def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -
             "",
             f"- **Network**: {architecture['backbone']}, {size} x {size} px, {architecture['stages']} stages, "
             f"{architecture['pool']} pooling; logits are a convex combination over stages (docs/method.md).",
-            f"- **Training films**: {', '.join(_source(name, config['films']) for name in config['data'])}; "
-            f"epoch {training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
+            f"- **Training films**: {', '.join(f'{count} of {name}' for name, count in training['films'].items())}; "
+            f"simulated lesions in {config['insert']:.0%} of the normal real ones; {_start(config)}; epoch "
+            f"{training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
             f"- **Score thresholds and temperature**: fitted on {manifest['calibration']['scores']}.",
             "- **Map thresholds**: absolute, fitted on",
             *maps,
@@ -73,8 +74,8 @@ def _by_rule(maps: Mapping[str, str]) -> dict[str, list[str]]:
     return rules
 
 
-def _source(name: str, phantoms: int) -> str:
-    return f"{phantoms} digital phantoms" if name == "phantom" else f"{name.partition(':')[0]} films"
+def _start(config: Mapping[str, Any]) -> str:
+    return f"weights from {config['init']} to start with" if config["init"] else "no weights to start with"
 
 
 def _figure(value: float | None) -> str:

@@ -125,6 +125,7 @@ def _calibrated_state(
         "profiles": {
             name: {"score": scores, "map": thresholds} for name in ("youden", "sensitivity-90", "specificity-95")
         },
+        "films": {"phantom": 16},
         "calibration": {"scores": "16 films", "maps": dict.fromkeys(FINDINGS, "quantiles")},
         "validation": {
             "films": 16,

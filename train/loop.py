@@ -48,6 +48,7 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
             net = build(config.model).to(ranks.device)
             net.load_state_dict(state["model"])
             state |= calibrate(net, validation, _lesions(config, validation), config.batch, journal.progress)
+            state["films"] = {source.source: len(source) for source in training}
             run.save(state, run.best)
             return state
 

@@ -90,6 +90,7 @@ def test_card_says_what_the_manifest_says(tiny_bundle: Path) -> None:
     card = (tiny_bundle / CARD).read_text()
     assert card.startswith("# tiny 0.1\n")
     assert all(f"| {name} |" in card for name in FINDINGS)
+    assert "**Training films**: 16 of phantom; simulated lesions in 0% of the normal real ones; no weights to" in card
     table = [line for line in card.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {1 + 5 + 4}
 
