@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from machine import RESULTS
-from testsets import msloc_edge, test_sets
+from testsets import run_command, test_sets
 
 
 def main() -> None:
@@ -27,15 +27,15 @@ def main() -> None:
     parser.add_argument("--model-version", default="0.2")
     args = parser.parse_args()
     export = ["export", args.run, args.bundle, "--name", args.bundle.name, "--model-version", args.model_version]
-    msloc_edge(*export)
+    run_command(*export)
     sets = test_sets(args.data, args.work, args.phantoms)
     sets["validation"] = ["--data", args.data, "--split", "validation"]
     kept = []
     for name in ("test", "validation", "lesions", "phantoms"):
         out = args.work / args.bundle.name / name
-        msloc_edge("eval", "--model", args.bundle, *sets[name], "--out", out)
+        run_command("eval", "--model", args.bundle, *sets[name], "--out", out)
         kept.append(shutil.copy(out / "metrics.json", RESULTS / f"{args.bundle.name}.{name}.json"))
-    msloc_edge(*export, *(word for path in kept for word in ("--metrics", path)))
+    run_command(*export, *(word for path in kept for word in ("--metrics", path)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import matplotlib as mpl
 from machine import RESULTS, environment, save
 from safetensors.torch import save_file
-from testsets import msloc_edge, test_sets
+from testsets import run_command, test_sets
 
 from msloc_edge.model.weights import load_plain
 from msloc_edge.train.checkpoint import weights_file
@@ -62,12 +62,12 @@ def main() -> None:
         options = VARIANTS[name]
         run = args.work / name.replace(", ", "-")
         if not (run / "bundle").exists():
-            msloc_edge(
+            run_command(
                 "train", *training(args, start), *options, "--out", run, *(["--resume"] * (run / "last.pt").exists())
             )
         for kind, data in sets.items():
             if not (run / kind / "metrics.json").exists():
-                msloc_edge("eval", "--model", run / "bundle", *data, "--out", run / kind, "--quiet")
+                run_command("eval", "--model", run / "bundle", *data, "--out", run / kind, "--quiet")
         found = {kind: json.loads((run / kind / "metrics.json").read_text()) for kind in sets}
         variants[name] = {"options": " ".join(options), **{kind: figures(metrics) for kind, metrics in found.items()}}
         print(name, {kind: variants[name][kind]["findings"]["macro"]["pointing"] for kind in sets}, flush=True)

@@ -32,7 +32,7 @@ def test_sets(data: str, folder: Path, phantoms: int) -> dict[str, list[Any]]:
     return {**made, "test": ["--data", data, "--split", "test"]}
 
 
-def msloc_edge(*arguments: Any) -> None:
+def run_command(*arguments: Any) -> None:
     """Run `msloc-edge`; its words go to stderr as they come, and how long it took after them."""
     words = [str(Path(sys.executable).with_name("msloc-edge")), *map(str, arguments)]
     started = time.perf_counter()
