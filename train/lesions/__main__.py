@@ -19,6 +19,7 @@ from msloc_edge.train.data import SPLITS, open_collection
 from msloc_edge.train.data.tables import write_tables
 from msloc_edge.train.lesions import DIAMETERS, KINDS, LABELS, Lesion, graded, insert
 from msloc_edge.train.lesions.graded import read_film
+from msloc_edge.train.lesions.labels import shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 CLASSES = tuple(dict.fromkeys(label for labels in LABELS.values() for label in labels))
@@ -125,8 +126,7 @@ def main(
                     films.append((file, source.patient, labels_of(lesion.kind if lesion else None)))
                     if lesion:
                         lines.write(json.dumps(truth(lesion, file, str(source.path))) + "\n")
-                        shown = [label for label, value in LABELS[lesion.kind].items() if value == 1]
-                        boxes += [(file, label, *lesion.box) for label in shown]
+                        boxes += [(file, label, *lesion.box) for label in shown(lesion.kind)]
             except InputError as error:
                 failed += 1
                 click.echo(f"{source.path}: {error}", err=True)

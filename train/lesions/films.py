@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from msloc_edge.train.data import PHANTOM, Films
 from msloc_edge.train.lesions.insertion import MIN_FILM, insert
-from msloc_edge.train.lesions.labels import LABELS, Inserter
+from msloc_edge.train.lesions.labels import LABELS, Inserter, shown
 from msloc_edge.train.lesions.lungs import lung_fields
 
 PER_KIND = 100
@@ -42,8 +42,7 @@ def lesion_films(sources: Sequence[Films], classes: Sequence[str], least: int, s
         for label, value in LABELS[kind].items():
             if label in classes:
                 labels[row, classes.index(label)] = value
-        shown = [label for label, value in LABELS[kind].items() if value == 1]
-        regions.append({label: lesion.mask for label in shown if label in classes})
+        regions.append({label: lesion.mask for label in shown(kind) if label in classes})
     names = tuple(f"{source.names[at]} with a {kind.lower()}" for at, kind in chosen)
     patients = tuple(source.patients[at] for at, _ in chosen)
     return Films(

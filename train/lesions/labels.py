@@ -25,6 +25,12 @@ LABELS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 Labels that are not named keep their value.
 """
 
+
+def shown(kind: str) -> tuple[str, ...]:
+    """The labels that a lesion of a kind makes 1."""
+    return tuple(label for label, value in LABELS[kind].items() if value == 1)
+
+
 _SECOND = 0.15  # share of the films with a lesion that get another one
 
 
@@ -40,13 +46,13 @@ class Inserter:
     def __init__(self, classes: Sequence[str], share: float = 0.3) -> None:
         if not 0 <= share <= 1:
             raise TrainError("lesion", f"expected a share of films with lesions from 0 to 1, got {share:g}.")
-        shown = {kind: next(label for label, value in LABELS[kind].items() if value == 1) for kind in KINDS}
+        named = {kind: shown(kind)[0] for kind in KINDS}
         self.share = share
-        self.kinds = tuple(kind for kind in KINDS if shown[kind] in classes)
+        self.kinds = tuple(kind for kind in KINDS if named[kind] in classes)
         if not self.kinds:
             raise TrainError(
                 "lesion",
-                f"expected one of {', '.join(shown.values())} among the classes, got {', '.join(classes)}; "
+                f"expected one of {', '.join(named.values())} among the classes, got {', '.join(classes)}; "
                 "train without inserted lesions.",
             )
         # Kind -> (index of the label, value)
