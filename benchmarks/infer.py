@@ -82,7 +82,7 @@ def whole_folder(films: list[str], model: str, rounds: int) -> dict[str, float]:
     ratios, stream_rate, engine_rate, memory = [], [], [], []
     with Localizer(model) as localizer:
         inputs = [localizer.prepare(film).input[None, None] for film in films]
-        engine = localizer._backend
+        engine = localizer.backend
         for number in range(rounds + 1):
             start = time.perf_counter()
             for batch in inputs:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from msloc_edge.bundle import Bundle
     from msloc_edge.errors import MslocError
     from msloc_edge.pipeline import Localizer
-    from msloc_edge.types import Box, Finding, Frame, Peak, Result
+    from msloc_edge.result import Result, to_coco
+    from msloc_edge.types import Box, Finding, Frame, Peak
 
 __version__ = "0.1.0"
-__all__ = ["Box", "Bundle", "Finding", "Frame", "Localizer", "MslocError", "Peak", "Result"]
+__all__ = ["Box", "Bundle", "Finding", "Frame", "Localizer", "MslocError", "Peak", "Result", "to_coco"]
 
 __getattr__ = names_of(
     __name__,
@@ -28,6 +29,7 @@ __getattr__ = names_of(
         "Bundle": "bundle",
         "Localizer": "pipeline",
         "MslocError": "errors",
-        **dict.fromkeys(("Box", "Finding", "Frame", "Peak", "Result"), "types"),
+        **dict.fromkeys(("Result", "to_coco"), "result"),
+        **dict.fromkeys(("Box", "Finding", "Frame", "Peak"), "types"),
     },
 )

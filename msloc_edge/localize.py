@@ -25,12 +25,12 @@ def find_peak(localization_map: NDArray[np.float32], geometry: Geometry) -> Peak
 
 
 def find_boxes(
-    localization_map: NDArray[np.float32], threshold: float, score: float, geometry: Geometry
+    localization_map: NDArray[np.float32], threshold: float, score: float, geometry: Geometry, label: str = ""
 ) -> tuple[Box, ...]:
     """A box around each 8-connected region where the map exceeds `threshold`, strongest first.
 
     localization_map  [h, w], logit units, over the film's area of the input
-    score             the finding's calibrated probability
+    score, label      the finding's calibrated probability and name
 
     The strongest region's box gets the finding's score; the others less, in proportion to how far their peaks rise
     above the threshold. Scores of boxes can so be compared within a film and between films.
@@ -53,6 +53,6 @@ def find_boxes(
     found.sort(key=lambda item: -item[0])
     boxes = geometry.boxes_to_image(np.array([box for _, box in found], np.float64))
     return tuple(
-        Box(float(x), float(y), float(w), float(h), score * (rise / found[0][0]))
+        Box(float(x), float(y), float(w), float(h), score * (rise / found[0][0]), label)
         for (rise, _), (x, y, w, h) in zip(found, boxes, strict=True)
     )

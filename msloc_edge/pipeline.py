@@ -1,34 +1,40 @@
 """One film from file to boxes, and many films with the engine always busy.
 
-    read -> window -> letterbox -> engine -> fuse the wanted classes -> threshold, boxes, peak -> back to image pixels
+    decode -> preprocess -> network -> fuse -> localize
+    file      window, letterbox     wanted classes   threshold, boxes, peak, back to image pixels
 
 Everything but the engine is the same for all backends.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.backends import DEFAULT_BACKEND, Outputs, load_backend
+from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
-from msloc_edge.errors import InputError, MslocError
+from msloc_edge.errors import BackendError, InputError, MslocError
 from msloc_edge.geometry import Geometry
 from msloc_edge.localize import find_boxes, find_peak
 from msloc_edge.preprocess import Prepared, looks_inverted
 from msloc_edge.reading import decode_frame, frame_from_array, read_frame
-from msloc_edge.types import Finding, Frame, Result
+from msloc_edge.result import Result
+from msloc_edge.types import Finding, Frame
+
+AnyFilm = Union[str, Path, bytes, NDArray[Any], Frame]  # noqa: UP007 - Python 3.10 cannot join str and a generic alias
+"""A film file, its content, an array of stored pixels, or a Frame."""
 
 Film = TypeVar("Film")
 Item = TypeVar("Item")
@@ -50,16 +56,20 @@ class _Group(Generic[Film]):
 
     films: list[tuple[Film, Prepared | MslocError]]
     outputs: Outputs | MslocError | None
-    engine_ms: float = 0.0
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Localizer:
     """A model in an engine. Films in, Results out.
 
-    model        a bundle folder or the name of a shipped model
-    backend      onnxruntime, openvino or torch; device as the backend names it
+    model        a bundle folder or the name of a model
+    backend      onnxruntime, openvino or torch, device as the backend names it; or a Backend with the model in it
     profile      which thresholds decide; None takes the bundle's default
     all_classes  localize every class, not only the positive ones
+    threads      at most so many for the network on a CPU; None lets the engine choose
+
+    One Localizer may be shared between threads: they decode and find boxes beside each other, and take turns at the
+    engine. Use it in a `with` statement, or close it.
 
     Raises BundleError and BackendError when it cannot be set up.
     """
@@ -67,15 +77,18 @@ class Localizer:
     def __init__(
         self,
         model: str | Path = DEFAULT_MODEL,
-        backend: str = DEFAULT_BACKEND,
+        backend: str | Backend = DEFAULT_BACKEND,
         device: str | None = None,
         profile: str | None = None,
         all_classes: bool = False,
+        threads: int | None = None,
     ) -> None:
         self.bundle = Bundle.open(model)
         self.profile = self.bundle.profile(profile)
         self.all_classes = all_classes
-        self._backend = load_backend(backend, self.bundle, device)
+        self.backend = backend if isinstance(backend, Backend) else load_backend(backend, self.bundle, device, threads)
+        self._engine = threading.Lock()
+        self._closed = False
 
     def __enter__(self) -> Localizer:
         return self
@@ -86,49 +99,70 @@ class Localizer:
         self.close()
 
     def close(self) -> None:
-        """Free the engine."""
-        self._backend.close()
+        """Free the engine, when what runs in it has ended; closing twice does nothing."""
+        with self._engine:
+            if not self._closed:
+                self._closed = True
+                self.backend.close()
 
-    def localize(self, film: str | Path | NDArray[np.uint8] | NDArray[np.uint16] | Frame) -> Result:
-        """Localize one film: a file, an array of stored pixels, or a Frame. Raises InputError for a bad film."""
-        prepared = self.prepare(film)
-        return self.run([prepared])[0]
+    def localize(self, film: AnyFilm) -> Result:
+        """Localize one film: a file, its bytes, an array of stored pixels, or a Frame.
 
-    def prepare(
-        self, film: str | Path | bytes | NDArray[np.uint8] | NDArray[np.uint16] | Frame, frame: int | None = None
-    ) -> Prepared:
-        """Read, window and letterbox one film; bytes are the content of a file. Safe in any thread."""
+        Raises InputError for a bad film, BackendError (backend_failed, backend_closed).
+        """
+        return self.run([self.prepare(film)])[0]
+
+    def localize_batch(self, films: Iterable[AnyFilm]) -> list[Result]:
+        """Localize films as one batch: one run of the engine. Raises as `localize` does, for the first bad film.
+
+        Many films, of which some may be bad, go through `stream`.
+        """
+        return self.run([self.prepare(film) for film in films])
+
+    def prepare(self, film: AnyFilm, frame: int | None = None) -> Prepared:
+        """Read, window and letterbox one film; `frame` chooses one of several in a file, from 1."""
         clock = _Clock()
         if isinstance(film, Frame):
             read = film
-        elif isinstance(film, np.ndarray):
-            read = frame_from_array(film)
         elif isinstance(film, bytes):
             read = decode_frame(film, "-", frame=frame)
-        else:
+        elif isinstance(film, (str, Path)):
             read = read_frame(film, frame=frame)
-        clock.lap("read")
+        elif hasattr(film, "__array__") or hasattr(film, "__array_interface__"):
+            read = frame_from_array(np.asarray(film))
+        else:
+            raise InputError("not_an_image", f"expected a path, bytes, an array or a Frame, got {type(film).__name__}")
+        clock.lap("decode")
         display = read.display()
-        clock.lap("window")
         height, width = display.shape
         geometry = Geometry.fit((height, width), self.bundle.input_size)
         fitted = geometry.letterbox(display)
-        clock.lap("letterbox")
         suspect = ("polarity_suspect",) if looks_inverted(fitted[geometry.content]) else ()
+        clock.lap("preprocess")
         return Prepared(read, display, fitted, geometry, read.warnings + suspect, clock.laps)
 
     def run(self, films: Sequence[Prepared]) -> list[Result]:
         """Run the engine over prepared films as one batch, and localize each."""
-        outputs, engine_ms = self._infer(films)
-        return [self._result(film, outputs, at, engine_ms) for at, film in enumerate(films)]
+        if not films:
+            return []
+        outputs, timing_ms = self._infer(films)
+        return [self._result(film, outputs, at, timing_ms) for at, film in enumerate(films)]
 
-    def _infer(self, films: Sequence[Prepared]) -> tuple[Outputs, float]:
-        """Outputs of a batch, and the engine's milliseconds per film."""
-        clock = _Clock()
-        outputs = self._backend.run(np.stack([film.input for film in films])[:, None])
-        return outputs, clock.lap("engine") / len(films)
+    def _infer(self, films: Sequence[Prepared]) -> tuple[Outputs, Mapping[str, float]]:
+        """Outputs of a batch, and the engine's milliseconds per film, by stage."""
+        batch = np.stack([film.input for film in films])[:, None]
+        with self._engine:
+            if self._closed:
+                raise BackendError(
+                    "backend_closed", "expected an open Localizer, got one that was closed; make a new one"
+                )
+            clock = _Clock()
+            outputs = self.backend.run(batch)
+            clock.lap("network")
+        stages = outputs.timing_ms or clock.laps
+        return outputs, {stage: ms / len(films) for stage, ms in stages.items()}
 
-    def _result(self, film: Prepared, outputs: Outputs, at: int, engine_ms: float) -> Result:
+    def _result(self, film: Prepared, outputs: Outputs, at: int, timing_ms: Mapping[str, float]) -> Result:
         clock, bundle = _Clock(), self.bundle
         scores = bundle.probabilities(outputs.logits[at])
         positive = scores >= np.array(self.profile.score)
@@ -145,7 +179,11 @@ class Localizer:
                 positive=bool(positive[k]),
                 relevance=tuple(float(w) for w in bundle.relevance[k]),
                 peak=find_peak(maps[k], film.geometry) if k in maps else None,
-                boxes=find_boxes(maps[k], self.profile.map[k], float(scores[k]), film.geometry) if k in maps else (),
+                boxes=(
+                    find_boxes(maps[k], self.profile.map[k], float(scores[k]), film.geometry, label)
+                    if k in maps
+                    else ()
+                ),
             )
             for k, label in enumerate(bundle.classes)
         )
@@ -154,28 +192,35 @@ class Localizer:
             input=film.frame.name,
             sha256=film.frame.sha256,
             model=bundle.id,
-            backend=self._backend.name,
+            backend=self.backend.name,
             geometry=film.geometry,
             findings=findings,
             warnings=film.warnings,
-            timing_ms={**film.timing_ms, "engine": engine_ms, **clock.laps},
+            timing_ms={**film.timing_ms, **timing_ms, **clock.laps},
             maps={bundle.classes[k]: localization_map for k, localization_map in maps.items()},
             stage_maps={bundle.classes[k]: tuple(cam[at, k] for cam in outputs.cams) for k in wanted},
+            map_thresholds=self.map_thresholds,
+            film=film.frame,
         )
 
     def stream(
-        self, films: Iterable[Film], load: Callable[[Film], Prepared], batch: int = 1, workers: int = 2
+        self,
+        films: Iterable[Film],
+        load: Callable[[Film], Prepared] | None = None,
+        batch: int = 1,
+        workers: int = 2,
     ) -> Generator[Outcome[Film], None, None]:
         """Localize many films in order: while the engine runs batches of `batch`, `workers` threads load ahead and one
         finds the boxes of the batch before.
 
-        A film that cannot be localized has its error in its Outcome. At most 5 * batch + workers films are in memory,
+        `load` makes a Prepared of what `films` holds; without it they are what `localize` takes. A film that cannot be
+        localized has its error in its Outcome. At most 5 * batch + workers films are in memory,
         however many there are. When it is closed early, the films that were not begun are not loaded.
         """
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="load") as loaders,
             ThreadPoolExecutor(1, thread_name_prefix="localize") as localizers,
-            closing(in_order(loaders, load, films, ahead=batch + workers)) as loaded,
+            closing(in_order(loaders, load or self._prepare, films, ahead=batch + workers)) as loaded,
             closing(self._run_groups(loaded, batch)) as groups,
             closing(in_order(localizers, self._outcomes, groups, ahead=2)) as localized,
         ):
@@ -191,7 +236,7 @@ class Localizer:
         while films := list(islice(loaded, batch)):
             good = [item for _, item in films if isinstance(item, Prepared)]
             try:
-                yield _Group(films, *(self._infer(good) if good else (None, 0.0)))
+                yield _Group(films, *self._infer(good)) if good else _Group(films, None)
             except MslocError as error:
                 yield _Group(films, error)
             except Exception as error:
@@ -205,10 +250,13 @@ class Localizer:
             if isinstance(item, MslocError):
                 outcomes.append(Outcome(film, error=item))
             elif isinstance(group.outputs, Outputs):
-                outcomes.append(Outcome(film, item, self._result(item, group.outputs, next(at), group.engine_ms)))
+                outcomes.append(Outcome(film, item, self._result(item, group.outputs, next(at), group.timing_ms)))
             else:
                 outcomes.append(Outcome(film, error=group.outputs))
         return outcomes
+
+    def _prepare(self, film: Film) -> Prepared:
+        return self.prepare(film)  # type: ignore[arg-type] # what is no film at all, prepare refuses
 
     @property
     def map_thresholds(self) -> dict[str, float]:

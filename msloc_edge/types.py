@@ -1,4 +1,4 @@
-"""The values that travel through the pipeline: a film in, findings out.
+"""The values that travel through the pipeline: a film in, findings out; `result.Result` holds them together.
 
 Coordinates are pixels of the stored image: x to the right, y down, origin at the top-left corner of the top-left
 pixel, so that pixel (i, j) covers [j, j + 1) x [i, i + 1) and its centre is (j + 0.5, i + 0.5).
@@ -6,16 +6,10 @@ pixel, so that pixel (i, j) covers [j, j + 1) x [i, i + 1) and its centre is (j 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from msloc_edge.geometry import Geometry
-
-RESULT_SCHEMA = "msloc-edge/result/1"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +39,14 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An axis-aligned box (x, y, width, height) in pixels of the stored image, with a score in (0, 1]."""
+    """An axis-aligned box (x, y, width, height) in pixels of the stored image, with a score in (0, 1], of a finding."""
 
     x: float
     y: float
     w: float
     h: float
     score: float
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,59 +78,3 @@ class ModelId:
     name: str
     version: str
     sha256: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """All that is known of one film after localization.
-
-    maps        label -> [h, w] float32 localization map M_k in logit units, over the film's area of the model input
-    stage_maps  label -> one [h_s, w_s] float32 unweighted class map per stage, over the whole model input
-    """
-
-    input: str
-    sha256: str
-    model: ModelId
-    backend: str
-    geometry: Geometry
-    findings: tuple[Finding, ...]
-    warnings: tuple[str, ...] = ()
-    timing_ms: dict[str, float] = field(default_factory=dict)
-    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    stage_maps: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
-
-    @property
-    def positive(self) -> tuple[Finding, ...]:
-        """The findings whose score reached the profile's threshold, strongest first."""
-        return tuple(sorted((f for f in self.findings if f.positive), key=lambda f: -f.score))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result line, schema "msloc-edge/result/1": plain JSON types, no arrays."""
-        return {
-            "schema": RESULT_SCHEMA,
-            "input": self.input,
-            "sha256": self.sha256,
-            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
-            "backend": self.backend,
-            "geometry": self.geometry.to_dict(),
-            "findings": [_finding_dict(f) for f in self.findings],
-            "warnings": list(self.warnings),
-            "timing_ms": {stage: round(ms, 3) for stage, ms in self.timing_ms.items()},
-        }
-
-
-def _finding_dict(finding: Finding) -> dict[str, Any]:
-    peak = finding.peak
-    return {
-        "label": finding.label,
-        "score": round(finding.score, 6),
-        "threshold": round(finding.threshold, 6),
-        "positive": finding.positive,
-        "peak": None if peak is None else _rounded(x=peak.x, y=peak.y, value=peak.value),
-        "boxes": [_rounded(x=b.x, y=b.y, w=b.w, h=b.h, score=b.score) for b in finding.boxes],
-        "relevance": [round(w, 6) for w in finding.relevance],
-    }
-
-
-def _rounded(**values: float) -> dict[str, float]:
-    return {key: round(value, 4) for key, value in values.items()}

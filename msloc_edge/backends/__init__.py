@@ -20,8 +20,8 @@ BACKENDS = {
 """name -> (module, class, the command that installs what it needs)"""
 
 
-def load_backend(name: str, bundle: Bundle, device: str | None = None) -> Backend:
-    """Load `bundle` into the engine called `name`.
+def load_backend(name: str, bundle: Bundle, device: str | None = None, threads: int | None = None) -> Backend:
+    """Load `bundle` into the engine called `name`, on a CPU with at most `threads` threads.
 
     Raises BackendError: backend_unknown, backend_missing, or whatever the engine's own `load` raises.
     """
@@ -32,4 +32,4 @@ def load_backend(name: str, bundle: Bundle, device: str | None = None) -> Backen
         backend: type[Backend] = getattr(importlib.import_module(module), cls)
     except ImportError as error:
         raise BackendError("backend_missing", f"{name}: {error}; install it with: {install}") from error
-    return backend.load(bundle, device)
+    return backend.load(bundle, device, threads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from msloc_edge.bundle import Bundle
 class Outputs:
     """What an engine gives for a batch: logits [B, K] and S stages of unweighted class maps [B, K, h_s, w_s].
 
-    An engine that keeps its maps on a device overrides `fuse`, and copies only what is asked for.
+    An engine that keeps its maps on a device overrides `fuse`, and copies only what is asked for. One that can tell
+    copies from computing gives `timing_ms`: milliseconds of copy_in, network, copy_out for the whole batch.
     """
 
     logits: NDArray[np.float32]
     cams: tuple[NDArray[np.float32], ...]
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
 
     def fuse(
         self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]
@@ -38,8 +40,11 @@ class Backend(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, bundle: Bundle, device: str | None = None) -> Backend:
-        """Load a bundle's network. Raises BackendError: backend_missing, backend_device, backend_failed."""
+    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> Backend:
+        """Load a bundle's network; `threads` bounds those of a CPU engine, None lets it choose.
+
+        Raises BackendError: backend_missing, backend_device, backend_failed.
+        """
 
     @abstractmethod
     def run(self, batch: NDArray[np.float32]) -> Outputs:

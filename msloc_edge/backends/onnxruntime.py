@@ -25,7 +25,7 @@ class OnnxRuntimeBackend(Backend):
         self._session, self._device = session, device
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str | None = None) -> OnnxRuntimeBackend:
+    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> OnnxRuntimeBackend:
         device = device or "cpu"
         provider = PROVIDERS.get(device)
         if provider not in ort.get_available_providers():
@@ -33,6 +33,7 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError("backend_device", f"onnxruntime: expected a device of {known}, got {device!r}")
         options = ort.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
+        options.intra_op_num_threads = threads or 0  # 0: one for each core
         # A thread that spins while it waits takes the core from the threads that read the next films.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

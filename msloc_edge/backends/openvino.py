@@ -33,13 +33,15 @@ class OpenVinoBackend(Backend):
         self._model, self._device = model, device
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str | None = None) -> OpenVinoBackend:
+    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> OpenVinoBackend:
         core, device = _core(), (device or "cpu").upper()
         if device.split(".")[0] not in core.available_devices:
             known = ", ".join(core.available_devices)
             raise BackendError("backend_device", f"openvino: expected a device of {known}, got {device!r}")
         # Accuracy first: on CPUs with bf16 units OpenVINO would otherwise compute in bf16 and break parity.
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads and device.split(".")[0] == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads
         try:
             model = core.compile_model(core.read_model(bundle.onnx), device, settings)
         except RuntimeError as error:

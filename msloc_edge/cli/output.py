@@ -21,7 +21,7 @@ from msloc_edge.preprocess import Prepared
 from msloc_edge.render.heatmap import encode, write_heatmap
 from msloc_edge.render.overlay import overlay
 from msloc_edge.render.report import Report
-from msloc_edge.types import Result
+from msloc_edge.result import Result
 
 KINDS = ("json", "overlay", "heatmap", "report")
 RESULTS, FAILURES, REPORT = "results.jsonl", "failures.jsonl", "report.html"

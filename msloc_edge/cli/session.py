@@ -17,7 +17,7 @@ from msloc_edge.cli.output import REPORT, OutputFolder, print_line
 from msloc_edge.errors import MslocError, OutputError
 from msloc_edge.pipeline import Localizer, Outcome, in_order
 from msloc_edge.preprocess import Prepared
-from msloc_edge.types import Result
+from msloc_edge.result import Result
 
 TABLE_ROWS = 40
 

@@ -27,6 +27,9 @@ _NAMED = {
     "Hernia": "#cd8a6c",
 }
 _RING = tuple(_NAMED.values())
+# From almost the background to almost white over blue and green, each step as much lighter as the one before.
+_HEAT = ("#161b26", "#2f2f5e", "#395d9c", "#3497a9", "#60ceac", "#def5e5")
+_DARK, _LIGHT = "#08090c", "#f1f3f5"
 
 
 def palette(labels: Iterable[str]) -> dict[str, str]:
@@ -46,3 +49,17 @@ def rgb(color: str) -> tuple[int, int, int]:
     """ "#rrggbb" -> (red, green, blue) in 0..255."""
     red, green, blue = bytes.fromhex(color[1:])
     return red, green, blue
+
+
+def heat(share: float) -> str:
+    """A share in 0..1 -> "#rrggbb", dark to bright on one absolute scale."""
+    place = min(max(share, 0.0), 1.0) * (len(_HEAT) - 1)
+    step = min(int(place), len(_HEAT) - 2)
+    ends = zip(rgb(_HEAT[step]), rgb(_HEAT[step + 1]), strict=True)
+    return "#" + "".join(f"{round(low + (place - step) * (high - low)):02x}" for low, high in ends)
+
+
+def ink(color: str) -> str:
+    """The text colour, dark or light, that can be read on a colour (luma of ITU-R BT.601)."""
+    red, green, blue = rgb(color)
+    return _DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 115 else _LIGHT

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.files import atomic_write
-from msloc_edge.types import Result
+from msloc_edge.result import Result
 
 
 def color_index(map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from msloc_edge.render.colors import palette, rgb
 from msloc_edge.render.heatmap import color_index
 from msloc_edge.render.panel import BACKGROUND, font, panel
-from msloc_edge.types import Box, Result
+from msloc_edge.result import Result
+from msloc_edge.types import Box
 
 _Film = NDArray[np.float32]  # [h, w, 3] RGB in 0..255 while it is drawn on
 _INK = (8, 9, 12)  # dark halo: keeps a line readable on white bone

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from msloc_edge.types import Finding, Result
+from msloc_edge.result import Result
+from msloc_edge.types import Finding
 
 BACKGROUND = "#0b0d11"
-_TEXT, _SOFT, _FAINT, _TRACK, _DIM_BAR = "#f1f3f5", "#a9b1bc", "#858e9b", "#252b34", "#5f6977"
+TEXT, SOFT, FAINT, TRACK, _DIM_BAR = "#f1f3f5", "#a9b1bc", "#858e9b", "#252b34", "#5f6977"
 _MOST_ROWS = 14  # classes below threshold that are listed by name
 
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -34,22 +35,22 @@ def panel(result: Result, colors: dict[str, str], em: int, min_height: int) -> N
     rest = sorted((f for f in result.findings if not f.positive), key=lambda f: -f.score)
     page = _Page(em, rows=4 * len(positive) + 2 * min(len(rest), _MOST_ROWS) + len(result.warnings) + 24)
 
-    page.text(result.input.replace("\\", "/").rsplit("/", 1)[-1], _SOFT, 0.85)
+    page.text(result.input.replace("\\", "/").rsplit("/", 1)[-1], SOFT, 0.85)
     page.y += round(0.35 * em)
     count = len(positive)
     headline = f"{count} finding{'s' * (count > 1)} above threshold" if count else "No finding above threshold"
-    page.text(headline, _TEXT, 1.25)
+    page.text(headline, TEXT, 1.25)
     page.y += round(1.1 * em)
     for number, finding in enumerate(positive, 1):
         page.positive(number, finding, colors[finding.label])
     if rest:
         page.rule()
-        page.text("Below threshold", _FAINT, 0.85)
+        page.text("Below threshold", FAINT, 0.85)
         page.y += round(0.5 * em)
     for finding in rest[:_MOST_ROWS]:
         page.negative(finding)
     if len(rest) > _MOST_ROWS:
-        page.text(f"and {len(rest) - _MOST_ROWS} more", _FAINT, 0.85)
+        page.text(f"and {len(rest) - _MOST_ROWS} more", FAINT, 0.85)
     if result.warnings:
         page.rule()
         for warning in result.warnings:
@@ -59,9 +60,9 @@ def panel(result: Result, colors: dict[str, str], em: int, min_height: int) -> N
     footer = _Page(em, rows=7)
     footer.y = 0
     if any(f.label in result.maps for f in positive):
-        footer.text("Outlines: maps at their absolute thresholds", _FAINT, 0.75)
-    footer.text(f"{result.model.name} {result.model.version} {result.model.sha256[:12]}", _FAINT, 0.75)
-    footer.text("Research use, not a diagnosis", _FAINT, 0.75)
+        footer.text("Outlines: maps at their absolute thresholds", FAINT, 0.75)
+    footer.text(f"{result.model.name} {result.model.version} {result.model.sha256[:12]}", FAINT, 0.75)
+    footer.text("Research use, not a diagnosis", FAINT, 0.75)
     footer.y += em
     height = max(2 * min_height, (page.y + footer.y + 1) // 2 * 2)
     page.image = page.image.crop((0, 0, page.width, height))
@@ -93,7 +94,7 @@ class _Page:
         self.draw.text(centre, str(number), "#08090c", font(round(em * 0.85)), anchor="mm")
         indent = self.left + round(1.8 * em)
         self._write(_score(finding.score), (self.right, self.y), color, 1.15, 4 * em, anchor="ra")
-        self._write(_spaced(finding.label), (indent, self.y), _TEXT, 1.15, self.right - indent - 3 * em)
+        self._write(spaced(finding.label), (indent, self.y), TEXT, 1.15, self.right - indent - 3 * em)
         self.y += round(1.75 * em)
         self._bar(finding, color, indent, round(0.36 * em))
         self.y += round(0.85 * em)
@@ -102,15 +103,15 @@ class _Page:
         facts = f"threshold {_score(finding.threshold)} · {where}"
         if finding.peak is not None:
             facts += f" · peak {finding.peak.value:.1f}"
-        self._write(facts, (indent, self.y), _SOFT, 0.8, self.right - indent)
+        self._write(facts, (indent, self.y), SOFT, 0.8, self.right - indent)
         self.y += round(2.1 * em)
 
     def negative(self, finding: Finding) -> None:
         """Label, a short bar, score: all on one quiet line."""
         em = self.em
         middle = self.left + round(9.2 * em)
-        self._write(_spaced(finding.label), (self.left, self.y), _SOFT, 0.85, middle - self.left - em)
-        self._write(_score(finding.score), (self.right, self.y), _SOFT, 0.85, 4 * em, anchor="ra")
+        self._write(spaced(finding.label), (self.left, self.y), SOFT, 0.85, middle - self.left - em)
+        self._write(_score(finding.score), (self.right, self.y), SOFT, 0.85, 4 * em, anchor="ra")
         right, self.right = self.right, self.right - round(2.7 * em)
         self.y += round(0.45 * em)
         self._bar(finding, _DIM_BAR, middle, round(0.22 * em))
@@ -120,7 +121,7 @@ class _Page:
     def rule(self) -> None:
         """A thin line across, with room around it."""
         self.y += round(0.1 * self.em)
-        self.draw.line((self.left, self.y, self.right, self.y), _TRACK, 2)
+        self.draw.line((self.left, self.y, self.right, self.y), TRACK, 2)
         self.y += round(0.7 * self.em)
 
     def _bar(self, finding: Finding, color: str, left: int, height: int) -> None:
@@ -130,33 +131,33 @@ class _Page:
             return left + round((self.right - left - 1) * min(max(value, 0.0), 1.0))
 
         bottom, reach = self.y + height - 1, max(1, height // 2)
-        self.draw.rectangle((left, self.y, self.right - 1, bottom), _TRACK)
+        self.draw.rectangle((left, self.y, self.right - 1, bottom), TRACK)
         self.draw.rectangle((left, self.y, x(finding.score), bottom), color)
         tick, half = x(finding.threshold), max(0, self.em // 24)
         self.draw.rectangle((tick - half - 1, self.y - reach, tick + half + 1, bottom + reach), BACKGROUND)
-        self.draw.rectangle((tick - half, self.y - reach, tick + half, bottom + reach), _TEXT)
+        self.draw.rectangle((tick - half, self.y - reach, tick + half, bottom + reach), TEXT)
 
     def _write(self, text: str, at: tuple[int, int], color: str, size: float, width: int, anchor: str = "la") -> None:
         face = font(round(size * self.em))
-        self.draw.text(at, _fit(_plain(text), face, width), color, face, anchor=anchor)
+        self.draw.text(at, fit(plain(text), face, width), color, face, anchor=anchor)
 
 
 def _score(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
-def _spaced(label: str) -> str:
+def spaced(label: str) -> str:
     return label.replace("_", " ")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The font has ASCII and little more: accents are dropped, and what is left over becomes a question mark."""
     decomposed = unicodedata.normalize("NFKD", text)
     kept = (c for c in decomposed if not unicodedata.combining(c))
     return "".join(c if " " <= c <= "~" or c == "·" else "?" for c in kept)
 
 
-def _fit(text: str, face: _Font, width: int) -> str:
+def fit(text: str, face: _Font, width: int) -> str:
     """Shorten in the middle until it fits: both ends of a file name tell films apart."""
     if face.getlength(text) <= width:
         return text

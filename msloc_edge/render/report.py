@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from msloc_edge.files import append_whole, temporary_beside
 from msloc_edge.render.colors import palette
 from msloc_edge.render.heatmap import color_index, encode
-from msloc_edge.types import Finding, Result
+from msloc_edge.result import Result
+from msloc_edge.types import Finding
 
 _FILM_SIDE, _MAP_SIDE, _THUMB_SIDE = 1024, 256, 112
 

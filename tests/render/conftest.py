@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from msloc_edge.geometry import Geometry
-from msloc_edge.types import Box, Finding, ModelId, Peak, Result
+from msloc_edge.result import Result
+from msloc_edge.types import Box, Finding, ModelId, Peak
 
 LABELS = ("Effusion", "Mass", "Nodule")
 RELEVANCE = (0.25, 0.75)

@@ -15,12 +15,12 @@ from msloc_edge.cli.export import write_bundle
 from msloc_edge.errors import MslocError
 from msloc_edge.fusion import fuse_cams
 from msloc_edge.pipeline import Localizer
+from msloc_edge.result import Result
 from msloc_edge.train.checkpoint import load_state
 from msloc_edge.train.data import Record
 from msloc_edge.train.evaluate.evidence import Evidence, resolve_labels
 from msloc_edge.train.evaluate.heatmaps import HeatmapFolder
 from msloc_edge.train.evaluate.measure import FilmMaps
-from msloc_edge.types import Result
 
 
 class Source(Protocol):

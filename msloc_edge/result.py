@@ -1,0 +1,162 @@
+"""What is known of one film after localization, and the forms in which other tools take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.errors import BackendError
+from msloc_edge.geometry import Geometry
+from msloc_edge.types import Box, Finding, Frame, ModelId
+
+if TYPE_CHECKING:
+    import supervision
+    from PIL.Image import Image
+
+SCHEMA = "msloc-edge/result/1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """All that is known of one film after localization.
+
+    findings        one for each class of the model, in its order
+    warnings        reason codes of what was unusual about the film (docs/errors.md)
+    timing_ms       milliseconds of decode, preprocess, network, fuse, localize (and copy_in, copy_out on a device)
+    maps            label -> [h, w] float32 localization map M_k in logit units, over the film's area of the model input
+    stage_maps      label -> one [h_s, w_s] float32 unweighted class map per stage, over the whole model input
+    map_thresholds  label -> the absolute threshold of its map, logit units
+    film            the film itself, as stored, for `plot`
+    """
+
+    input: str
+    sha256: str
+    model: ModelId
+    backend: str
+    geometry: Geometry
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...] = ()
+    timing_ms: dict[str, float] = field(default_factory=dict)
+    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    stage_maps: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    map_thresholds: dict[str, float] = field(default_factory=dict)
+    film: Frame | None = None
+
+    @property
+    def positive(self) -> tuple[Finding, ...]:
+        """The findings whose score reached the profile's threshold, strongest first."""
+        return tuple(sorted((f for f in self.findings if f.positive), key=lambda f: -f.score))
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The boxes of the positive findings with their labels, in pixels of the stored image, strongest first."""
+        return tuple(sorted((box for f in self.positive for box in f.boxes), key=lambda box: -box.score))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result line, schema "msloc-edge/result/1": plain JSON types, no arrays."""
+        return {
+            "schema": SCHEMA,
+            "input": self.input,
+            "sha256": self.sha256,
+            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
+            "backend": self.backend,
+            "geometry": self.geometry.to_dict(),
+            "findings": [_finding_dict(f) for f in self.findings],
+            "warnings": list(self.warnings),
+            "timing_ms": {stage: round(ms, 3) for stage, ms in self.timing_ms.items()},
+        }
+
+    def to_coco(self) -> dict[str, Any]:
+        """The boxes as a COCO dataset of one image, plain JSON types; `msloc_edge.to_coco` takes many results."""
+        return to_coco([self])
+
+    def to_supervision(self) -> supervision.Detections:
+        """The boxes as roboflow's `supervision.Detections`: xyxy [N, 4], confidence, class_id, data["class_name"].
+
+        class_id counts the model's classes from 0. Raises BackendError (backend_missing) without that package.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise BackendError(
+                "backend_missing", f"to_supervision needs {error.name}; install it with: pip install supervision"
+            ) from error
+        order = {finding.label: k for k, finding in enumerate(self.findings)}
+        corners = [(b.x, b.y, b.x + b.w, b.y + b.h) for b in self.boxes]
+        return supervision.Detections(
+            xyxy=np.array(corners, np.float32).reshape(-1, 4),
+            confidence=np.array([box.score for box in self.boxes], np.float32),
+            class_id=np.array([order[box.label] for box in self.boxes], np.int64),
+            data={"class_name": np.array([box.label for box in self.boxes], dtype=str)},
+        )
+
+    def plot(self, max_side: int = 1400) -> Image:
+        """The overlay as a PIL image: the film, outlines and boxes of the positive findings, a panel that names them.
+
+        max_side is the longest side of the film in it, pixels. Raises ValueError for a result without its film.
+        """
+        if self.film is None:
+            raise ValueError("expected a result that holds its film, got one without; localize the film again")
+        from PIL import Image
+
+        from msloc_edge.render.overlay import overlay
+
+        bgr = overlay(self.film.display(), self, max_side, self.map_thresholds)
+        return Image.fromarray(np.ascontiguousarray(bgr[:, :, ::-1]))
+
+
+def to_coco(results: list[Result]) -> dict[str, Any]:
+    """The boxes of many results of one model as one COCO dataset: images, categories, annotations with scores.
+
+    Ids count from 1, categories in the model's order; bbox is [x, y, width, height] in pixels of the stored image
+    (https://cocodataset.org/#format-data). Raises ValueError for results of different classes.
+    """
+    classes = [finding.label for finding in results[0].findings] if results else []
+    if any([finding.label for finding in result.findings] != classes for result in results):
+        raise ValueError("expected results of one model, got different classes; write a dataset for each model")
+    category = {label: number for number, label in enumerate(classes, 1)}
+    boxes = [(number, box) for number, result in enumerate(results, 1) for box in result.boxes]
+    return {
+        "images": [
+            {
+                "id": number,
+                "file_name": result.input,
+                "width": result.geometry.image_width,
+                "height": result.geometry.image_height,
+            }
+            for number, result in enumerate(results, 1)
+        ],
+        "categories": [{"id": number, "name": label} for label, number in category.items()],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category[box.label],
+                "bbox": [round(value, 4) for value in (box.x, box.y, box.w, box.h)],
+                "area": round(box.w * box.h, 4),
+                "iscrowd": 0,
+                "score": round(box.score, 6),
+            }
+            for number, (image, box) in enumerate(boxes, 1)
+        ],
+    }
+
+
+def _finding_dict(finding: Finding) -> dict[str, Any]:
+    peak = finding.peak
+    return {
+        "label": finding.label,
+        "score": round(finding.score, 6),
+        "threshold": round(finding.threshold, 6),
+        "positive": finding.positive,
+        "peak": None if peak is None else _rounded(x=peak.x, y=peak.y, value=peak.value),
+        "boxes": [_rounded(x=b.x, y=b.y, w=b.w, h=b.h, score=b.score) for b in finding.boxes],
+        "relevance": [round(w, 6) for w in finding.relevance],
+    }
+
+
+def _rounded(**values: float) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in values.items()}

@@ -1,0 +1,124 @@
+"""A result in the forms that other tools take, checked with those tools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msloc_edge import Box, Finding, Localizer, Result, to_coco
+from msloc_edge.geometry import Geometry
+from msloc_edge.train.phantom import generate, write_png
+from msloc_edge.types import ModelId
+
+
+def result_of(*findings: Finding, name: str = "film.png") -> Result:
+    geometry = Geometry.fit((80, 100), (64, 64))
+    return Result(name, "", ModelId("tiny", "1", "ab"), "onnxruntime", geometry, findings)
+
+
+def finding(label: str, score: float, *boxes: tuple[float, float, float, float, float]) -> Finding:
+    found = tuple(Box(*box, label) for box in boxes)
+    return Finding(label, score, 0.5, score >= 0.5, (1.0,), None, found)
+
+
+SOME = result_of(
+    finding("Mass", 0.6, (10, 20, 30, 40, 0.6), (0, 0, 5, 5, 0.2)),
+    finding("Edema", 0.3, (1, 1, 2, 2, 0.3)),  # below its threshold: localized by --all-classes, but no finding
+    finding("Nodule", 0.9, (50.5, 60.25, 8, 9, 0.9)),
+)
+NONE = result_of(finding("Mass", 0.1), finding("Edema", 0.1), finding("Nodule", 0.1), name="normal.png")
+
+
+@pytest.fixture(scope="module")
+def localizer(tiny_bundle: Path) -> Iterator[Localizer]:
+    with Localizer(tiny_bundle) as opened:
+        yield opened
+
+
+def test_boxes_are_those_of_the_positive_findings_strongest_first() -> None:
+    assert [(box.label, box.score) for box in SOME.boxes] == [("Nodule", 0.9), ("Mass", 0.6), ("Mass", 0.2)]
+    assert NONE.boxes == ()
+
+
+def test_a_localized_box_knows_its_finding(localizer: Localizer) -> None:
+    result = localizer.localize(generate(3, (90, 150)).stored)
+    assert result.boxes
+    assert {box.label for f in result.findings for box in f.boxes} == {f.label for f in result.findings if f.boxes}
+    assert all(box.label == f.label for f in result.findings for box in f.boxes)
+
+
+def test_coco_is_read_by_pycocotools(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(to_coco([NONE, SOME]), allow_nan=False))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(file))
+    assert [(i["id"], i["file_name"], i["width"], i["height"]) for i in coco.loadImgs(coco.getImgIds())] == [
+        (1, "normal.png", 100, 80),
+        (2, "film.png", 100, 80),
+    ]
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == ["Mass", "Edema", "Nodule"]
+    assert coco.getAnnIds(imgIds=[1]) == []
+    (mass,) = coco.loadAnns(coco.getAnnIds(imgIds=[2], catIds=[1], areaRng=[100, 1e9]))
+    assert (mass["bbox"], mass["area"], mass["score"], mass["iscrowd"]) == ([10, 20, 30, 40], 1200, 0.6, 0)
+    assert len(coco.getAnnIds(catIds=[2])) == 0
+    assert coco.loadAnns(coco.getAnnIds(catIds=[3]))[0]["bbox"] == [50.5, 60.25, 8, 9]
+
+
+def test_coco_of_one_result_and_of_none() -> None:
+    assert SOME.to_coco() == to_coco([SOME])
+    assert to_coco([]) == {"images": [], "categories": [], "annotations": []}
+
+
+def test_coco_refuses_results_of_different_models() -> None:
+    with pytest.raises(ValueError, match="one model"):
+        to_coco([SOME, result_of(finding("Mass", 0.9))])
+
+
+def test_supervision_takes_the_boxes() -> None:
+    supervision = pytest.importorskip("supervision", reason="supervision is not installed")
+    found = SOME.to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert found.xyxy.tolist() == [[50.5, 60.25, 58.5, 69.25], [10, 20, 40, 60], [0, 0, 5, 5]]
+    assert found.class_id.tolist() == [2, 0, 0]
+    assert found.data["class_name"].tolist() == ["Nodule", "Mass", "Mass"]
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.6, 0.2])
+    assert len(found[found.class_id == 0]) == 2
+    assert len(NONE.to_supervision()) == 0
+    assert NONE.to_supervision().xyxy.shape == (0, 4)
+
+
+def test_supervision_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from msloc_edge import MslocError
+
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(MslocError, match="pip install supervision") as error:
+        SOME.to_supervision()
+    assert error.value.reason == "backend_missing"
+
+
+def test_plot_shows_the_film_and_what_was_found(localizer: Localizer, tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    write_png(generate(3, (90, 150)), path)
+    for film in (path, generate(3, (90, 150)).stored):
+        result = localizer.localize(film)
+        picture = np.asarray(result.plot(max_side=300))
+        assert picture.dtype == np.uint8
+        assert picture.shape[0] >= 180
+        bare = np.asarray(replace(result, findings=(), maps={}).plot(max_side=300))
+        shown, plain = picture[:180, :300].astype(int), bare[:180, :300].astype(int)
+        assert np.ptp(plain, axis=2).max() == 0, "a film is grey"
+        assert np.ptp(shown, axis=2).max() > 50, "findings are drawn in colour"
+
+
+def test_plot_without_the_film() -> None:
+    with pytest.raises(ValueError, match="localize the film again"):
+        SOME.plot()
