@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from msloc_edge.environment import environment as this_machine
+from msloc_edge.environment import versions
 
 RESULTS = Path(__file__).with_name("results")
 
 
 def environment(*packages: str) -> dict[str, Any]:
-    """Machine, Python, the versions of `packages`, and the command that is running."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
+    """Machine and software, with the versions of `packages` too, and the command that is running."""
+    found = this_machine()
     return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {package: metadata.version(package) for package in ("msloc-edge", *packages)},
+        **found,
+        "versions": found["versions"] | versions(packages),
         "command": " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
     }
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ SCHEMA = "msloc-edge/bundle/1"
 MANIFEST, ONNX, WEIGHTS, CARD = "manifest.json", "model.onnx", "weights.safetensors", "model_card.md"
 DEFAULT_MODEL = "cxr-edge"
 SHIPPED = Path(__file__).with_name("bundles")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A name that a model can be installed under: it has no path in it, and is not hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ class Bundle:
 
     @classmethod
     def open(cls, model: str | Path = DEFAULT_MODEL) -> Bundle:
-        """Open a bundle by its folder, or by the name of one that ships with the package.
+        """Open a bundle by its folder, or by the name of a shipped or an installed model.
 
         Raises BundleError: bundle_missing, bundle_file_missing, bundle_damaged, bundle_schema, bundle_hash.
         """
@@ -134,7 +138,10 @@ class Bundle:
             file = self.path / name
             if not file.is_file():
                 raise BundleError("bundle_file_missing", f"{file}: missing; copy the whole bundle folder again")
-            found = sha256_file(file)
+            try:
+                found = sha256_file(file)
+            except OSError as error:
+                raise BundleError("bundle_file_missing", f"{file}: cannot be read ({error.strerror})") from error
             if found != expected:
                 raise BundleError(
                     "bundle_hash",
@@ -161,14 +168,37 @@ def shipped_models() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}")))
 
 
+def store_folder() -> Path:
+    """Where the user's own models are: MSLOC_MODELS, or the user's data folder."""
+    if folder := os.environ.get("MSLOC_MODELS"):
+        return Path(folder)
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # also where nobody has a home
+    return Path(data) / "msloc-edge" / "models"
+
+
+def installed_models() -> tuple[str, ...]:
+    """Names of the bundles in the store, whole or damaged. What `store.py` is still working on has no such name."""
+    try:
+        names = sorted(path.name for path in store_folder().iterdir() if path.is_dir())
+    except OSError:
+        return ()
+    return tuple(filter(MODEL_NAME.fullmatch, names))
+
+
 def _find(model: str | Path) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
-    if isinstance(model, str) and model in shipped_models():
+    shipped, installed = shipped_models(), installed_models()
+    if isinstance(model, str) and model in shipped:
         return SHIPPED / model
-    names = ", ".join(shipped_models()) or "none"
-    raise BundleError("bundle_missing", f"{model}: expected a bundle folder or one of the shipped models ({names})")
+    if isinstance(model, str) and model in installed:
+        return store_folder() / model
+    raise BundleError(
+        "bundle_missing",
+        f"{model}: expected a bundle folder, one of the shipped models ({', '.join(shipped) or 'none'}) "
+        f"or one of the installed ones ({', '.join(installed) or 'none'})",
+    )
 
 
 def _parse(path: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:

@@ -6,7 +6,8 @@
     ├── BackendError   the engine is not installed or failed
     ├── ExportError    an export did not pass its checks
     ├── TrainError     a training run cannot start or go on
-    └── OutputError    a result cannot be written
+    ├── OutputError    a result cannot be written
+    └── BenchError     a benchmark cannot be compared with another
 
 An error carries `reason`, a short code that is stable across versions (docs/errors.md lists them all), and one
 sentence that says what was expected, what came, and what to do.
@@ -49,3 +50,7 @@ class TrainError(MslocError):
 
 class OutputError(MslocError):
     """A result cannot be written."""
+
+
+class BenchError(MslocError):
+    """A benchmark cannot be compared with another, or cannot be run."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Writing files so that a reader, or a crash, never meets half of one; and where the cache is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import secrets
 from io import FileIO
 from pathlib import Path
 
+TEMPORARY = ".msloc-*.tmp"
+"""The names, as a glob, of files that are being written, or that a crash left unfinished."""
+
+
+def cache_folder() -> Path:
+    """Where msloc-edge keeps what it can make again: MSLOC_CACHE, or the user's cache folder. It may not exist yet."""
+    if folder := os.environ.get("MSLOC_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msloc-edge"
+
 
 def temporary_beside(path: Path) -> Path:
     """A hidden, unused name in the folder of `path`: the same file system, so that a rename is atomic."""
-    return path.with_name(f".msloc-{secrets.token_hex(8)}.tmp")
+    return path.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
 
 
 def atomic_write(path: Path, data: bytes) -> None:

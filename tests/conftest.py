@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,11 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Made films go to a folder of this session, never to the user's cache."""
+    """Made films go to a folder of this session, never to the user's cache; models likewise."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSLOC_CACHE", str(folder))
+        patch.setenv("MSLOC_MODELS", str(tmp_path_factory.mktemp("models")))
         yield folder
 
 
@@ -81,6 +85,50 @@ def bundle_with(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> 
         return folder
 
     return make
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Serves bytes over HTTP on this machine: serve(data, promised=len(data), hang=False) -> URL.
+
+    promised   the length that the answer states; None states none
+    hang       send the data and then nothing more, on an open line, until the test ends
+    """
+    answers: dict[str, tuple[bytes, int | None, bool]] = {}
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path not in answers:
+                self.send_error(404)
+                return
+            data, promised, hang = answers[self.path]
+            self.send_response(200)
+            if promised is not None:
+                self.send_header("Content-Length", str(promised))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # a client that has seen enough
+                self.wfile.write(data)
+                self.wfile.flush()
+            if hang:
+                over.wait()
+
+        def log_message(self, *arguments: object) -> None:
+            """Silent."""
+
+    def answer(data: bytes, promised: int | None = -1, hang: bool = False) -> str:
+        path = f"/{len(answers)}"
+        answers[path] = (data, len(data) if promised == -1 else promised, hang)
+        return f"http://127.0.0.1:{server.server_port}{path}"
+
+    monkeypatch.setenv("no_proxy", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield answer
+        over.set()
+        server.shutdown()
+        thread.join()
 
 
 def _calibrated_state(

@@ -28,21 +28,31 @@ ALLOWED = {
     "geometry": (),
     "fusion": (),
     "bundle": BASE,
+    "archive": (*BASE, "bundle"),
+    "store": (*BASE, "archive", "bundle"),
     "images": BASE,
     "dicom": (*BASE, "images"),
     "reading": (*BASE, "images", "dicom"),
     "preprocess": (*BASE, "geometry"),
     "localize": (*BASE, "geometry"),
-    "render": (*BASE, "geometry"),
+    "render": (*BASE, "geometry", "result"),
+    "render.page": (),
+    "result": (*BASE, "geometry", "render"),  # one way only when a result is plotted
     "backends": GROUND,
     "backends.torch": (*GROUND, "backends", "kernels", "model"),
-    "pipeline": (*GROUND, "backends"),
+    "pipeline": (*GROUND, "backends", "result"),
+    "environment": BASE,
+    "doctor": (*GROUND, "backends", "environment"),
+    "bench": (*GROUND, "backends", "environment", "model", "pipeline", "render.page"),
     "kernels": BASE,
     "model": BASE,
     "export": (*GROUND, "backends", "kernels", "model"),
-    "train": (*GROUND, "kernels", "model"),
+    "train": (*GROUND, "kernels", "model", "render.page"),
     "train.__main__": ("cli",),  # the command, as torchrun starts it
-    "cli": (*GROUND, "backends", "pipeline", "render", "kernels", "model", "export", "train"),
+    "cli": (
+        *(*GROUND, "backends", "bench", "environment", "doctor", "archive", "store", "pipeline", "result", "render"),
+        *("kernels", "model", "export", "train"),
+    ),
 }
 """Module or package below msloc_edge -> what it may import beside itself. The longest name that fits is taken."""
 

@@ -63,6 +63,41 @@ def test_open_a_shipped_model_by_name(tiny_bundle: Path, tmp_path: Path, monkeyp
     assert "(some-model)" in refused("other-model")[1]
 
 
+def test_open_an_installed_model_by_name(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSLOC_MODELS", str(tmp_path))
+    shutil.copytree(tiny_bundle, tmp_path / "my-model")
+    shutil.copytree(tiny_bundle, tmp_path / ".msloc-half.tmp")
+    assert bundle.installed_models() == ("my-model",)
+    assert Bundle.open("my-model").path == tmp_path / "my-model"
+    for name in ("other-model", ".msloc-half.tmp", "../my-model"):
+        assert "installed ones (my-model)" in refused(name)[1]
+
+
+def test_a_shipped_model_goes_before_an_installed_one(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSLOC_MODELS", str(tmp_path))
+    shutil.copytree(tiny_bundle, tmp_path / "cxr-edge")
+    assert Bundle.open("cxr-edge").path == bundle.SHIPPED / "cxr-edge"
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"MSLOC_MODELS": "/models", "XDG_DATA_HOME": "/data", "HOME": "/me"}, "/models"),
+        ({"XDG_DATA_HOME": "/data", "HOME": "/me"}, "/data/msloc-edge/models"),
+        ({"MSLOC_MODELS": "", "XDG_DATA_HOME": "", "HOME": "/me"}, "/me/.local/share/msloc-edge/models"),
+        ({"HOME": "/me"}, "/me/.local/share/msloc-edge/models"),
+    ],
+)
+def test_where_models_are(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], folder: str) -> None:
+    for name in ("MSLOC_MODELS", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert bundle.store_folder() == Path(folder)
+
+
 def test_a_folder_goes_before_a_name(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "SHIPPED", tiny_bundle.parent)
     shutil.copytree(tiny_bundle, tmp_path / tiny_bundle.name)
@@ -103,6 +138,15 @@ def test_a_missing_file(bundle_with: MakeBundle, name: str) -> None:
     reason, message = refused(folder)
     assert reason == "bundle_file_missing"
     assert name in message
+
+
+def test_a_file_that_cannot_be_read(bundle_with: MakeBundle) -> None:
+    folder = bundle_with()
+    (folder / "model_card.md").unlink()
+    (folder / "model_card.md").symlink_to("/proc/self/mem")  # opens, and its first byte is an I/O error: as a bad disk
+    reason, message = refused(folder)
+    assert reason == "bundle_file_missing"
+    assert "cannot be read" in message
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "model_card.md"])

@@ -26,6 +26,7 @@ SECTIONS = {
     "OutputError": "Output",
     "ExportError": "Export and training",
     "TrainError": "Export and training",
+    "BenchError": "Benchmarks",
 }
 HELPERS = {"_error": "InputError"}  # dicom.py: self._error("corrupt", ...)
 FILM_READERS = ("images.py", "dicom.py", "reading.py", "preprocess.py", "pipeline.py")

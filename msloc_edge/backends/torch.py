@@ -87,7 +87,7 @@ class _Laps:
 
     def mark(self, name: str) -> None:
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             self._marks.append((name, event))
 

@@ -15,12 +15,10 @@ from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.errors import BackendError, OutputError, TrainError
 
 if TYPE_CHECKING:
+    from msloc_edge.cli.console import people
     from msloc_edge.train.data import Record
     from msloc_edge.train.evaluate.cases import Case
     from msloc_edge.train.evaluate.truth import Truth
-
-PLAIN_WIDTH = 200
-"""Columns of the tables where stderr is no terminal, which would tell its own."""
 
 _PATH = click.Path(path_type=Path)
 
@@ -74,7 +72,6 @@ def command(
     al. 2017, largest blob, pointing game, mean IoU, MaxBoxAccV2, FROC, subgroups, with 95% intervals by bootstrap over
     patients, beside maps that know nothing of the film. docs/evaluation.md says how each is defined.
     """
-    from rich.console import Console
 
     try:
         from msloc_edge.cli.evaluation.run import Evaluation
@@ -98,9 +95,7 @@ def command(
         limits = parse_thresholds(thresholds) if thresholds else {}
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console = Console(stderr=True, width=PLAIN_WIDTH)
+    console = people(width=200)
     split = split or ("all" if data.startswith("csv:") else "test")
     collection = open_collection(data, split)
     if not collection.records:
@@ -163,17 +158,14 @@ def _truth(collection: Any, records: Sequence[Record], boxes: Path | None, masks
 
 
 def _write(out: Path, metrics: Mapping[str, Any], pictures: Sequence[tuple[Case, Any]]) -> None:
-    from importlib import resources
-
     from msloc_edge.files import atomic_write
-    from msloc_edge.train.evaluate.page import page
+    from msloc_edge.train.evaluate.page import eval_page
     from msloc_edge.train.evaluate.write import metrics_csv, metrics_json
 
-    css = (resources.files("msloc_edge.render") / "report.css").read_text(encoding="utf-8")
     contents = {
         "metrics.json": metrics_json(metrics),
         "metrics.csv": metrics_csv(metrics),
-        "eval.html": page(metrics, pictures, css),
+        "eval.html": eval_page(metrics, pictures),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)

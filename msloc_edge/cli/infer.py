@@ -18,13 +18,10 @@ from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
 WATCH_INTERVAL = 0.5
 """Seconds between two looks into a watched folder."""
 
-PLAIN_WIDTH = 120
-"""Columns of the table where stderr is no terminal, which would tell its own."""
-
 
 @click.command("infer")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--model", default=None, help="Bundle folder, or the name of a shipped model.  [default: cxr-edge]")
+@click.option("--model", default=None, help="Name of a model that is here, or bundle folder.  [default: cxr-edge]")
 @click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
 @click.option("--device", default=None, help="Device as the backend names it.  [default: cpu]")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Folder for files.")
@@ -66,10 +63,10 @@ def command(
     Results are JSON Lines (schema msloc-edge/result/1) on stdout; with --out they are also in DIR/results.jsonl, and
     stdout stays silent if it is a terminal. Boxes are x, y, width, height in pixels of the stored image.
     """
-    from rich.console import Console
     from rich.progress import Progress
 
     from msloc_edge.bundle import DEFAULT_MODEL
+    from msloc_edge.cli.console import people
     from msloc_edge.cli.output import OutputFolder
     from msloc_edge.cli.session import Session
     from msloc_edge.pipeline import Localizer
@@ -78,9 +75,7 @@ def command(
     if watch and (STDIN in inputs or not all(Path(item).is_dir() for item in inputs)):
         raise click.UsageError("--watch expects folders that exist as INPUT")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service ends as Ctrl-C does: whole files
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console = Console(stderr=True, width=PLAIN_WIDTH)
+    console = people()
     with ExitStack() as stack:
         localizer = stack.enter_context(Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes))
         folder = stack.enter_context(OutputFolder(out, kinds, localizer, live=watch)) if out else None

@@ -27,6 +27,23 @@ OPTIONS = {
         *("--out", "--backend", "--device", "--profile", "--limit", "--resamples", "--seed", "--batch", "--help"),
     ),
     "export": ("--name", "--model-version", "--help"),
+    "models": ("list", "show", "verify", "add", "remove", "--help"),
+    "doctor": ("--model", "--json", "--help"),
+    "bench": (
+        *("--model", "--backend", "--device", "--threads", "--generate", "--scenario", "--scope", "--films"),
+        *(
+            "--seconds",
+            "--warmup",
+            "--batch",
+            "--streams",
+            "--rate",
+            "--deadline",
+            "--compare-classifier",
+            "--cold",
+            "--against",
+        ),
+        *("--tolerance", "--json", "--html", "--quiet", "--help"),
+    ),
 }
 
 

@@ -10,9 +10,9 @@ import pytest
 from rich.progress import Progress
 
 from msloc_edge.cli.export import PARITY_SEED
+from msloc_edge.files import cache_folder
 from msloc_edge.train.config import MAX_FILMS
 from msloc_edge.train.data import Films, phantoms, sources, training_films, validation_films
-from msloc_edge.train.data.cache import cache_dir
 from msloc_edge.train.data.phantoms import TEST_SEED, phantom_films
 from msloc_edge.train.phantom import FINDINGS, generate
 
@@ -110,12 +110,12 @@ def refuse(*_: object) -> None:
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MSLOC_CACHE", str(tmp_path / "a"))
-    assert cache_dir() == tmp_path / "a"
+    assert cache_folder() == tmp_path / "a"
     monkeypatch.delenv("MSLOC_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert cache_dir() == tmp_path / "b" / "msloc-edge"
+    assert cache_folder() == tmp_path / "b" / "msloc-edge"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_dir() == Path.home() / ".cache" / "msloc-edge"
+    assert cache_folder() == Path.home() / ".cache" / "msloc-edge"
 
 
 def test_splits_share_no_seed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-
-def cache_dir() -> Path:
-    """Where films are kept: MSLOC_CACHE, or the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "msloc-edge"
-    return Path(os.environ.get("MSLOC_CACHE", default))
+from msloc_edge.files import cache_folder
 
 
 def films_folder() -> Path:
     """The folder of the arrays, made when it is not there."""
-    folder = cache_dir() / "films"
+    folder = cache_folder() / "films"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -10,20 +10,24 @@ import numpy as np
 
 from msloc_edge.train.phantom.film import Phantom
 
+BITS = 12
+"""What a phantom's stored values have."""
 
-def write_png(phantom: Phantom, path: str | Path) -> None:
-    """Write display() as a 16-bit grey PNG, 0 to 65535. OSError if it cannot be written."""
-    image = np.round(phantom.display() * 65535).astype(np.uint16)
+
+def write_png(phantom: Phantom, path: str | Path, bits: int = 16) -> None:
+    """Write display() as a grey PNG of 16 or 8 bits, over their full range. OSError if it cannot be written."""
+    image = np.round(phantom.display() * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
     ok, data = cv2.imencode(".png", image)
     if not ok:
         raise OSError(f"{path}: the film could not be encoded as PNG")
     Path(path).write_bytes(data.tobytes())
 
 
-def write_dicom(phantom: Phantom, path: str | Path) -> None:
-    """Write the stored values as a DX file: 12 of 16 bits, Explicit VR Little Endian, synthetic identity.
+def write_dicom(phantom: Phantom, path: str | Path, bits: int = 12) -> None:
+    """Write the stored values as a DX file: 10 to 16 `bits`, Explicit VR Little Endian, synthetic identity.
 
-    UIDs, names and dates follow from the seed alone. ModuleNotFoundError where pydicom is not installed.
+    A phantom has 12 bits; other depths have their highest. UIDs, names and dates follow from the seed alone.
+    ModuleNotFoundError where pydicom is not installed.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.sequence import Sequence
@@ -71,11 +75,12 @@ def write_dicom(phantom: Phantom, path: str | Path) -> None:
     ds.ImagerPixelSpacing = [spacing, spacing]
     ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", 1 if inverse else -1
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
-    ds.WindowCenter, ds.WindowWidth = (f"{value:.1f}" for value in phantom.window)
+    scale = 2.0 ** (bits - BITS)
+    ds.WindowCenter, ds.WindowWidth = (f"{value * scale:.1f}" for value in phantom.window)
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, phantom.photometric
     ds.Rows, ds.Columns = height, width
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
-    ds.PixelData = phantom.stored.astype("<u2").tobytes()
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, bits, bits - 1, 0
+    ds.PixelData = (phantom.stored * scale).astype("<u2").tobytes()
     ds.save_as(path, enforce_file_format=True)
 
 

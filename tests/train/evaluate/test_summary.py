@@ -15,7 +15,7 @@ from msloc_edge.train.evaluate.boxes import Regions
 from msloc_edge.train.evaluate.cases import choose_cases, draw_case
 from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.measure import COLUMNS, FilmMaps, hits_peak, mask_iou, measure_film, measure_map
-from msloc_edge.train.evaluate.page import page
+from msloc_edge.train.evaluate.page import eval_page
 from msloc_edge.train.evaluate.priors import SIDE, Priors, box_map, frequency_map
 from msloc_edge.train.evaluate.summary import Summary
 from msloc_edge.train.evaluate.tables import grids, print_grids
@@ -260,7 +260,7 @@ def test_the_page_is_whole_offline_and_inert(metrics: dict, summary: Summary) ->
     evidence = Evidence.above(field((10, 10, 20, 20)), 0.5)
     picture = draw_case(np.full(SIZE, 0.5, np.float32), evidence, [Region((20, 20, 40, 40))])
     assert picture.shape == (150, 300, 3)
-    text = page(metrics, [(case, picture) for case in cases], "body { color: red }")
+    text = eval_page(metrics, [(case, picture) for case in cases])
     assert text.count("data:image/jpeg") == 4
     assert "http://" not in text
     assert "https://" not in text

@@ -1,0 +1,124 @@
+"""The bare classifier inside a bundle: what its network would cost without localization.
+
+    image -> backbone -> deepest feature map F_S -> global average -> linear -> logits [B, K]
+
+No neck, no class maps, no pooling of maps: the floor for "what does localization cost?". The linear layer's weights are
+seeded, not trained: time does not depend on them, and the logits mean nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.backends import Backend, load_backend
+from msloc_edge.bundle import Bundle, sha256_file
+from msloc_edge.errors import BackendError
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+NECK, HEAD = "neck.laterals", "head.classifiers"
+READER = re.compile(rf"({re.escape(NECK)}|{re.escape(HEAD)})\.(\d+)\.weight")
+"""Weights of the 1x1 convolutions that read the stages, by stage. With a neck the head reads what the neck gives."""
+
+
+def bare_classifier(
+    bundle: Bundle, backend: str, device: str | None, folder: Path, threads: int | None = None
+) -> Backend:
+    """The bundle's bare classifier in an engine: `run` gives logits and no class maps.
+
+    folder  where model.onnx is written for the engines that read one
+
+    Raises BackendError as `load_backend` and `classifier_onnx` do.
+    """
+    if backend == "torch":
+        whole = load_backend(backend, bundle, device, threads)
+        from msloc_edge.bench.classifier_torch import without_maps  # needs torch, which load_backend has asked for
+
+        return without_maps(whole)
+    file = folder / bundle.onnx.name
+    file.write_bytes(classifier_onnx(bundle))
+    return load_backend(backend, replace(bundle, path=folder, sha256=sha256_file(file)), device, threads)
+
+
+def classifier_onnx(bundle: Bundle) -> bytes:
+    """The bare classifier as ONNX, cut from the bundle's model.onnx: image [B, 1, H, W] -> logits [B, K].
+
+    Raises BackendError: backend_missing without the onnx package, backend_failed where the graph shows no backbone.
+    """
+    try:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise BackendError(
+            "backend_missing", f"the bare classifier: {error}; install it with: pip install onnx"
+        ) from error
+    model = onnx.load(bundle.onnx)
+    graph, image = model.graph, model.graph.input[0]
+    try:
+        features, weight = deepest_features(graph.node)
+        channels = next(tensor.dims[1] for tensor in graph.initializer if tensor.name == weight)
+    except (ValueError, StopIteration) as error:
+        raise BackendError(
+            "backend_failed", f"{bundle.onnx}: no convolution {NECK}.N or {HEAD}.N reads a backbone; export it again"
+        ) from error
+    needed = ancestors(graph.node, features)
+    classes = len(bundle.classes)
+    classifier = helper.make_graph(
+        [
+            *(node for node in graph.node if needed.intersection(node.output)),
+            helper.make_node("GlobalAveragePool", [features], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "classifier.weight"], ["logits"], transB=1),
+        ],
+        "classifier",
+        [image],
+        [
+            helper.make_tensor_value_info(
+                "logits", TensorProto.FLOAT, [image.type.tensor_type.shape.dim[0].dim_param, classes]
+            )
+        ],
+        [
+            *(tensor for tensor in graph.initializer if tensor.name in needed),
+            numpy_helper.from_array(linear_weights(classes, channels), "classifier.weight"),
+        ],
+    )
+    cut = helper.make_model(classifier, opset_imports=model.opset_import, ir_version=model.ir_version)
+    onnx.checker.check_model(cut, full_check=True)
+    return cut.SerializeToString()
+
+
+def linear_weights(classes: int, channels: int) -> NDArray[np.float32]:
+    """The linear layer [K, C] of every bare classifier of this shape: the same numbers each time."""
+    return np.random.default_rng(0).standard_normal((classes, channels), np.float32)
+
+
+def deepest_features(nodes: Iterable[NodeProto]) -> tuple[str, str]:
+    """Names of the backbone's deepest feature map and of the weight that reads it. ValueError where nothing does."""
+    readers = [
+        (found[1] == NECK, int(found[2]), node.input[0], node.input[1])
+        for node in nodes
+        if node.op_type == "Conv" and (found := READER.fullmatch(node.input[1]))
+    ]
+    _, _, features, weight = max(readers)
+    return features, weight
+
+
+def ancestors(nodes: Iterable[NodeProto], tensor: str) -> set[str]:
+    """Names of all tensors that `tensor` is computed from, and its own."""
+    sources = {output: node.input for node in nodes for output in node.output}
+    needed: set[str] = set()
+    todo = [tensor]
+    while todo:
+        name = todo.pop()
+        if name not in needed:
+            needed.add(name)
+            todo += sources.get(name, ())
+    return needed

@@ -1,0 +1,238 @@
+"""One benchmark: what was asked for, measured, as one JSON object (schema "msloc-edge/bench/1")."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.bench import scopes
+from msloc_edge.bench.classifier import bare_classifier
+from msloc_edge.bench.clock import Clock
+from msloc_edge.bench.cold import STEPS, cold_start
+from msloc_edge.bench.meters import find_meters
+from msloc_edge.bench.scenarios import Effort, Run, alternating, fixed_rate, multi_stream, offline, single_stream
+from msloc_edge.bench.scopes import Target
+from msloc_edge.bench.statistics import paired_ratio, summarize
+from msloc_edge.bench.telemetry import Telemetry
+from msloc_edge.environment import environment
+from msloc_edge.pipeline import Localizer
+from msloc_edge.preprocess import Prepared
+
+SCHEMA = "msloc-edge/bench/1"
+STAGES = ("decode", "preprocess", "copy_in", "network", "copy_out", "fuse", "localize", "write")
+"""In the order in which a film goes through them; the copies exist where the engine has a device of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. rate in films a second, deadline in milliseconds since arrival, cold in fresh processes."""
+
+    model: str
+    backend: str
+    device: str | None
+    threads: int | None
+    profile: str | None
+    scenarios: tuple[str, ...]
+    scopes: tuple[str, ...]
+    effort: Effort
+    batches: tuple[int, ...]
+    streams: int
+    workers: int
+    rate: float | None
+    deadline_ms: float | None
+    compare_classifier: bool
+    cold: int
+
+
+def bench(plan: Plan, files: Sequence[Path], films: str, command: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure a plan on film files. `films` and `command` say in the result what they were, `say` what is going on.
+
+    Raises what Localizer raises, and BackendError of the bare classifier.
+    """
+    clock = Clock()
+    begun = datetime.now(timezone.utc)
+    found, absent = find_meters()
+    with ExitStack() as stack:
+        localizer = stack.enter_context(_open(plan, plan.threads))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        lines = stack.enter_context(FileIO(folder / "lines.jsonl", "w"))
+        telemetry = stack.enter_context(Telemetry(found, clock))
+        machine = environment()
+        workbench = _Workbench(plan, localizer, files, lines, telemetry, clock, machine["cores"])
+        result: dict[str, Any] = {
+            "schema": SCHEMA,
+            "time": begun.isoformat(timespec="seconds"),
+            "command": command,
+            "environment": machine,
+            "model": asdict(localizer.bundle.id),
+            "backend": dict(localizer.backend.describe()),
+            "films": {"what": films, "files": len(files)},
+            "settings": {**asdict(plan), "model": localizer.bundle.name},
+            "meters_absent": absent,
+            "harness_overhead_ms": harness_overhead_ms(clock),
+            "cold_start_ms": _cold(plan, localizer.bundle.path, files[0], say),
+            "first_image_ms": workbench.first_image_ms,
+        }
+        rows = []
+        for what, measure in workbench.measurements():
+            say(what)
+            rows.append(measure())
+        result["measurements"] = rows
+        if plan.compare_classifier:
+            say("compared with the bare classifier")
+            result["classifier"] = workbench.compared(
+                bare_classifier(localizer.bundle, plan.backend, plan.device, folder, plan.threads)
+            )
+            result["localization_overhead_ratio"] = result["classifier"]["network"]["ratio"]["value"]
+    return result
+
+
+def harness_overhead_ms(clock: Clock) -> float:
+    """What measuring itself adds to a film: the median latency of a target that does nothing."""
+    idle = single_stream(lambda at: {}, Effort(2000, 5.0, 100), clock)
+    return round(float(np.median(idle.latency_ms)), 6)
+
+
+def _open(plan: Plan, threads: int | None) -> Localizer:
+    return Localizer(plan.model, plan.backend, plan.device, plan.profile, threads=threads)
+
+
+def _cold(plan: Plan, model: Path, film: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Step -> median, least and most milliseconds over the fresh processes."""
+    if not plan.cold:
+        return None
+    runs = []
+    for number in range(plan.cold):
+        say(f"cold start {number + 1} of {plan.cold}")
+        runs.append(cold_start(model, plan.backend, plan.device, film))
+    return {
+        step: dict(zip(("median", "min", "max"), _spread([run[step] for run in runs]), strict=True))
+        for step in (*STEPS, "total")
+    }
+
+
+def _spread(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(float(of(values)), 3) for of in (np.median, min, max))
+
+
+class _Workbench:
+    """A localizer with films, and the measurements that the plan asks of them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        localizer: Localizer,
+        files: Sequence[Path],
+        lines: FileIO,
+        telemetry: Telemetry,
+        clock: Clock,
+        cores: int,
+    ) -> None:
+        self._plan, self._localizer, self._files, self._lines = plan, localizer, files, lines
+        self._telemetry, self._clock, self._cores = telemetry, clock, cores
+        first = single_stream(scopes.end_to_end(localizer, files, lines, clock), Effort(1, 60.0, 0), clock)
+        self.first_image_ms = round(float(first.latency_ms[0]), 3)
+        self._films: list[Prepared] = [localizer.prepare(file) for file in files]
+
+    def measurements(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+        """What each is, and how to do it."""
+        for scenario in self._plan.scenarios:
+            for scope in self._plan.scopes:
+                if scenario == "offline":
+                    if scope != "kernel":
+                        for batch in self._plan.batches:
+                            yield f"{scenario}, {scope}, batch {batch}", self._later(self._offline, scope, batch)
+                else:
+                    yield f"{scenario}, {scope}", self._later(getattr(self, f"_{scenario.replace('-', '_')}"), scope)
+
+    def compared(self, classifier: Any) -> dict[str, Any]:
+        """The bare classifier beside localization, film by film in turns: from the model's input, and from the file."""
+        localizer, films, files, lines, clock = self._localizer, self._films, self._files, self._lines, self._clock
+        pairs: dict[str, tuple[Target, Target]] = {
+            "network": (scopes.from_input(localizer, films), scopes.network(classifier, films)),
+            "end-to-end": (
+                scopes.end_to_end(localizer, files, lines, clock),
+                scopes.classify(localizer, classifier, files, lines, clock),
+            ),
+        }
+        rows = {}
+        for scope, targets in pairs.items():
+            ours, theirs = alternating(targets, self._plan.effort, clock)
+            rows[scope] = {
+                "localizer_ms": summarize(ours.latency_ms),
+                "classifier_ms": summarize(theirs.latency_ms),
+                "ratio": paired_ratio(ours.latency_ms, theirs.latency_ms),
+            }
+        return rows
+
+    def _later(self, measure: Callable[..., dict[str, Any]], *arguments: Any) -> Callable[[], dict[str, Any]]:
+        return lambda: measure(*arguments)
+
+    def _target(self, localizer: Localizer, scope: str) -> Target:
+        if scope == "kernel":
+            return scopes.kernel(localizer, self._films)
+        if scope == "network":
+            return scopes.network(localizer.backend, self._films)
+        return scopes.end_to_end(localizer, self._files, self._lines, self._clock)
+
+    def _single_stream(self, scope: str) -> dict[str, Any]:
+        run = single_stream(self._target(self._localizer, scope), self._plan.effort, self._clock)
+        return self._row("single-stream", scope, run)
+
+    def _multi_stream(self, scope: str) -> dict[str, Any]:
+        streams = self._plan.streams
+        threads = self._plan.threads or max(1, self._cores // streams)
+        with ExitStack() as stack:
+            own = [stack.enter_context(_open(self._plan, threads)) for _ in range(streams)]
+            run = multi_stream([self._target(one, scope) for one in own], self._plan.effort, self._clock)
+            return self._row("multi-stream", scope, run, streams=streams, threads_each=threads)
+
+    def _fixed_rate(self, scope: str) -> dict[str, Any]:
+        rate = self._plan.rate
+        assert rate
+        deadline = self._plan.deadline_ms or 1e3 / rate
+        run = fixed_rate(self._target(self._localizer, scope), rate, deadline, self._plan.effort, self._clock)
+        return self._row("fixed-rate", scope, run, rate=rate, deadline_ms=deadline, missed=run.missed)
+
+    def _offline(self, scope: str, batch: int) -> dict[str, Any]:
+        work = (
+            scopes.network_batches(self._localizer.backend, self._films, batch)
+            if scope == "network"
+            else scopes.streamed(self._localizer, self._files, self._lines, batch, self._plan.workers)
+        )
+        run = offline(work, self._plan.effort, self._clock)
+        row = self._row("offline", scope, run, batch=batch)
+        if scope == "end-to-end":  # films leave the stream a batch at a time: the times between them say little
+            row["latency_ms"] = row["samples_ms"] = None
+        return row
+
+    def _row(self, scenario: str, scope: str, run: Run, **facts: Any) -> dict[str, Any]:
+        return {
+            "scenario": scenario,
+            "scope": scope,
+            **facts,
+            "films": run.films,
+            "seconds": round(run.end - run.begin, 4),
+            "films_per_s": round(run.films_per_s, 4),
+            "latency_ms": summarize(run.latency_ms),
+            "stages_ms": {
+                name: summarize(run.stages_ms[name][~np.isnan(run.stages_ms[name])])
+                for name in STAGES
+                if name in run.stages_ms
+            },
+            "telemetry": self._telemetry.during(run),
+            "samples_ms": _rounded(run.latency_ms),
+        }
+
+
+def _rounded(samples: NDArray[np.float64]) -> list[float]:
+    return [float(value) for value in np.round(samples, 4)]

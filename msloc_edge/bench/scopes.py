@@ -1,0 +1,107 @@
+"""What is timed: a part of the way of one film, as a call that does it and says where its time went.
+
+    kernel      fuse_cams alone: the maps of all classes, from class maps that are there
+    network     the engine's run on a model input that is there
+    end-to-end  a film file -> decode, preprocess, network, fuse, localize -> its JSON line written to a file
+
+The bare classifier has the last two as well: it ends with probabilities instead of maps and boxes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from io import FileIO
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from msloc_edge.backends import Backend
+from msloc_edge.bench.clock import Clock
+from msloc_edge.pipeline import Localizer
+from msloc_edge.preprocess import Prepared
+
+Target = Callable[[int], Mapping[str, float]]
+"""Does the work for the film of that number (they repeat), and returns stage -> milliseconds."""
+
+
+def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
+    """fuse_cams for one film and all classes, in the engine's own form."""
+    bundle = localizer.bundle
+    classes = range(len(bundle.classes))
+    outputs = [localizer.backend.run(film.input[None, None]) for film in films]
+
+    def fuse(at: int) -> Mapping[str, float]:
+        outputs[at % len(outputs)].fuse(0, bundle.relevance, bundle.input_size, classes)
+        return {}
+
+    return fuse
+
+
+def network(backend: Backend, films: Sequence[Prepared]) -> Target:
+    """The engine's run, one film."""
+    inputs = [film.input[None, None] for film in films]
+
+    def run(at: int) -> Mapping[str, float]:
+        return backend.run(inputs[at % len(inputs)]).timing_ms
+
+    return run
+
+
+def from_input(localizer: Localizer, films: Sequence[Prepared]) -> Target:
+    """From a model input to boxes: network, fuse, localize. What is compared with the bare classifier's network."""
+
+    def run(at: int) -> Mapping[str, float]:
+        return localizer.run([films[at % len(films)]])[0].timing_ms
+
+    return run
+
+
+def end_to_end(localizer: Localizer, files: Sequence[Path], lines: FileIO, clock: Clock) -> Target:
+    """A film file to the JSON line in `lines`, an unbuffered file."""
+
+    def run(at: int) -> Mapping[str, float]:
+        result = localizer.localize(files[at % len(files)])
+        begin = clock.now()
+        lines.write(json.dumps(result.to_dict()).encode() + b"\n")
+        return {**result.timing_ms, "write": (clock.now() - begin) * 1e3}
+
+    return run
+
+
+def network_batches(backend: Backend, films: Sequence[Prepared], batch: int) -> Generator[int, None, None]:
+    """The engine's runs of `batch` films, without an end; yields how many were in each."""
+    inputs = np.stack([films[at % len(films)].input for at in range(batch)])[:, None]
+    while True:
+        backend.run(inputs)
+        yield batch
+
+
+def streamed(
+    localizer: Localizer, files: Sequence[Path], lines: FileIO, batch: int, workers: int
+) -> Generator[int, None, None]:
+    """Film files through `Localizer.stream` to JSON lines, without an end; yields 1 for each film."""
+    with closing(localizer.stream(cycle(files), batch=batch, workers=workers)) as outcomes:
+        for outcome in outcomes:
+            if outcome.error:
+                raise outcome.error
+            assert outcome.result
+            lines.write(json.dumps(outcome.result.to_dict()).encode() + b"\n")
+            yield 1
+
+
+def classify(localizer: Localizer, classifier: Backend, files: Sequence[Path], lines: FileIO, clock: Clock) -> Target:
+    """The same with the bare classifier: a film file to a line of probabilities."""
+
+    def run(at: int) -> Mapping[str, float]:
+        film = localizer.prepare(files[at % len(files)])
+        begin = clock.now()
+        logits = classifier.run(film.input[None, None]).logits[0]
+        ran = clock.now()
+        scores = dict(zip(localizer.bundle.classes, localizer.bundle.probabilities(logits).tolist(), strict=True))
+        lines.write(json.dumps({"input": film.frame.name, "scores": scores}).encode() + b"\n")
+        return {**film.timing_ms, "network": (ran - begin) * 1e3, "write": (clock.now() - ran) * 1e3}
+
+    return run

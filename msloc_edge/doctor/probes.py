@@ -1,0 +1,67 @@
+"""What is asked of packages whose import may crash or hang: each function runs in a process of its own (`ask`)."""
+
+from __future__ import annotations
+
+import importlib
+from io import BytesIO
+from typing import Any
+
+
+def onnxruntime() -> dict[str, Any]:
+    import onnxruntime as ort
+
+    return {"version": ort.__version__, "providers": ort.get_available_providers()}
+
+
+def openvino() -> dict[str, Any]:
+    import openvino as ov
+
+    return {"version": ov.__version__, "devices": ov.Core().available_devices}
+
+
+def tensorrt() -> dict[str, Any]:
+    return {"version": importlib.import_module("tensorrt").__version__}
+
+
+def cv2() -> dict[str, Any]:
+    import cv2
+
+    return {"version": cv2.__version__}
+
+
+def PIL() -> dict[str, Any]:  # noqa: N802 - each probe has its package's name
+    """Which formats come back from a small film that is written and read."""
+    import PIL.Image
+
+    formats = {}
+    for name, options in (("PNG", {}), ("JPEG", {}), ("TIFF", {"compression": "tiff_lzw"})):
+        file = BytesIO()
+        try:
+            PIL.Image.new("L", (8, 8), 7).save(file, name, **options)
+            formats[name] = PIL.Image.open(file).getpixel((4, 4)) == 7
+        except Exception:  # a codec that Pillow was built without; each says so in its own way
+            formats[name] = False
+    return {"version": PIL.__version__, "formats": formats}
+
+
+def pydicom() -> dict[str, Any]:
+    """Which compressed transfer syntaxes have a decoder."""
+    import pydicom
+    from pydicom import uid
+    from pydicom.pixels.decoders.base import get_decoder
+
+    syntaxes = {
+        "JPEG baseline": uid.JPEGBaseline8Bit,
+        "JPEG lossless": uid.JPEGLosslessSV1,
+        "JPEG-LS": uid.JPEGLSLossless,
+        "JPEG 2000": uid.JPEG2000Lossless,
+        "RLE": uid.RLELossless,
+    }
+    decoders = {name: get_decoder(syntax) for name, syntax in syntaxes.items()}
+    return {
+        "version": pydicom.__version__,
+        "decoders": {
+            name: sorted(decoder.available_plugins) if decoder.is_available else []
+            for name, decoder in decoders.items()
+        },
+    }
