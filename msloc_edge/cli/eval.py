@@ -15,7 +15,6 @@ from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.errors import BackendError, OutputError, TrainError
 
 if TYPE_CHECKING:
-    from msloc_edge.cli.console import people
     from msloc_edge.train.data import Record
     from msloc_edge.train.evaluate.cases import Case
     from msloc_edge.train.evaluate.truth import Truth
@@ -74,6 +73,7 @@ def command(
     """
 
     try:
+        from msloc_edge.cli.console import people
         from msloc_edge.cli.evaluation.run import Evaluation
         from msloc_edge.cli.evaluation.sources import HeatmapSource, ModelSource, Source, open_model
         from msloc_edge.train.data import open_collection
