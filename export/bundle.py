@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 import msloc_edge
+from msloc_edge import selftest
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.export.card import Measured, model_card
 from msloc_edge.export.onnx import OPSET, to_onnx
-from msloc_edge.export.parity import Parity, check_parity
+from msloc_edge.export.parity import REFERENCE, Parity, check_parity
 from msloc_edge.model import CamNet, ModelConfig, build
+from msloc_edge.pipeline import Localizer
 
 INTENDED_USE = (
     "Research and engineering of weakly supervised localization on chest radiographs. Not a medical device: "
@@ -61,6 +63,7 @@ def export_bundle(
     scratch.mkdir(parents=True)
     try:
         _write(state, scratch, name, version, measured)
+        _add_golden(scratch)
         parity = check_parity(Bundle.open(scratch), films)
         if out.exists():
             shutil.rmtree(out)
@@ -125,4 +128,15 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
     manifest["thresholds_for"] = manifest["files"][ONNX]
     for file, content in contents.items():
         (folder / file).write_bytes(content)
+    _write_manifest(folder, manifest)
+
+
+def _add_golden(folder: Path) -> None:
+    """What PyTorch finds on the self-test's film, for engines on devices to be compared with."""
+    with Localizer(folder, REFERENCE, all_classes=True) as reference:
+        golden = selftest.result(reference)
+        _write_manifest(folder, {**reference.bundle.manifest, "golden": golden})
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

@@ -13,7 +13,11 @@ from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.geometry import Geometry
 from msloc_edge.localize import find_boxes
+from msloc_edge.overlap import Boxes, agreement, as_boxes
 from msloc_edge.types import Box
+
+REFERENCE = "torch"
+"""The backend that the others have to agree with: it runs the network as it was trained."""
 
 LOGIT_LIMIT, MAP_LIMIT, IOU_LIMIT = 1e-4, 1e-3, 0.99
 """Largest absolute difference of logits and of maps, smallest IoU of matching boxes."""
@@ -31,7 +35,7 @@ class Parity:
 
 
 def check_parity(
-    bundle: Bundle, films: Sequence[NDArray[np.float32]], reference: str = "torch", other: str = "onnxruntime"
+    bundle: Bundle, films: Sequence[NDArray[np.float32]], reference: str = REFERENCE, other: str = "onnxruntime"
 ) -> Parity:
     """Compare two backends on displayed films [H, W] in [0, 1], over all classes.
 
@@ -51,10 +55,11 @@ def check_parity(
         maps = np.abs(maps_a - maps_b).max(axis=(1, 2))
         for k, label in enumerate(bundle.classes):
             threshold = bundle.profile().map[k]
-            own = find_boxes(maps_a[k][geometry.content], threshold, 1.0, geometry)
+            own = _array(find_boxes(maps_a[k][geometry.content], threshold, 1.0, geometry))
             # A pixel that lies within rounding of the threshold may fall on either side of it: so may the box.
             sides = (threshold, threshold - float(maps[k]), threshold + float(maps[k]))
-            iou = max(boxes_iou(own, find_boxes(maps_b[k][geometry.content], side, 1.0, geometry)) for side in sides)
+            others = (_array(find_boxes(maps_b[k][geometry.content], side, 1.0, geometry)) for side in sides)
+            iou = max(agreement(own, other) for other in others)
             worst = Parity(
                 max(worst.logit, float(logit[k])),
                 max(worst.map, float(maps[k])),
@@ -73,20 +78,5 @@ def check_parity(
     return worst
 
 
-def boxes_iou(first: Sequence[Box], second: Sequence[Box]) -> float:
-    """The smallest IoU when every box of either side takes its best partner; 1 when both sides have none."""
-    if not first and not second:
-        return 1.0
-    if len(first) != len(second):
-        return 0.0
-    table = [[iou(a, b) for b in second] for a in first]
-    return min(max(pair) for pair in [*table, *zip(*table, strict=True)])
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
-    height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
-    intersection = max(width, 0.0) * max(height, 0.0)
-    union = a.w * a.h + b.w * b.h - intersection
-    return intersection / union if union > 0 else 1.0
+def _array(boxes: Sequence[Box]) -> Boxes:
+    return as_boxes([(box.x, box.y, box.w, box.h) for box in boxes])

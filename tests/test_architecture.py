@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 TOP_FOLDERS = ("msloc_edge", "kernels", "export", "train")
 
 BASE = ("errors", "types", "files", "lazy")
-GROUND = (*BASE, "geometry", "bundle", "fusion", "images", "dicom", "reading", "preprocess", "localize")
+GROUND = (*BASE, "geometry", "bundle", "fusion", "overlap", "images", "dicom", "reading", "preprocess", "localize")
 ALLOWED = {
     "": ("lazy",),
     "lazy": (),
@@ -27,6 +27,7 @@ ALLOWED = {
     "bundles": (),
     "geometry": (),
     "fusion": (),
+    "overlap": (),
     "bundle": BASE,
     "archive": (*BASE, "bundle"),
     "store": (*BASE, "archive", "bundle"),
@@ -41,17 +42,30 @@ ALLOWED = {
     "backends": GROUND,
     "backends.torch": (*GROUND, "backends", "kernels", "model"),
     "pipeline": (*GROUND, "backends", "result"),
+    "selftest": (*GROUND, "pipeline"),
     "environment": BASE,
     "doctor": (*GROUND, "backends", "environment"),
     "bench": (*GROUND, "backends", "environment", "model", "pipeline", "render.page"),
     "kernels": BASE,
     "model": BASE,
-    "export": (*GROUND, "backends", "kernels", "model"),
+    "export": (*GROUND, "backends", "kernels", "model", "pipeline", "selftest"),
     "train": (*GROUND, "kernels", "model", "render.page"),
     "train.__main__": ("cli",),  # the command, as torchrun starts it
     "cli": (
-        *(*GROUND, "backends", "bench", "environment", "doctor", "archive", "store", "pipeline", "result", "render"),
-        *("kernels", "model", "export", "train"),
+        *(
+            *GROUND,
+            "backends",
+            "bench",
+            "environment",
+            "doctor",
+            "archive",
+            "store",
+            "selftest",
+            "pipeline",
+            "result",
+            "render",
+        ),
+        *("result", "render", "kernels", "model", "export", "train"),
     ),
 }
 """Module or package below msloc_edge -> what it may import beside itself. The longest name that fits is taken."""

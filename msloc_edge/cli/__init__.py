@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "Train a model from image-level labels.",
     "eval": "Score a model, or a folder of heatmaps, against labels and boxes.",
     "export": "Turn a checkpoint into a bundle that devices run.",
+    "selftest": "Compare the engines on this machine with the model's golden result.",
     "bench": "Measure latency and throughput on this machine.",
     "models": "List, look into, verify, add and remove models.",
     "doctor": "Show what this machine can run, and what is in the way.",

@@ -29,6 +29,7 @@ OPTIONS = {
     "export": ("--name", "--model-version", "--help"),
     "models": ("list", "show", "verify", "add", "remove", "--help"),
     "doctor": ("--model", "--json", "--help"),
+    "selftest": ("--model", "--backend", "--device", "--quiet", "--help"),
     "bench": (
         *("--model", "--backend", "--device", "--threads", "--generate", "--scenario", "--scope", "--films"),
         *(

@@ -23,7 +23,6 @@ from msloc_edge.export import bundle as export_module
 from msloc_edge.export import check_parity, export_bundle
 from msloc_edge.export.bundle import load_network
 from msloc_edge.export.onnx import check
-from msloc_edge.export.parity import boxes_iou, iou
 from msloc_edge.geometry import Geometry
 from msloc_edge.train.phantom import FINDINGS
 from msloc_edge.types import Box
@@ -241,33 +240,6 @@ def test_a_tampered_bundle_without_new_hashes_is_refused_first(tiny_bundle: Path
 
 def box(x: float, y: float, w: float, h: float) -> Box:
     return Box(x, y, w, h, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        (box(0, 0, 2, 2), box(0, 0, 2, 2), 1),
-        (box(0, 0, 2, 2), box(1, 1, 2, 2), 1 / 7),
-        (box(0, 0, 4, 2), box(1, 0, 2, 2), 1 / 2),
-        (box(0, 0, 2, 2), box(2, 0, 2, 2), 0),  # side by side
-        (box(0, 0, 2, 2), box(5, 5, 1, 1), 0),
-        (box(0.5, 0.5, 1, 1), box(0.5, 1, 1, 1), 1 / 3),
-    ],
-)
-def test_iou_by_hand(a: Box, b: Box, expected: float) -> None:
-    assert iou(a, b) == pytest.approx(expected)
-    assert iou(b, a) == pytest.approx(expected)
-
-
-def test_boxes_iou_by_hand() -> None:
-    one, moved, far = box(0, 0, 4, 4), box(1, 0, 4, 4), box(50, 50, 4, 4)
-    assert boxes_iou([], []) == 1
-    assert boxes_iou([one], []) == boxes_iou([], [one]) == 0
-    assert boxes_iou([one], [one, far]) == 0
-    assert boxes_iou([one, far], [far, one]) == 1  # order does not matter
-    assert boxes_iou([one, far], [moved, far]) == pytest.approx(12 / 20)
-    # Both boxes of the first side have a partner; the far one of the second side has none.
-    assert boxes_iou([one, moved], [one, far]) == boxes_iou([one, far], [one, moved]) == 0
 
 
 def test_unfinished_runs_are_not_exported(tiny_state: dict[str, Any], tmp_path: Path) -> None:

@@ -1,11 +1,7 @@
-"""Boxes against boxes, and boxes around the regions of a mask. A box is (x, y, width, height).
-
-IoU and IoBB are ratios of areas, so they do not change when an axis is scaled: they may be taken on a map's own grid.
-"""
+"""Boxes around the regions of a mask. A box is (x, y, width, height)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,27 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.localize import MIN_AREA
-
-Boxes = NDArray[np.float64]
-
-
-def as_boxes(boxes: Sequence[Sequence[float]] | Boxes) -> Boxes:
-    """[N, 4], also where there is none."""
-    return np.asarray(boxes, np.float64).reshape(-1, 4)
-
-
-def iou(detected: Boxes, true: Boxes) -> Boxes:
-    """Intersection over union of every pair: [N, 4] and [M, 4] -> [N, M]; 0 where both are empty."""
-    both = _intersection(detected, true)
-    union = _area(detected)[:, None] + _area(true) - both
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
-
-
-def iobb(detected: Boxes, true: Boxes) -> Boxes:
-    """Intersection over the detected box's area (Wang et al. 2017): [N, 4] and [M, 4] -> [N, M]."""
-    both = _intersection(detected, true)
-    area = np.broadcast_to(_area(detected)[:, None], both.shape)
-    return np.divide(both, area, out=np.zeros_like(both), where=area > 0)
+from msloc_edge.overlap import Boxes, as_boxes
 
 
 def region_boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:
@@ -89,13 +65,3 @@ class Regions:
         """Scores of the boxes [R]: the strongest has that of its film, the others less in proportion to their peaks, as
         `msloc-edge infer` gives them; without a score of the film, the peaks."""
         return self.peaks if score is None or not len(self.peaks) else score * self.peaks / self.peaks.max()
-
-
-def _area(boxes: Boxes) -> Boxes:
-    return boxes[:, 2] * boxes[:, 3]
-
-
-def _intersection(first: Boxes, second: Boxes) -> Boxes:
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
-    return np.clip(high - low, 0, None).prod(axis=2)

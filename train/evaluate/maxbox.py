@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.train.evaluate.boxes import Boxes, as_boxes, iou, region_boxes
+from msloc_edge.overlap import Boxes, as_boxes, iou
+from msloc_edge.train.evaluate.boxes import region_boxes
 
 DELTAS = (0.3, 0.5, 0.7)
 LEVELS = tuple(round(n / 25, 2) for n in range(25))

@@ -15,8 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.overlap import Boxes, as_boxes
 from msloc_edge.train.data.nih import CHESTXRAY8
-from msloc_edge.train.evaluate.boxes import Boxes, as_boxes, region_boxes
+from msloc_edge.train.evaluate.boxes import region_boxes
 
 LEVELS = (60, 180)
 IOU_T = (0.1, 0.3, 0.5, 0.7)

@@ -1,0 +1,99 @@
+"""A built-in film through an engine, compared with the golden result that came with the bundle.
+
+The film is a digital phantom (a heart too large, a mass, a pneumothorax); its golden result is PyTorch's, of the day of
+the export, and is part of the manifest. So a device can tell at any time, with nothing else at hand, whether
+its engine, its libraries and its memory still give what the model's maker saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msloc_edge.bundle import sha256_file
+from msloc_edge.errors import BundleError
+from msloc_edge.overlap import agreement, as_boxes
+from msloc_edge.pipeline import Localizer
+
+FILM = Path(__file__).with_name("selftest.png")
+"""420 x 480 pixels, 8 bits: generate(5000010, (480, 420)) of msloc_edge.train.phantom."""
+
+WIDTH = 420
+
+LOGIT, VALUE, SHIFT, IOU = 1e-3, 1e-2, 0.01, 0.95
+"""Most that logits and peak values may differ, in logit units; that peaks may move, in widths of the film; least IoU of
+boxes. Engines of 32-bit arithmetic differ by about 1e-5, and their boxes not at all."""
+
+STRONG = 0.1
+"""Boxes below this share of their finding's score may be there or not: their maps hardly reach the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far an engine is from the golden result: the worst over all classes, and the classes beyond the limits."""
+
+    logit: float
+    value: float
+    shift: float
+    iou: float
+    classes: tuple[str, ...]
+
+
+def result(localizer: Localizer) -> dict[str, Any]:
+    """What a localizer of all classes finds on the built-in film: the golden result, if it is the reference."""
+    film = localizer.prepare(FILM)
+    logits = localizer.backend.run(film.input[None, None]).logits[0]
+    found = localizer.run([film])[0]
+    return {
+        "film": sha256_file(FILM),
+        "findings": {
+            finding.label: {
+                "logit": round(float(logit), 6),
+                "peak": [round(finding.peak.x, 4), round(finding.peak.y, 4), round(finding.peak.value, 6)],
+                "boxes": [
+                    [round(value, 4) for value in (box.x, box.y, box.w, box.h)]
+                    for box in finding.boxes
+                    if box.score >= STRONG * finding.score
+                ],
+            }
+            for finding, logit in zip(found.findings, logits, strict=True)
+            if finding.peak
+        },
+    }
+
+
+def compare(found: Mapping[str, Any], golden: Mapping[str, Any]) -> Deviation:
+    """The deviation of a result from the golden one, over its classes."""
+    rows = {label: _row(found["findings"][label], expected) for label, expected in golden["findings"].items()}
+    beyond = tuple(
+        label
+        for label, (logit, value, shift, iou) in rows.items()
+        if not (logit <= LOGIT and value <= VALUE and shift <= SHIFT and iou >= IOU)  # NaN is beyond every limit
+    )
+    logit, value, shift, iou = np.array(list(rows.values())).T
+    return Deviation(float(logit.max()), float(value.max()), float(shift.max()), float(iou.min()), beyond)
+
+
+def golden_of(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The golden result in a manifest. Raises BundleError: golden_missing."""
+    golden: Mapping[str, Any] | None = manifest.get("golden")
+    if not golden or golden["film"] != sha256_file(FILM):
+        got = "one of another film" if golden else "none"
+        raise BundleError(
+            "golden_missing", f"{name}: expected a golden result of this version's film, got {got}; export it again"
+        )
+    return golden
+
+
+def _row(found: Mapping[str, Any], golden: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    shift = np.hypot(*np.subtract(found["peak"][:2], golden["peak"][:2])) / WIDTH
+    return (
+        abs(found["logit"] - golden["logit"]),
+        abs(found["peak"][2] - golden["peak"][2]),
+        float(shift),
+        agreement(as_boxes(found["boxes"]), as_boxes(golden["boxes"])),
+    )
