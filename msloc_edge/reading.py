@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,16 +68,18 @@ def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
     """
     if not data:
         raise InputError("empty", f"{name}: expected a film, got 0 bytes; copy or export it again.")
+    with ThreadPoolExecutor(1) as beside:  # the hash of an uncompressed film takes as long as its decoding
+        digest = beside.submit(hashlib.sha256, data)
+        return replace(_decode(data, name, frame), sha256=digest.result().hexdigest())
+
+
+def _decode(data: bytes, name: str, frame: int | None) -> Frame:
     if _is_dicom(data):
-        film = _decode_dicom(data, name, frame)
-    elif image_format(data):
-        film = decode_image(data, name, frame)
-    else:
-        got = next((what for magic, what in _OTHER_FORMATS.items() if data.startswith(magic)), "something else")
-        raise InputError(
-            "not_an_image", f"{name}: expected PNG, JPEG, TIFF or DICOM, got {got}; convert the film first."
-        )
-    return replace(film, sha256=hashlib.sha256(data).hexdigest())
+        return _decode_dicom(data, name, frame)
+    if image_format(data):
+        return decode_image(data, name, frame)
+    got = next((what for magic, what in _OTHER_FORMATS.items() if data.startswith(magic)), "something else")
+    raise InputError("not_an_image", f"{name}: expected PNG, JPEG, TIFF or DICOM, got {got}; convert the film first.")
 
 
 def _decode_dicom(data: bytes, name: str, frame: int | None) -> Frame:

@@ -34,7 +34,9 @@ class Frame:
 
     def display(self) -> NDArray[np.float32]:
         """The windowed film, [H, W] float32 in [0, 1]."""
-        return np.take(self.lut, self.pixels)
+        from msloc_edge.lookup import look_up  # with it comes cv2, which these types do without
+
+        return look_up(self.lut, self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
