@@ -198,7 +198,7 @@ class Localizer:
             warnings=film.warnings,
             timing_ms={**film.timing_ms, **timing_ms, **clock.laps},
             maps={bundle.classes[k]: localization_map for k, localization_map in maps.items()},
-            stage_maps={bundle.classes[k]: tuple(cam[at, k] for cam in outputs.cams) for k in wanted},
+            stage_maps={bundle.classes[k]: outputs.stage_maps(at, k) for k in wanted},
             map_thresholds=self.map_thresholds,
             film=film.frame,
         )

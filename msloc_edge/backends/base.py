@@ -16,8 +16,9 @@ from msloc_edge.bundle import Bundle
 class Outputs:
     """What an engine gives for a batch: logits [B, K] and S stages of unweighted class maps [B, K, h_s, w_s].
 
-    An engine that keeps its maps on a device overrides `fuse`, and copies only what is asked for. One that can tell
-    copies from computing gives `timing_ms`: milliseconds of copy_in, network, copy_out for the whole batch.
+    An engine that keeps its maps on a device leaves `cams` empty, overrides `fuse` and `stage_maps`, and copies only
+    what is asked for. One that can tell copies from computing gives `timing_ms`: milliseconds of copy_in, network,
+    copy_out for the whole batch.
     """
 
     logits: NDArray[np.float32]
@@ -31,6 +32,10 @@ class Outputs:
         from msloc_edge.fusion import fuse_cams  # with it comes cv2, which `infer --help` does without
 
         return fuse_cams([cam[image] for cam in self.cams], relevance, size, classes)
+
+    def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
+        """The unweighted class maps of one class of one image: S arrays [h_s, w_s]."""
+        return tuple(cam[image, k] for cam in self.cams)
 
 
 class Backend(ABC):

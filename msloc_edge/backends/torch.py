@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from msloc_edge.backends.base import Backend, Outputs
+from msloc_edge.backends.torch_cuda import CudaNetwork
 from msloc_edge.bundle import WEIGHTS, Bundle
 from msloc_edge.errors import BackendError
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
@@ -19,7 +20,7 @@ from msloc_edge.model import CamNet, ModelConfig, build
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TorchOutputs(Outputs):
-    """Maps that stay on the device until they are asked for."""
+    """Class maps that stay on the device; what is asked for of them is copied."""
 
     tensors: tuple[torch.Tensor, ...] = ()
 
@@ -32,6 +33,9 @@ class TorchOutputs(Outputs):
         maps = fuse_cams(cams, torch.from_numpy(relevance).to(device), size, wanted)[0]
         return np.asarray(maps.cpu().numpy(), np.float32)
 
+    def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
+        return tuple(cam[image, k].cpu().numpy() for cam in self.tensors)
+
 
 class TorchBackend(Backend):
     """device: cpu (default) or cuda. `threads` is torch's own number, and so that of the whole process."""
@@ -40,6 +44,7 @@ class TorchBackend(Backend):
 
     def __init__(self, net: CamNet, device: torch.device) -> None:
         self._net, self._device = net, device
+        self._cuda = CudaNetwork(net, device) if device.type == "cuda" else None
 
     @classmethod
     def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> TorchBackend:
@@ -61,39 +66,17 @@ class TorchBackend(Backend):
         try:
             if batch.shape[2:] != (size, size):  # torch would take it, and give maps of another grid
                 raise RuntimeError(f"expected films of {size} x {size} pixels")
-            laps = _Laps(self._device)
-            images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
-            laps.mark("copy_in")
-            prediction = self._net(images)
-            laps.mark("network")
-            logits = prediction.logits.cpu().numpy()
-            cams = tuple(cam.cpu().numpy() for cam in prediction.cams)
-            laps.mark("copy_out")
+            if self._cuda:
+                logits, tensors, timing_ms = self._cuda.run(batch)
+                return TorchOutputs(logits, (), timing_ms, tensors)
+            prediction = self._net(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
             raise BackendError("backend_failed", f"torch failed on a batch of shape {batch.shape}: {error}") from error
-        return TorchOutputs(logits, cams, laps.milliseconds(), prediction.cams)
+        cams = tuple(cam.numpy() for cam in prediction.cams)
+        return TorchOutputs(prediction.logits.numpy(), cams, {}, prediction.cams)
 
     def describe(self) -> Mapping[str, str]:
-        return {"engine": self.name, "version": torch.__version__, "device": str(self._device)}
-
-
-class _Laps:
-    """Times on a CUDA stream, by events that do not hold it up; on a CPU nothing, since nothing is copied."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._marks: list[tuple[str, torch.cuda.Event]] = []
-        self.mark("start")
-
-    def mark(self, name: str) -> None:
-        if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            event.record()
-            self._marks.append((name, event))
-
-    def milliseconds(self) -> dict[str, float]:
-        """Name -> milliseconds since the mark before."""
-        if self._cuda:
-            self._marks[-1][1].synchronize()
-        pairs = zip(self._marks, self._marks[1:], strict=False)
-        return {name: before.elapsed_time(event) for (_, before), (name, event) in pairs}
+        facts = {"engine": self.name, "version": torch.__version__, "device": str(self._device)}
+        if self._cuda and self._cuda.eager_because:
+            facts["eager_because"] = self._cuda.eager_because
+        return facts

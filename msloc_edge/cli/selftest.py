@@ -54,7 +54,7 @@ def command(model: str, backends: tuple[str, ...], device: str | None, quiet: bo
         found = row.get("deviation")
         cells = [f"{found[key]:.1e}" for key in ("logit", "value", "shift")] if found else ["-"] * 3
         cells += [f"{found['iou']:.4f}", f"{row['ms']:.0f}"] if found else ["-", "-"]
-        words = row.get("message") or ", ".join(found["classes"])
+        words = row.get("message") or ", ".join(found["classes"] if found else ())
         table.add_row(row["backend"], Text(row["state"], STYLES[row["state"]]), *cells, Text(words))
         if row["state"] == "failed":
             reason = row.get("reason", "selftest")

@@ -1,0 +1,112 @@
+"""The network on a CUDA device: a CUDA graph for each batch size, pinned memory at both ends."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from msloc_edge.model import CamNet
+
+WARMUP = 3
+"""Runs before a capture: cuDNN chooses its algorithms and libraries allocate what they need, which a graph may not."""
+
+MOST_GRAPHS = 8
+"""Batch sizes whose graphs are kept; a graph holds the memory of its activations."""
+
+STEPS = ("copy_in", "network", "copy_out")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slot:
+    """All that a batch size needs: where its films and logits lie on both sides, and how the network is run on them."""
+
+    host_films: Tensor
+    films: Tensor
+    host_logits: Tensor
+    logits: Tensor
+    cams: tuple[Tensor, ...]
+    replay: Callable[[], None]
+
+
+class CudaNetwork:
+    """Runs a network on films from the host. `eager_because` says why there is no graph; None: there is one."""
+
+    def __init__(self, net: CamNet, device: torch.device) -> None:
+        self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = device
+        self._slots: OrderedDict[int, _Slot] = OrderedDict()
+        self.eager_because: str | None = None
+
+    @torch.inference_mode()
+    def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[Tensor, ...], dict[str, float]]:
+        """Films [B, 1, H, W] -> logits [B, K] on the host, class maps on the device, milliseconds of STEPS."""
+        with torch.cuda.device(self._device):
+            slot = self._slot(len(batch))
+            marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
+            slot.host_films.numpy()[:] = batch
+            marks[0].record()
+            slot.films.copy_(slot.host_films, non_blocking=True)
+            marks[1].record()
+            slot.replay()
+            marks[2].record()
+            slot.host_logits.copy_(slot.logits, non_blocking=True)
+            cams = tuple(cam.clone() for cam in slot.cams)  # the next run writes where these are
+            marks[3].record()
+            marks[3].synchronize()
+            times = [before.elapsed_time(after) for before, after in pairwise(marks)]
+            return slot.host_logits.numpy().copy(), cams, dict(zip(STEPS, times, strict=True))
+
+    def _slot(self, count: int) -> _Slot:
+        if count in self._slots:
+            self._slots.move_to_end(count)
+        else:
+            self._slots[count] = self._make(count)
+            if len(self._slots) > MOST_GRAPHS:
+                self._slots.popitem(last=False)
+        return self._slots[count]
+
+    def _make(self, count: int) -> _Slot:
+        size = self._net.config.size
+        host_films = torch.empty((count, 1, size, size), pin_memory=True)
+        films = torch.zeros((count, 1, size, size), device=self._device).contiguous(memory_format=torch.channels_last)
+        with _same_arithmetic():
+            side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARMUP):
+                    logits, cams = self._net(films)
+            torch.cuda.current_stream().wait_stream(side)
+            replay: Callable[[], None]
+            try:
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    logits, cams = self._net(films)
+                replay = graph.replay
+            except RuntimeError as error:
+                self.eager_because = str(error).splitlines()[0]
+                replay = self._eagerly(films, logits, cams)
+        return _Slot(host_films, films, torch.empty(logits.shape, pin_memory=True), logits, tuple(cams), replay)
+
+    def _eagerly(self, films: Tensor, logits: Tensor, cams: tuple[Tensor, ...]) -> Callable[[], None]:
+        """The network's run without a graph, into the same tensors."""
+
+        def replay() -> None:
+            with _same_arithmetic():
+                prediction = self._net(films)
+            for target, value in zip((logits, *cams), (prediction.logits, *prediction.cams), strict=True):
+                target.copy_(value)
+
+        return replay
+
+
+def _same_arithmetic() -> AbstractContextManager[None]:
+    """fp32 as on the CPU: by default cuDNN would convolve in TF32, whose logits differ by about 1e-3."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
