@@ -1,0 +1,122 @@
+"""All that needs a GPU, in one command: every kernel and backend is checked, then measured. Under eight minutes.
+
+    python benchmarks/gpu_check.py [--out DIR]
+
+tests      pytest -m gpu: kernels against their references at real sizes, cubins through the driver, the torch backend
+selftest   the golden result, by torch on the GPU
+parity     torch on the GPU against onnxruntime on the CPU: logits and boxes over phantoms of every kind
+kernels    benchmarks/kernels.py: against eager and torch.compile, with the ceilings of the same run
+bench      msloc-edge bench on the GPU: film file to boxes beside the bare classifier
+Works from a checkout, without an installation: the packages are linked into a scratch folder. Every step has a time
+limit and goes on after another has failed. DIR (default benchmarks/results) gets gpu_check.json, which names the GPU,
+and the steps' own files. Exit status 1 if a step failed.
+
+Not run yet: no GPU was at hand when it was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("kernels", "export", "train")
+LIMIT_LOGIT, LIMIT_IOU = 1e-3, 0.99
+BENCH = ("--generate", "3000x2500x12", "--films", "300", "--seconds", "20", "--compare-classifier")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--parity", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.parity:
+        parity()
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        links(Path(scratch))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (scratch, os.environ.get("PYTHONPATH", ""))))
+        cli = [sys.executable, "-c", "from msloc_edge.cli import main; main()"]
+        bench_file = args.out / "bench.cuda.json"
+        steps = {
+            "tests": ([sys.executable, "-m", "pytest", "-m", "gpu", "-q", str(ROOT / "tests/kernels")], 150),
+            "selftest": ([*cli, "selftest", "--backend", "torch", "--device", "cuda"], 60),
+            "parity": ([sys.executable, __file__, "--parity"], 90),
+            "kernels": ([sys.executable, str(ROOT / "benchmarks/kernels.py"), "--device", "cuda"], 100),
+            "bench": ([*cli, "bench", "--backend", "torch", "--device", "cuda", *BENCH, "--json", str(bench_file)], 80),
+        }
+        result: dict[str, Any] = {"gpu": gpu(), "steps": {name: step(name, *what) for name, what in steps.items()}}
+    path = args.out / "gpu_check.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    for name, found in result["steps"].items():
+        print(f"{name:10} {'passed' if found['status'] == 0 else 'FAILED'} {found['seconds']:.0f} s")
+    print("->", path)
+    sys.exit(any(found["status"] for found in result["steps"].values()))
+
+
+def links(folder: Path) -> None:
+    """The package as pyproject.toml maps it: msloc_edge.kernels is kernels/, and so on."""
+    package = folder / "msloc_edge"
+    package.mkdir()
+    for part in (ROOT / "msloc_edge").iterdir():
+        (package / part.name).symlink_to(part)
+    for name in PACKAGES:
+        (package / name).symlink_to(ROOT / name)
+
+
+def gpu() -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit("gpu_check: expected a CUDA device, found none; run it where nvidia-smi lists one")
+    found = torch.cuda.get_device_properties(0)
+    return {"name": found.name, "sm": f"{found.major}{found.minor}", "torch": torch.__version__, "time": time.ctime()}
+
+
+def step(name: str, command: list[str], limit: float) -> dict[str, Any]:
+    """Exit status (124: out of time), seconds, and the end of what it printed."""
+    print(f"{name} ...", flush=True)
+    begin = time.perf_counter()
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+        status, said = done.returncode, done.stdout + done.stderr
+    except subprocess.TimeoutExpired as error:
+        status, said = 124, f"{error}"
+    print(said[-3000:])
+    return {"status": status, "seconds": round(time.perf_counter() - begin, 1), "said": said[-6000:]}
+
+
+def parity() -> None:
+    """Torch on the GPU against onnxruntime on the CPU, all classes."""
+    import numpy as np
+
+    from msloc_edge import Localizer
+    from msloc_edge.overlap import agreement, as_boxes
+    from msloc_edge.train.phantom import FINDINGS, generate
+
+    films = [generate(3_000_000 + n, 512, kind) for n, kind in enumerate([(), *((f,) for f in FINDINGS)])]
+    worst_logit, worst_iou = 0.0, 1.0
+    with Localizer(all_classes=True) as cpu, Localizer(backend="torch", device="cuda", all_classes=True) as cuda:
+        print(dict(cuda.backend.describe()))
+        for film in films:
+            prepared = cpu.prepare(film.stored)
+            ours, theirs = (one.backend.run(prepared.input[None, None]).logits for one in (cuda, cpu))
+            worst_logit = max(worst_logit, float(np.abs(ours - theirs).max()))
+            for a, b in zip(cuda.run([prepared])[0].findings, cpu.run([prepared])[0].findings, strict=True):
+                pair = [as_boxes([(x.x, x.y, x.w, x.h) for x in found.boxes]) for found in (a, b)]
+                worst_iou = min(worst_iou, agreement(*pair))
+    print(f"{len(films)} films: logits differ by at most {worst_logit:.2e}, boxes agree to IoU {worst_iou:.4f}")
+    if worst_logit > LIMIT_LOGIT or worst_iou < LIMIT_IOU:
+        sys.exit(f"expected at most {LIMIT_LOGIT} and at least {LIMIT_IOU}")
+
+
+if __name__ == "__main__":
+    main()
