@@ -42,6 +42,7 @@ ALLOWED = {
     "result": (*BASE, "geometry", "render"),  # one way only when a result is plotted
     "backends": GROUND,
     "backends.torch": (*GROUND, "backends", "kernels", "model"),
+    "backends.torch_cuda": ("model",),
     "pipeline": (*GROUND, "backends", "result"),
     "selftest": (*GROUND, "pipeline"),
     "environment": BASE,
