@@ -16,7 +16,8 @@ from msloc_edge.bench.clock import Clock
 from msloc_edge.bench.meters import Meter
 from msloc_edge.bench.scenarios import Run
 
-INTERVAL = 0.2  # seconds between two looks; one takes some tens of microseconds
+INTERVAL = 0.2  # seconds between two looks, at first; one takes some tens of microseconds
+MOST = 1024  # looks that are kept: of more, every second one goes, so that a long run's memory is not ours
 FEWEST = 8  # looks that a slope needs
 
 
@@ -30,7 +31,7 @@ class Look:
 
 
 class Telemetry:
-    """Looks every INTERVAL seconds between entering and leaving."""
+    """Looks every INTERVAL seconds between entering and leaving; in a long run less and less often."""
 
     def __init__(self, meters: Sequence[Meter], clock: Clock) -> None:
         self._meters, self._clock = meters, clock
@@ -72,8 +73,12 @@ class Telemetry:
         self._looks.append(Look(self._clock.now(), resident_mb(), values))
 
     def _watch(self) -> None:
-        while not self._stop.wait(INTERVAL):
+        interval = INTERVAL
+        while not self._stop.wait(interval):
             self.look()
+            if len(self._looks) >= MOST:
+                self._looks = self._looks[::2]
+                interval *= 2
 
 
 def resident_mb() -> float:

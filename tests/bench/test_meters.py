@@ -175,6 +175,19 @@ def test_a_leak_has_a_slope(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert telemetry.during(ran(1000, 1059, 590))["rss_mb_per_1000_images"] == pytest.approx(250, rel=1e-3)
 
 
+def test_a_long_run_keeps_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from msloc_edge.bench.clock import Clock
+
+    monkeypatch.setattr("msloc_edge.bench.telemetry.INTERVAL", 1e-4)
+    monkeypatch.setattr("msloc_edge.bench.telemetry.MOST", 16)
+    clock = Clock()
+    begin = clock.now()
+    with Telemetry([], clock) as telemetry:
+        clock.sleep(begin + 0.5)
+    assert 2 <= len(telemetry._looks) <= 16
+    assert telemetry._looks[0].at - begin < 0.3, "the first looks are among them"
+
+
 def test_it_watches_by_itself() -> None:
     from msloc_edge.bench.clock import Clock
 
