@@ -23,20 +23,59 @@ def fuse_cams(
     up is bilinear with half-pixel centres, clamped at the edge (torch's align_corners=False, antialias off).
     Raises ValueError when the shapes do not fit together.
     """
-    stages, (batch, count) = len(cams), cams[0].shape[:2]
-    if relevance.shape != (count, stages):
-        raise ValueError(f"expected relevance of shape {(count, stages)}, got {tuple(relevance.shape)}")
-    if any(cam.shape[:2] != (batch, count) for cam in cams):
-        raise ValueError(f"expected maps of shape [{batch}, {count}, h, w], got {[tuple(c.shape) for c in cams]}")
+    batch, count, wanted = checked(cams, relevance, classes)
     if classes is None:
         classes = torch.arange(count, device=relevance.device).expand(batch, count)
-    if classes.ndim != 2 or classes.shape[0] != batch:
-        raise ValueError(f"expected classes of shape [{batch}, J], got {tuple(classes.shape)}")
     rows = torch.arange(batch, device=relevance.device)[:, None]
-    total = cams[0].new_zeros((batch, classes.shape[1], *size))
+    total = cams[0].new_zeros((batch, wanted, *size))
     if not classes.numel():
         return total  # a normal film asks for no map, and torch upsamples no empty tensor
     for stage, cam in enumerate(cams):
         weight = relevance[classes, stage].to(cam.dtype)[:, :, None, None]
         total += F.interpolate(weight * cam[rows, classes], size, mode="bilinear", align_corners=False)
     return total
+
+
+def checked(cams: Sequence[Tensor], relevance: Tensor, classes: Tensor | None) -> tuple[int, int, int]:
+    """B, K and J; ValueError when the shapes do not fit together."""
+    stages, (batch, count) = len(cams), cams[0].shape[:2]
+    if relevance.shape != (count, stages):
+        raise ValueError(f"expected relevance of shape {(count, stages)}, got {tuple(relevance.shape)}")
+    if any(cam.shape[:2] != (batch, count) for cam in cams):
+        raise ValueError(f"expected maps of shape [{batch}, {count}, h, w], got {[tuple(c.shape) for c in cams]}")
+    if classes is None:
+        return batch, count, count
+    if classes.ndim != 2 or classes.shape[0] != batch:
+        raise ValueError(f"expected classes of shape [{batch}, J], got {tuple(classes.shape)}")
+    return batch, count, classes.shape[1]
+
+
+def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest value [B, J] of each map and its (y, x) [B, J, 2], int32: the first of several in reading order."""
+    flat, width = maps.flatten(2), maps.shape[3]
+    places = flat.argmax(dim=2)
+    values = flat.gather(2, places[:, :, None])[:, :, 0]
+    return values, torch.stack([places // width, places % width], dim=2).int()
+
+
+def mask(maps: Tensor, thresholds: Tensor) -> Tensor:
+    """M >= t as bits: [B, J, ceil(H / 8), W] uint8, bit r of byte (i, x) for pixel (8 i + r, x).
+
+    thresholds  [B, J]. Back to pixels: np.unpackbits(mask, axis=2, count=H, bitorder="little")
+    """
+    batch, wanted, height, width = maps.shape
+    over = F.pad(maps >= thresholds[:, :, None, None], (0, 0, 0, -height % 8))
+    places = torch.arange(8, device=maps.device, dtype=torch.uint8)[:, None]
+    groups = over.reshape(batch, wanted, -(-height // 8), 8, width).byte()
+    return (groups << places).sum(dim=3, dtype=torch.uint8)
+
+
+def color_index(maps: Tensor, thresholds: Tensor) -> Tensor:
+    """floor(128 M / t) held in 0..255, uint8; floor(128 (1 + M - t)) for t <= 0; NaN and thresholds not finite: 0.
+
+    thresholds  [B, J]. The formula of msloc_edge.render.heatmap.color_index, which says why
+    """
+    limit = thresholds.double()[:, :, None, None]
+    ratio = torch.where(limit > 0, maps.double() / limit, 1 + (maps.double() - limit))
+    level = torch.where(limit.isfinite(), (128 * ratio).floor().clamp(0, 255), 0)
+    return level.nan_to_num(0).byte()

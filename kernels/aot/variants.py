@@ -1,0 +1,104 @@
+"""Every kernel that is compiled ahead of time, with the choices that a device gets."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from msloc_edge.kernels.aot.spec import Types, Variant
+from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel, fuse_cams_peaks_kernel
+from msloc_edge.kernels.window_resize.kernel import window_resize_kernel
+
+DTYPES = ("fp16", "fp32")
+
+
+def variants() -> tuple[Variant, ...]:
+    """In the order of kernels.json."""
+    return (*_fuse_cams(), _peaks(), *_window_resize())
+
+
+STAGES = 4
+BLOCK = 128
+"""One column a thread. With two, four stages need 72 registers on sm_80 to sm_89."""
+
+FORMS = {
+    "maps": ("maps",),
+    "wanted": ("classes", "maps"),
+    "findings": ("classes", "thresholds", "peaks", "mask"),
+}
+"""What a form of fuse_cams has beside the maps of the stages; what it has not is None when it is compiled."""
+
+
+def _fuse_cams() -> list[Variant]:
+    optional = {"classes", "thresholds", "maps", "peaks", "mask", "index"}
+    found = []
+    for (form, used), dtype in product(FORMS.items(), DTYPES):
+        signature: dict[str, Types] = {
+            "cams": (f"*{dtype}",) * STAGES,
+            "relevance": "*fp32",
+            "classes": "*i32",
+            "thresholds": "*fp32",
+            "heights": ("i32",) * STAGES,
+            "widths": ("i32",) * STAGES,
+            **dict.fromkeys(("count", "wanted", "height", "width", "rows"), "i32"),
+            "maps": f"*{dtype}",
+            "peaks": "*i64",
+            "mask": "*u8",
+            "index": "*u8",
+        }
+        unused = optional - {*used}
+        found.append(
+            Variant(
+                operation="fuse_cams",
+                variant=form,
+                dtype=dtype,
+                kernel=fuse_cams_kernel,
+                signature={name: types for name, types in signature.items() if name not in unused},
+                constants={**dict.fromkeys(sorted(unused)), "block": BLOCK},
+                grid=(f"batch * wanted * cdiv(height, rows) * cdiv(width, {BLOCK})", "1", "1"),
+            )
+        )
+    return found
+
+
+def _peaks() -> Variant:
+    return Variant(
+        operation="fuse_cams",
+        variant="peaks",
+        dtype="fp32",
+        kernel=fuse_cams_peaks_kernel,
+        signature={"peaks": "*i64", "parts": "i32", "width": "i32", "values": "*fp32", "positions": "*i32"},
+        constants={},
+        grid=("batch * wanted", "1", "1"),
+        num_warps=1,
+    )
+
+
+TILES = {"shrink": (8, 64), "enlarge": (2, 128)}
+"""Source columns of a turn, and output pixels of a program. Films come at 3 to 8 times the model's input: one turn."""
+
+PIXELS = {"u8": "*u8", "u16": "*i16"}
+"""Stored pixels of 16 bits pass as they lie in memory: the kernel does not look at the sign."""
+
+
+def _window_resize() -> list[Variant]:
+    found = []
+    for (pixels, pointer), (way, (taps, columns)), dtype in product(PIXELS.items(), TILES.items(), DTYPES):
+        signature: dict[str, Types] = {
+            "pixels": pointer,
+            "table": "*fp32",
+            **dict.fromkeys(("last", "image_width", "image_height", "input_width", "input_height"), "i32"),
+            **dict.fromkeys(("left", "top", "width", "height"), "i32"),
+            "output": f"*{dtype}",
+        }
+        found.append(
+            Variant(
+                operation="window_resize",
+                variant=f"{pixels}-{way}",
+                dtype=dtype,
+                kernel=window_resize_kernel,
+                signature=signature,
+                constants={"enlarge": way == "enlarge", "taps": taps, "columns": columns},
+                grid=(f"cdiv(input_width, {columns})", "input_height", "1"),
+            )
+        )
+    return found

@@ -1,0 +1,192 @@
+"""The Triton form of fuse_cams: the maps, or what is read from them, in one pass."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def divided(n, whole):
+    """n // whole and n % whole, exact for quotients below 2**20: a third of the instructions of a division."""
+    cell = (n.to(tl.float32) * (1.0 / whole.to(tl.float32))).to(tl.int32)
+    cell += (n >= (cell + 1) * whole).to(tl.int32) - (n < cell * whole).to(tl.int32)
+    return cell, n - cell * whole
+
+
+@triton.jit
+def sampled_row(cam, row, height, width, left, part):
+    """Row `row` of a map [h, w] between its columns left and left + 1; a row past an edge is the edge."""
+    place = cam + (tl.minimum(tl.maximum(row, 0), height - 1) * width + left)
+    first = tl.load(place).to(tl.float32)
+    second = tl.load(place + 1, mask=left < width - 1, other=0.0).to(tl.float32)
+    return part * second + (first - part * first)
+
+
+@triton.jit
+def color_level(m, threshold):
+    """The index of msloc_edge.render.heatmap.color_index, and >= 128 exactly where m >= threshold."""
+    # A threshold that is not finite becomes NaN, and so does the level.
+    finite = (threshold > float("-inf")) & (threshold < float("inf"))
+    threshold = tl.where(finite, threshold, float("nan"))
+    over = threshold > 0
+    scale = tl.where(over, 128.0 / tl.maximum(threshold, 1e-36), 128.0)
+    level = m * scale + tl.where(over, 0.0, 128.0 - 128.0 * threshold)
+    held = tl.minimum(tl.maximum(level, 0.0), 255.0)
+    held = tl.where(m >= threshold, tl.maximum(held, 128.0), tl.minimum(held, 127.0))
+    return tl.where(level == level, held, 0.0).to(tl.int32).to(tl.uint8)
+
+
+@triton.jit
+def peak_key(value, place):
+    """[n] int64 that order as (value, -place): of equal values the first place is the largest, and NaN tops all."""
+    value = tl.where(value == 0, 0.0, value)  # -0.0 equals 0.0
+    bits = tl.where(value == value, value.to(tl.int32, bitcast=True), 0x7FFFFFFF)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.to(tl.int64) << 32) | (0x7FFFFFFF - place).to(tl.int64)
+
+
+@triton.jit
+def fuse_cams_kernel(
+    cams,  # S x [B, K, h_s, w_s] fp32, fp16 or bf16
+    relevance,  # [K, S] fp32
+    classes,  # [B, J] int32; None: all K
+    thresholds,  # [K] fp32; None where neither mask nor index is wanted
+    heights,  # S x h_s
+    widths,  # S x w_s
+    count,  # K
+    wanted,  # J
+    height,  # H
+    width,  # W
+    rows,  # rows of a program, a multiple of 8
+    maps,  # [B, J, H, W] fp32, fp16 or bf16, or None; so are the next
+    peaks,  # [B, J, row tiles * column tiles * block / 32] int64
+    mask,  # [B, J, ceil(H / 8), W] uint8
+    index,  # [B, J, H, W] uint8
+    block: tl.constexpr,  # columns of a program
+):
+    """M_k = sum_s w_{k,s} up(A_{k,s}) over rows x block pixels of one map, and what is read from it.
+
+    grid  B * J * ceil(H / rows) * ceil(W / block)
+
+    A column walks down its rows. Of each stage it holds the value at the source row above and the slope to the one
+    below, so that a pixel costs two additions and a multiplication a stage, and memory is read only where a new source
+    row begins.
+    Positions are whole numbers, n / 2H = (y + 0.5) h / H + 0.5, and only their fraction becomes a float: nothing is
+    lost at large sizes.
+    """
+    column_tiles = tl.cdiv(width, block)
+    tiles = tl.cdiv(height, rows) * column_tiles
+    plane = tl.program_id(0) // tiles
+    tile = tl.program_id(0) % tiles
+    row_first = tile // column_tiles * rows
+    row_last = tl.minimum(row_first + rows, height)
+    x = tile % column_tiles * block + tl.arange(0, block)
+    inside = x < width
+    x = tl.minimum(x, width - 1)
+    k = plane % wanted
+    if classes is not None:
+        k = tl.load(classes + plane)
+    known = (k >= 0) & (k < count)  # another number reads no foreign memory: its map is NaN
+    k = tl.where(known, k, 0)
+    if thresholds is not None:
+        threshold = tl.load(thresholds + k)
+    first_map = (plane // wanted).to(tl.int64) * count + k
+    first_pixel = plane.to(tl.int64) * height * width
+    first_byte = plane.to(tl.int64) * tl.cdiv(height, 8) * width
+
+    whole = (2 * height).to(tl.float32)
+    down, across = 1.0 / whole, 1.0 / (2 * width).to(tl.float32)
+    bases, lefts, parts, weights = (), (), (), ()
+    tops, rests, above, slopes = (), (), (), ()
+    for s in tl.static_range(len(cams)):
+        h, w = heights[s], widths[s]
+        bases += (cams[s] + first_map * h * w,)
+        weights += (tl.where(known, tl.load(relevance + k * len(cams) + s), float("nan")),)
+        cell, past = divided((2 * x + 1) * w + width, 2 * width)
+        # Past the left edge part 0 of the first two columns, past the right edge part 1 of the last two.
+        lefts += (tl.minimum(tl.maximum(cell - 1, 0), tl.maximum(w - 2, 0)),)
+        part = tl.where(cell == w, 1.0, past.to(tl.float32) * across)
+        parts += (tl.where((cell == 0) | (w == 1), 0.0, part),)
+        # Two source rows before the first, as if rows had been skipped: the loop then reads both rows.
+        cell, past = divided((2 * row_first + 1) * h + height, 2 * height)
+        rests += ((past + 4 * height - 2 * h).to(tl.float32),)
+        tops += (cell - 2,)
+        above += (tl.zeros([block], tl.float32),)
+        slopes += (tl.zeros([block], tl.float32),)
+
+    best = tl.full([block], float("-inf"), tl.float32)
+    best_row = tl.zeros([block], tl.int32) + row_first
+    bits = tl.zeros([block], tl.int32)
+    for row in range(row_first, row_last):
+        next_tops, next_rests, next_above, next_slopes = (), (), (), ()
+        for s in tl.static_range(len(cams)):
+            h, w = heights[s], widths[s]
+            top, rest, a, slope = tops[s], rests[s] + (2 * h).to(tl.float32), above[s], slopes[s]
+            if rest >= whole:
+                rest -= whole
+                top += 1
+                a += slope * whole
+                if rest >= whole:  # rows are skipped: the map is larger than the result, or this is the first row
+                    steps = tl.floor(rest * down)
+                    rest -= steps * whole
+                    top += steps.to(tl.int32)
+                    a = weights[s] * sampled_row(bases[s], top - 1, h, w, lefts[s], parts[s])
+                slope = (weights[s] * sampled_row(bases[s], top, h, w, lefts[s], parts[s]) - a) * down
+            next_tops += (top,)
+            next_rests += (rest,)
+            next_above += (a,)
+            next_slopes += (slope,)
+        tops, rests, above, slopes = next_tops, next_rests, next_above, next_slopes
+
+        m = above[0] + rests[0] * slopes[0]
+        for s in tl.static_range(1, len(cams)):
+            m += above[s]
+            m += rests[s] * slopes[s]
+        if maps is not None:
+            tl.store(maps + first_pixel + (row * width + x), m.to(maps.dtype.element_ty), inside)
+        if index is not None:
+            tl.store(index + first_pixel + (row * width + x), color_level(m, threshold), inside)
+        if mask is not None:
+            bits += tl.where(m >= threshold, 1 << (row % 8), 0)
+            if (row % 8 == 7) | (row == height - 1):
+                tl.store(mask + first_byte + (row // 8 * width + x), bits.to(tl.uint8), inside)
+                bits = tl.zeros([block], tl.int32)
+        if peaks is not None:
+            higher = (best == best) & ((m > best) | (m != m))
+            best = tl.where(higher, m, best)
+            best_row = tl.where(higher, row, best_row)
+
+    if peaks is not None:
+        keys = peak_key(best, best_row * width + x)
+        # One for each 32 columns, by their first lane: a warp exchanges its own registers, and needs no shared memory.
+        warps: tl.constexpr = block // 32
+        keys = tl.max(tl.reshape(keys, [warps, 32]), axis=1, keep_dims=True)
+        lane = tl.arange(0, 32)[None, :]
+        place = tl.program_id(0).to(tl.int64) * warps + tl.arange(0, warps)[:, None] + lane
+        tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
+
+
+@triton.jit
+def fuse_cams_peaks_kernel(
+    peaks,  # [B, J, parts] int64 of fuse_cams_kernel
+    parts,  # parts of a map
+    width,  # W
+    values,  # [B, J] fp32
+    positions,  # [B, J, 2] int32: y, x
+):
+    """The highest value of each map and its first place, from the keys of its parts; grid: B * J, of one warp."""
+    plane = tl.program_id(0)
+    lane = tl.arange(0, 32)
+    keys = tl.full([32], -(2**63), tl.int64)
+    for start in range(0, parts, 32):
+        place = start + lane
+        here = tl.load(peaks + plane.to(tl.int64) * parts + place, mask=place < parts, other=-(2**63))
+        keys = tl.maximum(keys, here)
+    key = tl.max(keys, axis=0)
+    ordered = (key >> 32).to(tl.int32)
+    bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
+    place = 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32)
+    tl.store(values + plane, bits.to(tl.float32, bitcast=True))
+    tl.store(positions + 2 * plane, place // width)
+    tl.store(positions + 2 * plane + 1, place % width)

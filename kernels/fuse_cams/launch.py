@@ -1,0 +1,140 @@
+"""fuse_cams on torch tensors through the Triton kernel: CUDA, or any tensor in Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel, fuse_cams_peaks_kernel
+from msloc_edge.kernels.fuse_cams.reference import checked
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+WARPS = 4
+LANES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """What was asked for; the rest is None.
+
+    maps       [B, J, H, W], logit units
+    values     [B, J] float32, the highest value of each map before it is rounded to the dtype of the maps
+    positions  [B, J, 2] int32, its (y, x), the first of several in reading order
+    mask       [B, J, ceil(H / 8), W] uint8, M >= t: bit r of byte (i, x) for pixel (8 i + r, x)
+    index      [B, J, H, W] uint8, `render.heatmap.color_index`
+    """
+
+    maps: Tensor | None = None
+    values: Tensor | None = None
+    positions: Tensor | None = None
+    mask: Tensor | None = None
+    index: Tensor | None = None
+
+
+def fuse_cams(
+    cams: Sequence[Tensor],
+    relevance: Tensor,
+    size: tuple[int, int],
+    classes: Tensor | None = None,
+    thresholds: Tensor | None = None,
+    *,
+    maps: bool = True,
+    dtype: torch.dtype | None = None,
+    peaks: bool = False,
+    mask: bool = False,
+    index: bool = False,
+) -> Fused:
+    """M_k = sum_s w_{k,s} up(A_{k,s}), accumulated in float32, and what is read from it in the same pass.
+
+    cams        S tensors [B, K, h_s, w_s], float32, float16 or bfloat16
+    relevance   [K, S]
+    size        (H, W)
+    classes     [B, J] integers in 0..K-1; None computes all K. The map of any other number is NaN: a look would cost a
+                wait for the device
+    thresholds  [K], logit units; mask and index need them
+    dtype       of the maps that are stored; None: that of the first stage
+
+    Raises ValueError when shapes or dtypes do not fit together, or exceed the kernel's 32-bit places inside one map.
+    """
+    batch, count, wanted = checked(cams, relevance, classes)
+    height, width = size
+    dtype = dtype or cams[0].dtype
+    _check(cams, size, dtype)
+    if not (mask or index):
+        thresholds = None
+    elif thresholds is None or thresholds.shape != (count,):
+        raise ValueError(f"expected thresholds of shape {(count,)}, got {_shape(thresholds)}")
+
+    device, planes = cams[0].device, batch * wanted
+    block = block_for(len(cams), only_maps=not (peaks or mask or index))
+    rows = rows_for(planes, height, width, block)
+    tiles = -(-height // rows) * -(-width // block)
+    parts = tiles * block // LANES
+    result = Fused(
+        maps=torch.empty((batch, wanted, height, width), dtype=dtype, device=device) if maps else None,
+        values=torch.empty((batch, wanted), dtype=torch.float32, device=device) if peaks else None,
+        positions=torch.empty((batch, wanted, 2), dtype=torch.int32, device=device) if peaks else None,
+        mask=torch.empty((batch, wanted, -(-height // 8), width), dtype=torch.uint8, device=device) if mask else None,
+        index=torch.empty((batch, wanted, height, width), dtype=torch.uint8, device=device) if index else None,
+    )
+    if not planes or result == Fused():
+        return result
+    keys = torch.empty((planes, parts), dtype=torch.int64, device=device) if peaks else None
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        fuse_cams_kernel[(planes * tiles,)](
+            tuple(cam.contiguous() for cam in cams),
+            relevance.to(device, torch.float32).contiguous(),
+            None if classes is None else classes.to(device, torch.int32).contiguous(),
+            None if thresholds is None else thresholds.to(device, torch.float32).contiguous(),
+            tuple(cam.shape[2] for cam in cams),
+            tuple(cam.shape[3] for cam in cams),
+            *(count, wanted, height, width, rows),
+            *(result.maps, keys, result.mask, result.index),
+            block=block,
+            num_warps=WARPS,
+            maxnreg=registers_for(len(cams)),
+        )
+        if keys is not None:
+            fuse_cams_peaks_kernel[(planes,)](keys, parts, width, result.values, result.positions, num_warps=1)
+    return result
+
+
+def block_for(stages: int, only_maps: bool) -> int:
+    """Columns of a program: two a thread share the work of a row where the registers allow it."""
+    return 2 * LANES * WARPS if only_maps and stages <= 4 else LANES * WARPS
+
+
+def registers_for(stages: int) -> int | None:
+    """The most registers of a thread: what four stages need without spilling on every device; None leaves it open."""
+    return 64 if stages <= 4 else None
+
+
+def rows_for(planes: int, height: int, width: int, block: int) -> int:
+    """Rows of a program: many share what is computed once a column, few leave no multiprocessor without work.
+
+    1024 programs are eight for each multiprocessor of an H100: a rule of thumb, not measured.
+    """
+    tiles = planes * -(-width // block)
+    return next((rows for rows in (128, 32) if tiles * -(-height // rows) >= 1024), 8)
+
+
+def _check(cams: Sequence[Tensor], size: tuple[int, int], dtype: torch.dtype) -> None:
+    for found in (dtype, *(cam.dtype for cam in cams)):
+        if found not in DTYPES:
+            raise ValueError(f"expected float32, float16 or bfloat16, got {found}")
+    sides = [(side, cam.shape[2 + axis]) for cam in cams for axis, side in enumerate(size)]
+    if min(map(min, sides)) < 1:
+        raise ValueError(f"expected at least one row and column, got {size} from {[tuple(c.shape) for c in cams]}")
+    # The kernel's n = (2 y + 1) h + H and places in a map are int32, its rest of a division a float32.
+    places = (size[0] * size[1], *(cam.shape[2] * cam.shape[3] for cam in cams))
+    largest = max(max(2 * side * (source + 2) for side, source in sides), max(places) + size[1])
+    if largest >= 2**31 or max(4 * side + 2 * source for side, source in sides) >= 2**24:
+        raise ValueError(f"expected smaller maps, got {size} from {[tuple(c.shape) for c in cams]}")
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)

@@ -1,0 +1,74 @@
+"""The custom operators: registered soundly, light to import, one node for torch.compile and torch.export."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from msloc_edge.kernels import ops
+from msloc_edge.kernels.fuse_cams import reference
+
+SIZE = (12, 20)
+
+
+def draw(batch: int = 2, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], Tensor]:
+    source = torch.Generator().manual_seed(0)
+    cams = [torch.randn(batch, 3, *shape, generator=source).to(dtype) for shape in ((6, 10), (3, 5))]
+    return cams, torch.rand(3, 2, generator=source).softmax(dim=1)
+
+
+class Head(nn.Module):
+    """Scores and maps from one tensor of features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(4, 3, 1), nn.Conv2d(4, 3, 2, 2)
+        self.theta = nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        cams = [self.fine(features), self.coarse(features)]
+        maps: Tensor = torch.ops.msloc.fuse_cams(cams, self.theta.softmax(dim=1), *SIZE)
+        return maps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("classes", [None, torch.tensor([[2, 0], [1, 1]]), torch.empty(2, 0, dtype=torch.long)])
+def test_registered_soundly(dtype: torch.dtype, classes: Tensor | None) -> None:
+    cams, relevance = draw(dtype=dtype)
+    torch.library.opcheck(ops.fuse_cams, (cams, relevance, *SIZE, classes))
+    found = ops.fuse_cams(cams, relevance, *SIZE, classes)
+    assert found.dtype == dtype
+    assert torch.equal(found, reference.fuse_cams(cams, relevance, SIZE, classes))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compile(backend: str) -> None:
+    head, features = Head().eval(), torch.randn(2, 4, 6, 10)
+    with torch.no_grad():
+        found = torch.compile(head, backend=backend, fullgraph=True)(features)
+        assert torch.equal(found, head(features))
+
+
+def test_export_with_any_batch() -> None:
+    head = Head().eval()
+    batch = torch.export.Dim("batch", max=64)
+    with torch.no_grad():
+        program = torch.export.export(head, (torch.randn(2, 4, 6, 10),), dynamic_shapes=({0: batch},))
+        features = torch.randn(5, 4, 6, 10)
+        assert torch.equal(program.module()(features), head(features))
+    assert [node.target for node in program.graph.nodes].count(torch.ops.msloc.fuse_cams.default) == 1
+
+
+def test_shapes_that_do_not_fit() -> None:
+    cams, relevance = draw()
+    with pytest.raises(ValueError, match=r"relevance of shape \(3, 2\), got \(2, 3\)"):
+        ops.fuse_cams(cams, relevance.T, *SIZE)
+
+
+def test_import_is_light() -> None:
+    script = "import sys, msloc_edge.kernels.ops; assert 'triton' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
