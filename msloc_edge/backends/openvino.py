@@ -15,7 +15,7 @@ from msloc_edge.errors import BackendError
 
 
 @functools.cache
-def _core() -> ov.Core:
+def shared_core() -> ov.Core:
     """The one Core of this process, never freed.
 
     A Core's CPU plugin sets the thread's signal stack and puts the one before back when it is freed: of several Cores
@@ -34,7 +34,7 @@ class OpenVinoBackend(Backend):
 
     @classmethod
     def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> OpenVinoBackend:
-        core, device = _core(), (device or "cpu").upper()
+        core, device = shared_core(), (device or "cpu").upper()
         if device.split(".")[0] not in core.available_devices:
             known = ", ".join(core.available_devices)
             raise BackendError("backend_device", f"openvino: expected a device of {known}, got {device!r}")

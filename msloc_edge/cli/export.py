@@ -1,4 +1,4 @@
-"""msloc-edge export: a checkpoint becomes the bundle that devices run."""
+"""msloc-edge export: a checkpoint becomes the bundle that devices run, and a bundle what an engine or a server runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 import click
 
+from msloc_edge.cli import targets
 from msloc_edge.errors import BackendError
+from msloc_edge.export.choices import PRECISIONS, TARGETS
 
 PARITY_SEED = 3_000_000
 
 
 @click.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("source", metavar="CHECKPOINT|BUNDLE")
+@click.argument("out", type=click.Path(path_type=Path), required=False)
 @click.option("--name", default=None, help="Name in the manifest.  [default: cxr-BACKBONE]")
 @click.option(
     "--metrics",
@@ -34,23 +36,59 @@ PARITY_SEED = 3_000_000
     "--boxes", type=click.Path(path_type=Path), default=None, help="With --fit-boxes: a csv with image,label,x,y,w,h."
 )
 @click.option("--model-version", default="0.1", show_default=True, help="Version in the manifest.")
+@click.option("--target", type=click.Choice(TARGETS), help="Turn BUNDLE into the folder OUT for this.")
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the target.  [default: fp32]")
+@click.option("--batch", metavar="MIN:OPT:MAX", help="Batch sizes of the target.  [default: 1:1:8]")
+@click.option(
+    "--calibration",
+    multiple=True,
+    help="Films for int8 and the gate: nih:DIR, csv:FILE, a folder; repeatable.  [default: phantoms]",
+)
+@click.option("--keep-fp32", "keep", metavar="PATTERN", multiple=True, help="Layers to keep in fp32; repeatable.")
+@click.option("--check", is_flag=True, help="Compare all engines, graphs and precisions of BUNDLE; write nothing.")
 def command(
-    checkpoint: Path,
-    out: Path,
+    source: str,
+    out: Path | None,
     name: str | None,
     metrics: tuple[Path, ...],
     data: str | None,
     boxes: Path | None,
     model_version: str,
+    target: str | None,
+    precision: str | None,
+    batch: str | None,
+    calibration: tuple[str, ...],
+    keep: tuple[str, ...],
+    check: bool,
 ) -> None:
-    """Turn CHECKPOINT (a run folder or a .pt file) into the bundle folder OUT.
+    """Turn CHECKPOINT (a run folder or a .pt file) into the bundle folder OUT; with --target, BUNDLE (a folder or the
+    name of a model) into what an engine or a server runs.
 
     The bundle is written only if torch and onnxruntime agree on logits, maps and boxes over phantoms of every kind.
     Figures that `eval` has measured of the same network (--metrics) become part of its model card. With --fit-boxes its
     map thresholds are no longer found without boxes, which manifest and card say.
+
+    A target in fp16 or int8 is written only if boxes, peaks and AUROC stay what they are in fp32. What it became is a
+    JSON line on stdout, and with --check each comparison.
     """
     if boxes and not data:
         raise click.UsageError("--boxes belongs to --fit-boxes")
+    if (target or check) and (name or metrics or data):
+        raise click.UsageError("--name, --metrics and --fit-boxes belong to a CHECKPOINT, not to --target or --check")
+    reduced = precision in ("fp16", "int8")
+    if (calibration and not (reduced or check)) or (keep and not reduced):
+        raise click.UsageError("--calibration and --keep-fp32 belong to --precision fp16 or int8")
+    if not target and (precision or batch):
+        raise click.UsageError("--precision and --batch belong to --target")
+    if check:
+        if target or out:
+            raise click.UsageError("--check writes nothing: leave out OUT and --target")
+        sys.exit(0 if targets.check(source, calibration) else 1)
+    if out is None:
+        raise click.UsageError("Missing argument 'OUT'.")
+    if target:
+        targets.write(source, out, target, precision, batch, calibration, keep)
+        return
     try:
         from msloc_edge.train.boxfit import fit_to_boxes
         from msloc_edge.train.checkpoint import load_state
@@ -60,7 +98,7 @@ def command(
 
         raise BackendError("backend_missing", f"export needs {error.name}; install it with: {NEEDS}") from error
     measured = [read_metrics(path) for path in metrics]
-    state = load_state(checkpoint)
+    state = load_state(Path(source))
     if data:
         from rich.progress import Progress
 

@@ -26,7 +26,10 @@ OPTIONS = {
         *("--model", "--heatmaps", "--thresholds", "--scores", "--data", "--split", "--boxes", "--masks", "--map"),
         *("--out", "--backend", "--device", "--profile", "--limit", "--resamples", "--seed", "--batch", "--help"),
     ),
-    "export": ("--name", "--model-version", "--help"),
+    "export": (
+        *("--name", "--model-version", "--target", "--precision", "--batch", "--calibration", "--keep-fp32"),
+        *("--check", "--help"),
+    ),
     "models": ("list", "show", "verify", "add", "remove", "--help"),
     "doctor": ("--model", "--json", "--help"),
     "selftest": ("--model", "--backend", "--device", "--quiet", "--help"),

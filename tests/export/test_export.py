@@ -22,7 +22,7 @@ from msloc_edge.errors import BundleError, ExportError
 from msloc_edge.export import bundle as export_module
 from msloc_edge.export import check_parity, export_bundle
 from msloc_edge.export.bundle import load_network
-from msloc_edge.export.onnx import check
+from msloc_edge.export.contract import check
 from msloc_edge.geometry import Geometry
 from msloc_edge.train.phantom import FINDINGS
 from msloc_edge.types import Box
@@ -30,7 +30,7 @@ from msloc_edge.types import Box
 MANIFEST_KEYS = {
     *("schema", "name", "version", "intended_use", "classes", "input", "stages", "relevance", "bias", "pool"),
     *("temperature", "profiles", "default_profile", "architecture", "training", "opset", "files", "thresholds_for"),
-    "calibration",
+    *("calibration", "golden"),
 }
 LOGIT_LIMIT, MAP_LIMIT = 1e-4, 1e-3
 

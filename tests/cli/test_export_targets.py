@@ -1,0 +1,110 @@
+"""msloc-edge export --target and --check as a user runs them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from msloc_edge.cli import targets
+from msloc_edge.export import check as check_module
+from msloc_edge.export import gate
+from msloc_edge.export.choices import Batch
+from msloc_edge.train.phantom import FINDINGS
+
+
+def test_onnx(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    done = msloc("export", tiny_bundle, out, "--target", "onnx")
+    assert done.code == 0
+    (report,) = done.lines
+    assert report == json.loads((out / "export.json").read_text())
+    assert (report["schema"], report["target"], report["precision"]) == ("msloc-edge/export/1", "onnx", "fp32")
+    assert set(report["files"]) == {"model.onnx", "model.camfuse.onnx"}
+    for name, digest in report["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+    assert list(out.parent.iterdir()) == [out]
+    assert msloc("export", tiny_bundle, out, "--target", "triton-server").code == 0, "an earlier export is replaced"
+    assert {path.name for path in out.iterdir()} == {"export.json", "tiny", "client.py"}
+
+
+def test_other_files_are_left_alone(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    done = msloc("export", tiny_bundle, tmp_path, "--target", "onnx")
+    assert (done.code, done.reasons) == (1, ["out_occupied"])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_tensorrt_says_what_is_missing(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    done = msloc("export", tiny_bundle, tmp_path / "out", "--target", "tensorrt")
+    assert (done.code, done.reasons) == (1, ["backend_missing"])
+    assert all(word in done.err for word in ("tensorrt: ", "JetPack 6: ", "JetPack 7: ", "x86: pip install"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("least", "passes"), [(0.0, True), (1.1, False)])
+def test_a_precision_comes_with_its_gate(
+    msloc: Callable,
+    tiny_bundle: Path,
+    films: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    least: float,
+    passes: bool,
+) -> None:
+    """Seeded weights find boxes by chance: here the limits are such that all pass, or none."""
+    monkeypatch.setattr(targets, "GATE_FILMS", 4)
+    monkeypatch.setattr(gate, "IOU_LIMIT", least)
+    monkeypatch.setattr(gate, "SHIFT_LIMIT", 1)
+    monkeypatch.setattr(gate, "AUROC_LIMIT", 1)
+    out = tmp_path / "out"
+    done = msloc("export", tiny_bundle, out, "--target", "onnx", "--precision", "int8", "--calibration", films)
+    if passes:
+        assert done.code == 0
+        assert done.lines[0]["calibration"] == f"3 of {films}"
+        assert [row["label"] for row in done.lines[0]["gate"]["classes"]] == list(FINDINGS)
+        assert "box IoU" in done.err
+    else:
+        assert (done.code, done.reasons, done.lines) == (1, ["gate"], [])
+        assert not out.exists()
+
+
+def test_check_fails_with_what_differs(msloc: Callable, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "CHECK_FILMS", 4)
+    monkeypatch.setattr(check_module, "PRECISIONS", ("fp32",))  # seeded weights need not pass the gate
+    done = msloc("export", tiny_bundle, "--check")
+    assert done.code == 0
+    assert [(line["what"], line["engine"]) for line in done.lines] == [
+        *(("bundle", "onnxruntime"), ("bundle", "openvino"), ("heatmap graph", "onnxruntime")),
+        *(("heatmap graph", "openvino"), ("CamFuse graph", "onnxruntime")),
+    ]
+    assert {line["state"] for line in done.lines} == {"passed"}
+    monkeypatch.setattr(check_module, "MAP_LIMIT", 0)
+    done = msloc("export", tiny_bundle, "--check")
+    assert (done.code, {line["state"] for line in done.lines}) == (1, {"failed"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["b"], "Missing argument 'OUT'"),
+        (["b", "out", "--check"], "--check writes nothing"),
+        (["b", "out", "--precision", "fp16"], "belong to --target"),
+        (["b", "out", "--calibration", "x"], "belong to --precision fp16 or int8"),
+        (["b", "out", "--target", "onnx", "--keep-fp32", "x"], "belong to --precision fp16 or int8"),
+        (["b", "out", "--target", "onnx", "--name", "x"], "belong to a CHECKPOINT"),
+        (["b", "out", "--target", "onnx", "--batch", "4"], "expected MIN:OPT:MAX"),
+        (["b", "out", "--target", "onnx", "--batch", "1:9:8"], "1 <= MIN <= OPT <= MAX"),
+    ],
+)
+def test_wrong_usage(msloc: Callable, arguments: list[str], says: str) -> None:
+    done = msloc("export", *arguments)
+    assert done.code == 2
+    assert says in done.err
+
+
+def test_batches() -> None:
+    assert Batch.parse("1:4:8") == Batch(1, 4, 8)
