@@ -424,20 +424,20 @@ def test_in_order_cancels_what_was_not_begun() -> None:
 
 
 def test_a_closed_stream_loads_no_more(localizer: Localizer) -> None:
-    load, go, second = Loader(localizer), threading.Event(), threading.Event()
+    load, go, fourth = Loader(localizer), threading.Event(), threading.Event()
 
     def held(number: int) -> Prepared:
-        if number:
-            second.set()
+        if number == 3:
+            fourth.set()
             assert go.wait(LONG)
         return load(number)
 
     stream = localizer.stream(range(100), held, batch=1, workers=1)
-    assert next(stream).film == 0
-    assert second.wait(LONG)
+    assert next(stream).film == 0  # by now the engine has run the two films behind it
+    assert fourth.wait(LONG)
     threading.Timer(0.2, go.set).start()  # close() waits for the film that is being loaded
     stream.close()
-    assert load.started == 2
+    assert load.started == 4
 
 
 # In many threads
