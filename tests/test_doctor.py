@@ -305,6 +305,20 @@ def test_no_shipped_model(own_models: Path) -> None:
     assert check.found.startswith("[bundle_missing] ")
 
 
+def test_an_installed_model_that_is_damaged_is_in_the_way_of_no_other(
+    own_models: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSLOC_MODELS", str(tmp_path / "store"))
+    for name in ("mine", "torn"):
+        shutil.copytree(tiny_bundle, tmp_path / "store" / name)
+    (tmp_path / "store" / "torn" / "model.onnx").unlink()
+    checks = {check.name: check for check in places.models(None)}
+    assert checks["mine"].status == "ok"
+    assert checks["torn"].status == "warning"
+    assert "bundle_file_missing" in checks["torn"].found
+    assert "msloc-edge models remove torn" in (checks["torn"].mend or "")
+
+
 def test_a_named_model_that_is_no_bundle(tmp_path: Path, bundle_with: Callable[..., Path]) -> None:
     for model, reason in (
         (tmp_path, "bundle_file_missing"),

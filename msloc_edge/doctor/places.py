@@ -21,12 +21,15 @@ ENGINES = "engines"
 
 
 def models(model: str | None) -> list[Check]:
-    """Every model that ships, and the one that was named; each file of a bundle is compared with its hash."""
-    from msloc_edge.bundle import DEFAULT_MODEL, SHIPPED, shipped_models
+    """Every model that ships or is installed, and the one that was named; each file is compared with its hash."""
+    from msloc_edge.bundle import DEFAULT_MODEL, SHIPPED, installed_models, shipped_models, store_folder
 
     again = "pip install --force-reinstall msloc-edge"
     names = dict.fromkeys((DEFAULT_MODEL, *shipped_models()))  # a default that is missing is a line, too
     checks = [_bundle(name, SHIPPED / name, again) for name in names]
+    for name in installed_models():
+        mend = f"msloc-edge models remove {name}  # and add it again"
+        checks.append(_bundle(name, store_folder() / name, mend, "warning"))
     if model is not None:
         checks.append(
             _bundle("--model", model, "msloc-edge export CHECKPOINT FOLDER  # or copy the whole folder again")
@@ -80,15 +83,15 @@ def port(number: int) -> Check:
     return Check("places", "DICOM port", "ok", f"{number} is free")
 
 
-def _bundle(name: str, model: str | Path, mend: str) -> Check:
+def _bundle(name: str, model: str | Path, mend: str, otherwise: Status = "failing") -> Check:
     from msloc_edge.bundle import Bundle
 
     try:
         bundle = Bundle.open(model)
     except BundleError as error:
-        return Check("models", name, "failing", f"[{error.reason}] {error.message}", mend)
+        return Check("models", name, otherwise, f"[{error.reason}] {error.message}", mend)
     except OSError as error:
-        return Check("models", name, "failing", f"cannot be read: {error}", mend)
+        return Check("models", name, otherwise, f"cannot be read: {error}", mend)
     found = f"{bundle.name} {bundle.version}, {len(bundle.classes)} findings, every file is whole"
     return Check("models", name, "ok", found)
 
