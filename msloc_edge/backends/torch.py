@@ -14,7 +14,7 @@ from msloc_edge.backends.base import Backend, Outputs
 from msloc_edge.backends.torch_cuda import CudaNetwork
 from msloc_edge.bundle import WEIGHTS, Bundle
 from msloc_edge.errors import BackendError
-from msloc_edge.kernels.fuse_cams.reference import fuse_cams
+from msloc_edge.kernels.ops import fuse_cams
 from msloc_edge.model import CamNet, ModelConfig, build
 
 
@@ -30,7 +30,7 @@ class TorchOutputs(Outputs):
         cams = [cam[image : image + 1] for cam in self.tensors]
         device = cams[0].device
         wanted = torch.tensor([list(classes)], dtype=torch.long, device=device)
-        maps = fuse_cams(cams, torch.from_numpy(relevance).to(device), size, wanted)[0]
+        maps = fuse_cams(cams, torch.from_numpy(relevance).to(device), *size, wanted)[0]
         return np.asarray(maps.cpu().numpy(), np.float32)
 
     def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
