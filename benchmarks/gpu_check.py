@@ -99,7 +99,7 @@ def parity() -> None:
     import numpy as np
 
     from msloc_edge import Localizer
-    from msloc_edge.overlap import agreement, as_boxes
+    from msloc_edge.overlap import agreement, array_of
     from msloc_edge.train.phantom import FINDINGS, generate
 
     films = [generate(3_000_000 + n, 512, kind) for n, kind in enumerate([(), *((f,) for f in FINDINGS)])]
@@ -111,8 +111,7 @@ def parity() -> None:
             ours, theirs = (one.backend.run(prepared.input[None, None]).logits for one in (cuda, cpu))
             worst_logit = max(worst_logit, float(np.abs(ours - theirs).max()))
             for a, b in zip(cuda.run([prepared])[0].findings, cpu.run([prepared])[0].findings, strict=True):
-                pair = [as_boxes([(x.x, x.y, x.w, x.h) for x in found.boxes]) for found in (a, b)]
-                worst_iou = min(worst_iou, agreement(*pair))
+                worst_iou = min(worst_iou, agreement(array_of(a.boxes), array_of(b.boxes)))
     print(f"{len(films)} films: logits differ by at most {worst_logit:.2e}, boxes agree to IoU {worst_iou:.4f}")
     if worst_logit > LIMIT_LOGIT or worst_iou < LIMIT_IOU:
         sys.exit(f"expected at most {LIMIT_LOGIT} and at least {LIMIT_IOU}")

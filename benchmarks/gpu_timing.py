@@ -51,22 +51,6 @@ def graph_ms(work: Callable[[], Any], calls: int = 100, runs: int = 20) -> dict[
     return quantiles(times)
 
 
-def host_ms(work: Callable[[], Any], runs: int = 50) -> dict[str, float]:
-    """Milliseconds of the host until the device has finished: what a caller waits."""
-    import time
-
-    for _ in range(WARMUP):
-        work()
-    times = []
-    for _ in range(runs):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        times.append((time.perf_counter() - begin) * 1e3)
-    return quantiles(times)
-
-
 def copy_gb_per_s(megabytes: int = 1024) -> float:
     """Bytes read and written a second by the device's own copy: the ceiling of a kernel that moves memory."""
     source = torch.empty(megabytes << 20, dtype=torch.uint8, device="cuda")

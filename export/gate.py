@@ -29,7 +29,7 @@ from msloc_edge.errors import ExportError
 from msloc_edge.export.engines import Array, Engine
 from msloc_edge.geometry import Geometry
 from msloc_edge.localize import find_boxes
-from msloc_edge.overlap import Boxes, as_boxes, iou
+from msloc_edge.overlap import Boxes, array_of, iou
 from msloc_edge.selftest import STRONG
 
 AUROC_LIMIT, IOU_LIMIT, SHIFT_LIMIT = 0.005, 0.9, 0.01
@@ -117,7 +117,7 @@ def _look(engine: Engine, bundle: Bundle, film: Array) -> _Seen:
     return _Seen(
         logits[0],
         maps,
-        [as_boxes([(box.x, box.y, box.w, box.h) for box in row]) for row in found],
+        [array_of(row) for row in found],
         [np.array([box.score for box in row], np.float64) for row in found],
     )
 

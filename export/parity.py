@@ -13,8 +13,7 @@ from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.geometry import Geometry
 from msloc_edge.localize import find_boxes
-from msloc_edge.overlap import Boxes, agreement, as_boxes
-from msloc_edge.types import Box
+from msloc_edge.overlap import agreement, array_of
 
 REFERENCE = "torch"
 """The backend that the others have to agree with: it runs the network as it was trained."""
@@ -55,10 +54,10 @@ def check_parity(
         maps = np.abs(maps_a - maps_b).max(axis=(1, 2))
         for k, label in enumerate(bundle.classes):
             threshold = bundle.profile().map[k]
-            own = _array(find_boxes(maps_a[k][geometry.content], threshold, 1.0, geometry))
+            own = array_of(find_boxes(maps_a[k][geometry.content], threshold, 1.0, geometry))
             # A pixel that lies within rounding of the threshold may fall on either side of it: so may the box.
             sides = (threshold, threshold - float(maps[k]), threshold + float(maps[k]))
-            others = (_array(find_boxes(maps_b[k][geometry.content], side, 1.0, geometry)) for side in sides)
+            others = (array_of(find_boxes(maps_b[k][geometry.content], side, 1.0, geometry)) for side in sides)
             iou = max(agreement(own, other) for other in others)
             worst = Parity(
                 max(worst.logit, float(logit[k])),
@@ -76,7 +75,3 @@ def check_parity(
     first.close()
     second.close()
     return worst
-
-
-def _array(boxes: Sequence[Box]) -> Boxes:
-    return as_boxes([(box.x, box.y, box.w, box.h) for box in boxes])

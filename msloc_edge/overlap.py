@@ -5,10 +5,12 @@ IoU and IoBB are ratios of areas, so they do not change when an axis is scaled: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from msloc_edge.types import Box
 
 Boxes = NDArray[np.float64]
 
@@ -16,6 +18,11 @@ Boxes = NDArray[np.float64]
 def as_boxes(boxes: Sequence[Sequence[float]] | Boxes) -> Boxes:
     """[N, 4], also where there is none."""
     return np.asarray(boxes, np.float64).reshape(-1, 4)
+
+
+def array_of(boxes: Iterable[Box]) -> Boxes:
+    """[N, 4] of boxes as results hold them."""
+    return as_boxes([(box.x, box.y, box.w, box.h) for box in boxes])
 
 
 def iou(detected: Boxes, true: Boxes) -> Boxes:

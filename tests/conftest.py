@@ -39,6 +39,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of models for this test alone; it is not there yet."""
+    folder = tmp_path / "models"
+    monkeypatch.setenv("MSLOC_MODELS", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def phantom_films() -> list[np.ndarray]:
     """Displayed films [H, W] in [0, 1]: normal, with findings, square and not, larger and smaller than the input."""

@@ -28,7 +28,7 @@ ALLOWED = {
     "bundles": (),
     "geometry": (),
     "fusion": (),
-    "overlap": (),
+    "overlap": BASE,
     "bundle": BASE,
     "archive": (*BASE, "bundle"),
     "store": (*BASE, "archive", "bundle"),

@@ -29,12 +29,7 @@ MakeBundle = Callable[..., Path]
 Serve = Callable[..., str]
 
 
-@pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The store of this test; it is not there yet."""
-    folder = tmp_path / "models"
-    monkeypatch.setenv("MSLOC_MODELS", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("models")
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ class TorchBackend(Backend):
             torch.set_num_threads(threads)
         net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
         net.load_state_dict(load_file(bundle.weights))
-        return cls(net.eval().to(device), torch.device(device))
+        return cls(net.eval(), torch.device(device))
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> Outputs:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,9 @@ class _Workbench:
                 if scenario == "offline":
                     if scope != "kernel":
                         for batch in self._plan.batches:
-                            yield f"{scenario}, {scope}, batch {batch}", self._later(self._offline, scope, batch)
+                            yield f"{scenario}, {scope}, batch {batch}", partial(self._offline, scope, batch)
                 else:
-                    yield f"{scenario}, {scope}", self._later(getattr(self, f"_{scenario.replace('-', '_')}"), scope)
+                    yield f"{scenario}, {scope}", partial(getattr(self, f"_{scenario.replace('-', '_')}"), scope)
 
     def compared(self, classifier: Any) -> dict[str, Any]:
         """The bare classifier beside localization, film by film in turns: from the model's input, and from the file."""
@@ -176,9 +177,6 @@ class _Workbench:
                 "ratio": paired_ratio(ours.latency_ms, theirs.latency_ms),
             }
         return rows
-
-    def _later(self, measure: Callable[..., dict[str, Any]], *arguments: Any) -> Callable[[], dict[str, Any]]:
-        return lambda: measure(*arguments)
 
     def _target(self, localizer: Localizer, scope: str) -> Target:
         if scope == "kernel":

@@ -27,12 +27,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 SHIPPED = ["cxr-edge"]
 
 
-@pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The store of this test; it is not there yet."""
-    folder = tmp_path / "models"
-    monkeypatch.setenv("MSLOC_MODELS", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("models")
 
 
 @pytest.fixture(scope="session")
