@@ -86,7 +86,7 @@ def on_cpu(runs: int) -> list[Row]:
     tensor = torch.from_numpy(pixels.view(np.int16))
     work: dict[tuple[str, str], Callable[[], Any]] = {
         ("fuse_cams", "eager"): lambda: fuse_eager(cams, relevance, (SIZE, SIZE)),
-        ("fuse_cams", "numpy"): lambda: fuse_numpy(single, weights, (SIZE, SIZE), range(CLASSES)),
+        ("fuse_cams", "numpy"): lambda: fuse_numpy(single, weights, (SIZE, SIZE), range(CLASSES)).dense(),
         ("window_resize", "reference"): lambda: resize_reference(tensor, torch.from_numpy(table), geometry),
         ("window_resize", "numpy"): lambda: geometry.letterbox(look_up(table, pixels)),
     }

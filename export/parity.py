@@ -49,7 +49,7 @@ def check_parity(
         geometry = Geometry.fit((film.shape[0], film.shape[1]), bundle.input_size)
         batch = geometry.letterbox(film)[None, None]
         a, b = first.run(batch), second.run(batch)
-        maps_a, maps_b = (o.fuse(0, bundle.relevance, bundle.input_size, classes) for o in (a, b))
+        maps_a, maps_b = (o.maps(0, bundle.relevance, bundle.input_size, classes).dense() for o in (a, b))
         logit = np.abs(a.logits[0] - b.logits[0])
         maps = np.abs(maps_a - maps_b).max(axis=(1, 2))
         for k, label in enumerate(bundle.classes):

@@ -1,35 +1,148 @@
-"""fuse_cams on the CPU: the localization maps of the classes that are asked for."""
+"""fuse_cams on the CPU: localization maps, computed at their knots and enlarged only where they are looked at.
+
+A map is bilinear between knots: the centres of its stages' cells. Where each stage's cells are twice as large as those
+of the stage before, the knots of all stages lie on one lattice that begins at the map's corner, half a finest cell
+apart. There the stages are added, on a quarter of the pixels or less, and the sum is enlarged once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float32]
+Part = tuple[slice, slice]
+"""Rows and columns of a map, each with a start and a stop inside it."""
 
-def fuse_cams(
-    cams: Sequence[NDArray[np.float32]],
-    relevance: NDArray[np.float32],
-    size: tuple[int, int],
-    classes: Sequence[int],
-) -> NDArray[np.float32]:
-    """M_k = sum_s w_{k,s} up(A_{k,s}) for one image, in logit units.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Maps:
+    """Localization maps M_k of J classes of one image, in logit units.
+
+    values  [J, a, b] at the knots, from the top-left corner of the map to its bottom-right one
+    step    pixels from knot to knot; 0: `values` are the pixels themselves
+    """
+
+    values: Array
+    step: int = 0
+
+    def dense(self) -> Array:
+        """All pixels of all maps: [J, H, W]."""
+        if not self.step:
+            return self.values
+        rows, columns = (slice(0, (side - 1) * self.step) for side in self.values.shape[1:])
+        return np.stack([self.pixels(j, (rows, columns)) for j in range(len(self.values))])
+
+    def pixels(self, j: int, part: Part) -> Array:
+        """A part of map `j`: [h, w]."""
+        rows, columns = part
+        if not self.step:
+            return self.values[j, rows, columns]
+        (top, down), (left, right) = ((span.start // self.step, -(-span.stop // self.step) + 1) for span in part)
+        around = self.values[j, top:down, left:right]
+        size = around.shape[1] * self.step, around.shape[0] * self.step
+        enlarged = np.asarray(cv2.resize(around, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        # cv2's first pixel lies half a step before the first knot, the map's first one half a pixel after it.
+        y, x = (span.start - first * self.step + self.step // 2 for span, first in ((rows, top), (columns, left)))
+        return enlarged[y : y + rows.stop - rows.start, x : x + columns.stop - columns.start]
+
+    def salient(self, j: int, threshold: float, within: Part) -> tuple[Array, tuple[int, int]]:
+        """All that matters of map `j` within a part of it: the pixels [h, w] of a part of that, and its (row, column).
+
+        Nothing outside exceeds `threshold`, and the peak is inside.
+        """
+        x, y, width, height = cv2.boundingRect(np.greater(self.values[j], threshold).view(np.uint8))
+        if width:
+            part = self._around(y, y + height, within[0]), self._around(x, x + width, within[1])
+            found = self.pixels(j, part)
+            if found.size and found.max() > threshold:
+                return found, (part[0].start, part[1].start)
+        return self.pixels(j, within), (within[0].start, within[1].start)
+
+    def _around(self, start: int, stop: int, within: slice) -> slice:
+        """The pixels that these knots take part in; each is a weighted mean of those around it."""
+        if self.step:
+            start, stop = (start - 1) * self.step, stop * self.step
+        start = min(max(start, within.start), within.stop)
+        return slice(start, max(start, min(stop, within.stop)))
+
+
+class Labelled(Mapping[str, Array]):
+    """label -> map [h, w] over one part, enlarged when it is looked at."""
+
+    def __init__(self, maps: Maps, labels: Sequence[str], part: Part) -> None:
+        self._maps, self._order, self._part = maps, {label: j for j, label in enumerate(labels)}, part
+
+    def __getitem__(self, label: str) -> Array:
+        return self._maps.pixels(self._order[label], self._part)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+
+def fuse_cams(cams: Sequence[Array], relevance: Array, size: tuple[int, int], classes: Sequence[int]) -> Maps:
+    """M_k = sum_s w_{k,s} up(A_{k,s}) for one image: up is bilinear, half-pixel centres, clamped at the edge.
 
     cams       S arrays [K, h_s, w_s], unweighted
     relevance  [K, S]
     size       (H, W) of the maps
     classes    the J class indices wanted
-    returns    [J, H, W] float32
-
-    cv2's INTER_LINEAR is the same operation as torch's bilinear with align_corners=False: half-pixel centres, clamped
-    at the edge.
     """
-    height, width = size
-    maps = np.zeros((len(classes), height, width), np.float32)
-    for row, k in enumerate(classes):
-        for stage, cam in enumerate(cams):
-            weighted = np.ascontiguousarray(cam[k]) * relevance[k, stage]
-            maps[row] += cv2.resize(weighted, (width, height), interpolation=cv2.INTER_LINEAR)
+    wanted = np.asarray(classes, np.intp)
+    weighted = [cam[wanted] * relevance[wanted, stage, None, None] for stage, cam in enumerate(cams)]
+    cell = size[0] // weighted[0].shape[1]
+    if not len(wanted) or cell % 4 or not _doubling([size, *(cam.shape[1:] for cam in weighted)], cell):
+        return Maps(_pixels(weighted, size))
+    total: Array | None = None
+    for stage in reversed(weighted):
+        finer = _halved(np.pad(stage, ((0, 0), (1, 1), (1, 1)), "edge"))[:, 1:-1, 1:-1]
+        total = finer if total is None else np.add(finer, _halved(total), out=finer)
+    assert total is not None
+    return Maps(total, cell // 2)
+
+
+def _pixels(weighted: Sequence[Array], size: tuple[int, int]) -> Array:
+    """The maps of any stages [J, h_s, w_s], each enlarged by itself.
+
+    cv2's INTER_LINEAR is the same operation as torch's bilinear with align_corners=False.
+    """
+    maps = np.zeros((len(weighted[0]), *size), np.float32)
+    for stage in weighted:
+        for whole, cam in zip(maps, stage, strict=True):
+            whole += cv2.resize(cam, size[::-1], interpolation=cv2.INTER_LINEAR)
     return maps
+
+
+def _doubling(sides: Sequence[tuple[int, ...]], cell: int) -> bool:
+    """Whether both axes shrink by `cell` from the map to the first stage, and by 2 from each stage to the next."""
+    factors = [cell] + [2] * (len(sides) - 2)
+    return all(
+        fine == factor * coarse
+        for factor, pair in zip(factors, pairwise(sides), strict=True)
+        for fine, coarse in zip(*pair, strict=True)
+    )
+
+
+def _halved(values: Array) -> Array:
+    """The same bilinear function with twice as many knots: [J, a, b] -> [J, 2 a - 1, 2 b - 1]."""
+    count, height, width = values.shape
+    columns = np.empty((count, height, 2 * width - 1), np.float32)
+    columns[:, :, ::2] = values
+    _mean(values[:, :, :-1], values[:, :, 1:], columns[:, :, 1::2])
+    finer = np.empty((count, 2 * height - 1, 2 * width - 1), np.float32)
+    finer[:, ::2] = columns
+    _mean(columns[:, :-1], columns[:, 1:], finer[:, 1::2])
+    return finer
+
+
+def _mean(a: Array, b: Array, out: Array) -> None:
+    np.add(a, b, out=out)
+    out *= 0.5

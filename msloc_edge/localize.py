@@ -16,21 +16,31 @@ MIN_AREA = 16
 """Smallest region that becomes a box, in input pixels: one cell of the finest stage's grid (4 x 4)."""
 
 
-def find_peak(localization_map: NDArray[np.float32], geometry: Geometry) -> Peak:
-    """The highest point of a map [h, w] over the film's area of the input: the centre of its pixel."""
+def find_peak(localization_map: NDArray[np.float32], geometry: Geometry, origin: tuple[int, int] | None = None) -> Peak:
+    """The highest point of a map [h, w]: the centre of its pixel.
+
+    origin  (row, column) of the map's first pixel in the model's input; None: the film's
+    """
+    top, left = origin or (geometry.top, geometry.left)
     row, column = np.unravel_index(int(localization_map.argmax()), localization_map.shape)
-    at = np.array([[column + 0.5 + geometry.left, row + 0.5 + geometry.top]])
+    at = np.array([[column + 0.5 + left, row + 0.5 + top]])
     x, y = geometry.to_image(at)[0]
     return Peak(float(x), float(y), float(localization_map[row, column]))
 
 
 def find_boxes(
-    localization_map: NDArray[np.float32], threshold: float, score: float, geometry: Geometry, label: str = ""
+    localization_map: NDArray[np.float32],
+    threshold: float,
+    score: float,
+    geometry: Geometry,
+    label: str = "",
+    origin: tuple[int, int] | None = None,
 ) -> tuple[Box, ...]:
     """A box around each 8-connected region where the map exceeds `threshold`, strongest first.
 
-    localization_map  [h, w], logit units, over the film's area of the input
+    localization_map  [h, w], logit units
     score, label      the finding's calibrated probability and name
+    origin            (row, column) of the map's first pixel in the model's input; None: the film's
 
     The strongest region's box gets the finding's score; the others less, in proportion to how far their peaks rise
     above the threshold. Scores of boxes can so be compared within a film and between films.
@@ -41,15 +51,16 @@ def find_boxes(
     regions, crop = regions[part], localization_map[part]
     if not regions.size:
         return ()
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(regions, connectivity=8, ltype=cv2.CV_32S)
+    # Grana's algorithm takes half the time of the one that OpenCV chooses by itself.
+    count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(regions, 8, cv2.CV_32S, cv2.CCL_GRANA)
+    first_row, first_column = origin or (geometry.top, geometry.left)
     found = []
-    for region in range(1, count):
-        left, top, width, height, area = (int(value) for value in stats[region])
+    for region, (left, top, width, height, area) in enumerate(stats.tolist()[1:count], 1):
         if area < MIN_AREA:
             continue
         window = slice(top, top + height), slice(left, left + width)
-        peak = float(crop[window][labels[window] == region].max())
-        found.append((peak - threshold, (left + x0 + geometry.left, top + y0 + geometry.top, width, height)))
+        _, peak, _, _ = cv2.minMaxLoc(crop[window], np.equal(labels[window], region).view(np.uint8))
+        found.append((peak - threshold, (left + x0 + first_column, top + y0 + first_row, width, height)))
     found.sort(key=lambda item: -item[0])
     boxes = geometry.boxes_to_image(np.array([box for _, box in found], np.float64))
     return tuple(

@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.errors import BackendError, InputError, MslocError
+from msloc_edge.fusion import Labelled
 from msloc_edge.geometry import Geometry
 from msloc_edge.localize import find_boxes, find_peak
 from msloc_edge.preprocess import Prepared, looks_inverted
 from msloc_edge.reading import decode_frame, frame_from_array, read_frame
 from msloc_edge.result import Result
-from msloc_edge.types import Finding, Frame
+from msloc_edge.types import Box, Finding, Frame, Peak
 
 AnyFilm = Union[str, Path, bytes, NDArray[Any], Frame]  # noqa: UP007 - Python 3.10 cannot join str and a generic alias
 """A film file, its content, an array of stored pixels, or a Frame."""
@@ -133,13 +134,12 @@ class Localizer:
         else:
             raise InputError("not_an_image", f"expected a path, bytes, an array or a Frame, got {type(film).__name__}")
         clock.lap("decode")
-        display = read.display()
-        height, width = display.shape
+        height, width = read.pixels.shape
         geometry = Geometry.fit((height, width), self.bundle.input_size)
-        fitted = geometry.letterbox(display)
+        fitted = self.backend.letterbox(read, geometry)
         suspect = ("polarity_suspect",) if looks_inverted(fitted[geometry.content]) else ()
         clock.lap("preprocess")
-        return Prepared(read, display, fitted, geometry, read.warnings + suspect, clock.laps)
+        return Prepared(read, fitted, geometry, read.warnings + suspect, clock.laps)
 
     def run(self, films: Sequence[Prepared]) -> list[Result]:
         """Run the engine over prepared films as one batch, and localize each."""
@@ -168,22 +168,23 @@ class Localizer:
         positive = scores >= np.array(self.profile.score)
         wanted = [k for k in range(len(bundle.classes)) if self.all_classes or positive[k]]
         content = film.geometry.content
-        fused = outputs.fuse(at, bundle.relevance, bundle.input_size, wanted)[:, content[0], content[1]]
+        maps = outputs.maps(at, bundle.relevance, bundle.input_size, wanted)
         clock.lap("fuse")
-        maps = dict(zip(wanted, fused, strict=True))
+        found: dict[int, tuple[Peak, tuple[Box, ...]]] = {}
+        for j, k in enumerate(wanted):
+            salient, origin = maps.salient(j, self.profile.map[k], content)
+            found[k] = (
+                find_peak(salient, film.geometry, origin),
+                find_boxes(salient, self.profile.map[k], float(scores[k]), film.geometry, bundle.classes[k], origin),
+            )
         findings = tuple(
             Finding(
-                label=label,
-                score=float(scores[k]),
-                threshold=self.profile.score[k],
-                positive=bool(positive[k]),
-                relevance=tuple(float(w) for w in bundle.relevance[k]),
-                peak=find_peak(maps[k], film.geometry) if k in maps else None,
-                boxes=(
-                    find_boxes(maps[k], self.profile.map[k], float(scores[k]), film.geometry, label)
-                    if k in maps
-                    else ()
-                ),
+                label,
+                float(scores[k]),
+                self.profile.score[k],
+                bool(positive[k]),
+                tuple(float(w) for w in bundle.relevance[k]),
+                *found.get(k, ()),
             )
             for k, label in enumerate(bundle.classes)
         )
@@ -197,7 +198,7 @@ class Localizer:
             findings=findings,
             warnings=film.warnings,
             timing_ms={**film.timing_ms, **timing_ms, **clock.laps},
-            maps={bundle.classes[k]: localization_map for k, localization_map in maps.items()},
+            maps=Labelled(maps, [bundle.classes[k] for k in wanted], content),
             stage_maps={bundle.classes[k]: outputs.stage_maps(at, k) for k in wanted},
             map_thresholds=self.map_thresholds,
             film=film.frame,

@@ -19,13 +19,11 @@ lowest had -0.21, the median 0.48; a film shown in negative changes the sign."""
 class Prepared:
     """A film ready for the engine.
 
-    display   [H, W] float32 in [0, 1], in pixels of the stored image
     input     [h, w] float32, the model's input
     warnings  the frame's, and what its display showed
     """
 
     frame: Frame
-    display: NDArray[np.float32]
     input: NDArray[np.float32]
     geometry: Geometry
     warnings: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ class Result:
     findings        one for each class of the model, in its order
     warnings        reason codes of what was unusual about the film (docs/errors.md)
     timing_ms       milliseconds of decode, preprocess, network, fuse, localize (and copy_in, copy_out on a device)
-    maps            label -> [h, w] float32 localization map M_k in logit units, over the film's area of the model input
+    maps            label -> [h, w] float32 localization map M_k in logit units, over the film's area of the model
+                    input; enlarged when it is looked at
     stage_maps      label -> one [h_s, w_s] float32 unweighted class map per stage, over the whole model input
     map_thresholds  label -> the absolute threshold of its map, logit units
     film            the film itself, as stored, for `plot`
@@ -40,7 +42,7 @@ class Result:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...] = ()
     timing_ms: dict[str, float] = field(default_factory=dict)
-    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     stage_maps: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
     map_thresholds: dict[str, float] = field(default_factory=dict)
     film: Frame | None = None

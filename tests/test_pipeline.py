@@ -29,6 +29,9 @@ LONG = 60.0  # seconds until a thread that should come counts as lost
 EVERYTHING, NOTHING = 0.0, 1.1
 """Score thresholds that every probability, and none, reaches."""
 
+ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
+"""The others need a GPU: tests/engines."""
+
 
 def profiles(bundle: Path, score: list[float] | float, map: list[float] | float = -1e6) -> dict[str, Any]:
     """The manifest entries of a bundle whose one profile has these thresholds."""
@@ -235,7 +238,7 @@ def test_a_batch_is_its_films(localizer: Localizer) -> None:
         assert [len(f.boxes) for f in one.findings] == [len(f.boxes) for f in other.findings]
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_every_backend_gives_the_same_result(localizer: Localizer, tiny_bundle: Path, backend: str) -> None:
     pytest.importorskip(backend)
     film = generate(9, (90, 150)).stored
@@ -281,7 +284,7 @@ def test_one_bad_film_raises(localizer: Localizer, tmp_path: Path) -> None:
 
 
 class Loader:
-    """Loads films by number: keeps count, and knows how many displayed films are alive."""
+    """Loads films by number: keeps count, and knows how many prepared films are alive."""
 
     def __init__(self, localizer: Localizer) -> None:
         self._localizer, self._film, self._lock = localizer, generate(1, 64).stored, threading.Lock()
@@ -294,7 +297,7 @@ class Loader:
         with self._lock:
             self.alive += 1
             self.most_alive = max(self.most_alive, self.alive)
-        weakref.finalize(prepared.display, self._gone)
+        weakref.finalize(prepared.input, self._gone)
         return prepared
 
     def _gone(self) -> None:
@@ -451,7 +454,7 @@ def test_threads_share_one_localizer(localizer: Localizer) -> None:
     assert found == [expected[at % 6] for at in range(60)]
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_engines_take_turns(tiny_bundle: Path, backend: str) -> None:
     """An engine is asked by one thread at a time, also those that would not bear it (OpenVINO's request is one)."""
     pytest.importorskip(backend)

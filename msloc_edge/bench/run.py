@@ -45,6 +45,7 @@ class Plan:
     device: str | None
     threads: int | None
     profile: str | None
+    all_classes: bool
     scenarios: tuple[str, ...]
     scopes: tuple[str, ...]
     effort: Effort
@@ -107,7 +108,9 @@ def harness_overhead_ms(clock: Clock) -> float:
 
 
 def _open(plan: Plan, threads: int | None) -> Localizer:
-    return Localizer(plan.model, plan.backend, plan.device, plan.profile, threads=threads)
+    localizer = Localizer(plan.model, plan.backend, plan.device, plan.profile, plan.all_classes, threads)
+    localizer.backend.wait()
+    return localizer
 
 
 def _cold(plan: Plan, model: Path, film: Path, say: Callable[[str], None]) -> dict[str, Any] | None:

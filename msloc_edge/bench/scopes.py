@@ -34,7 +34,7 @@ def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
     outputs = [localizer.backend.run(film.input[None, None]) for film in films]
 
     def fuse(at: int) -> Mapping[str, float]:
-        outputs[at % len(outputs)].fuse(0, bundle.relevance, bundle.input_size, classes)
+        outputs[at % len(outputs)].maps(0, bundle.relevance, bundle.input_size, classes).dense()
         return {}
 
     return fuse

@@ -32,6 +32,7 @@ GENERATED, DEFAULT_FILM = 8, "2500x2048x12"
     "--threads", type=click.IntRange(1), default=None, help="Threads of the network on a CPU.  [default: cores]"
 )
 @click.option("--profile", default=None, help="Threshold profile of the bundle.")
+@click.option("--all-classes", is_flag=True, help="Localize every class, not only the positive ones.")
 @click.option(
     "--generate",
     default=None,
@@ -97,6 +98,7 @@ def command(
     device: str | None,
     threads: int | None,
     profile: str | None,
+    all_classes: bool,
     generate: str | None,
     scenarios: tuple[str, ...],
     scopes: tuple[str, ...],
@@ -136,7 +138,7 @@ def command(
     earlier = read_bench(against) if against else None
     console = people(160, quiet)
     plan = Plan(
-        *(model, backend, device, threads, profile),
+        *(model, backend, device, threads, profile, all_classes),
         scenarios=tuple(dict.fromkeys(scenarios)),
         scopes=tuple(dict.fromkeys(scopes)),
         effort=Effort(films, seconds, warmup),

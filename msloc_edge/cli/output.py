@@ -87,7 +87,7 @@ class OutputFolder:
         def pictures() -> None:
             if "overlay" in self._kinds:
                 files["overlay"] = f"{source.stem}.overlay.png"
-                picture = overlay(film.display, result, map_thresholds=self._thresholds)
+                picture = overlay(film.frame.display(), result, map_thresholds=self._thresholds)
                 atomic_write(self.folder / files["overlay"], encode(".png", picture))
             if "heatmap" in self._kinds:
                 files["heatmap"] = f"{source.stem}.heatmap.npy"
@@ -105,7 +105,7 @@ class OutputFolder:
             if self._results:
                 self._results.add(line)
             if self._report:
-                self._report.add(film.display, result, files)
+                self._report.add(film.frame.display(), result, files)
 
         _writing(self.folder, append)
 

@@ -211,7 +211,7 @@ def test_parity_names_the_film(tiny_bundle: Path, phantom_films: list, tmp_path:
     engine, strength = load_backend("torch", bundle), []
     for film in phantom_films:
         outputs = engine.run(Geometry.fit(film.shape, bundle.input_size).letterbox(film)[None, None])
-        localization_map = outputs.fuse(0, bundle.relevance, bundle.input_size, [3])
+        localization_map = outputs.maps(0, bundle.relevance, bundle.input_size, [3]).dense()
         logit = abs(float(outputs.logits[0, 3] - bundle.bias[3]))
         strength.append(max(float(np.abs(localization_map).max()) / MAP_LIMIT, logit / LOGIT_LIMIT))
     faint, strong = int(np.argmin(strength)), int(np.argmax(strength))

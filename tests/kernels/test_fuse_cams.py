@@ -93,7 +93,9 @@ def test_reference_against_interpolation_written_out(shapes: list, size: tuple[i
 def test_cpu_form_against_reference(shapes: list, size: tuple[int, int], classes: int, seed: int) -> None:
     cams, relevance = draw(shapes, classes, batch=1, seed=seed)
     expected = fuse_torch([torch.from_numpy(c) for c in cams], torch.from_numpy(relevance), size)[0].numpy()
-    found = fuse_numpy([c[0].astype(np.float32) for c in cams], relevance.astype(np.float32), size, range(classes))
+    found = fuse_numpy(
+        [c[0].astype(np.float32) for c in cams], relevance.astype(np.float32), size, range(classes)
+    ).dense()
     assert found.dtype == np.float32
     assert ratio(found, expected) < SINGLE
 
@@ -107,7 +109,7 @@ def test_class_subsets() -> None:
     assert ratio(some.numpy(), torch.stack([whole[0, wanted[0]], whole[1, wanted[1]]]).numpy()) < DOUBLE
     single = [c.astype(np.float32) for c in cams]
     for b in range(2):
-        found = fuse_numpy([c[b] for c in single], relevance.astype(np.float32), (32, 24), wanted[b].tolist())
+        found = fuse_numpy([c[b] for c in single], relevance.astype(np.float32), (32, 24), wanted[b].tolist()).dense()
         assert ratio(found, some[b].numpy()) < SINGLE
 
 
@@ -122,7 +124,7 @@ def test_inputs_need_not_be_contiguous() -> None:
     strided = [np.asfortranarray(c[1].astype(np.float32)) for c in cams]
     assert not strided[0][0].flags.c_contiguous
     before = [c.copy() for c in strided]
-    found = fuse_numpy(strided, np.asfortranarray(relevance.astype(np.float32)), (16, 12), range(3))
+    found = fuse_numpy(strided, np.asfortranarray(relevance.astype(np.float32)), (16, 12), range(3)).dense()
     assert ratio(found, expected) < SINGLE
     assert all(np.array_equal(a, b) for a, b in zip(strided, before, strict=True))
 
@@ -133,7 +135,7 @@ def test_no_class_asked_for() -> None:
     tensors, none = [torch.from_numpy(c) for c in cams], torch.empty(2, 0, dtype=torch.long)
     assert fuse_torch(tensors, torch.from_numpy(relevance), (32, 24), none).shape == (2, 0, 32, 24)
     single = [c[0].astype(np.float32) for c in cams]
-    assert fuse_numpy(single, relevance.astype(np.float32), (32, 24), []).shape == (0, 32, 24)
+    assert fuse_numpy(single, relevance.astype(np.float32), (32, 24), []).dense().shape == (0, 32, 24)
 
 
 def test_no_image() -> None:

@@ -164,8 +164,8 @@ def _stage_map(result: Result, label: str, stage: int) -> Any:
     """One stage's class map [h, w] over the film's area of the input."""
     geometry = result.geometry
     size = geometry.input_height, geometry.input_width
-    whole = fuse_cams([result.stage_maps[label][stage][None]], np.ones((1, 1), np.float32), size, [0])[0]
-    return whole[geometry.content]
+    whole = fuse_cams([result.stage_maps[label][stage][None]], np.ones((1, 1), np.float32), size, [0])
+    return whole.pixels(0, geometry.content)
 
 
 def _highest(maps: Sequence[Any]) -> Evidence:
