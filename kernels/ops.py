@@ -11,7 +11,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from msloc_edge.geometry import Geometry
 from msloc_edge.kernels.fuse_cams import reference
+from msloc_edge.kernels.window_resize import reference as window_reference
 
 
 @torch.library.custom_op("msloc::fuse_cams", mutates_args=(), device_types="cpu")
@@ -39,3 +41,30 @@ def _(cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, classe
 def _(cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, classes: Tensor | None = None) -> Tensor:
     batch, _, wanted = reference.checked(cams, relevance, classes)
     return cams[0].new_empty((batch, wanted, height, width))
+
+
+@torch.library.custom_op("msloc::window_resize", mutates_args=(), device_types="cpu")
+def window_resize(pixels: Tensor, table: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Tensor:
+    """Stored pixels [H, W] through a table [2**bits] into the model's input [1, 1, h, w]: float32, in one pass.
+
+    input_size  h, w
+    place       left, top, width, height of the film within the input; see kernels.window_resize.reference
+    """
+    return window_reference.window_resize(pixels, table, _geometry(pixels, input_size, place))
+
+
+@window_resize.register_kernel("cuda")
+def _(pixels: Tensor, table: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Tensor:
+    from msloc_edge.kernels.window_resize.launch import window_resize as launch
+
+    return launch(pixels, table, _geometry(pixels, input_size, place))
+
+
+@window_resize.register_fake
+def _(pixels: Tensor, table: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Tensor:
+    return table.new_empty((1, 1, *input_size))
+
+
+def _geometry(pixels: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Geometry:
+    (image_height, image_width), (height, width) = pixels.shape, input_size
+    return Geometry(image_width, image_height, width, height, *place)

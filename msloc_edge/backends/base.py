@@ -5,18 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.bundle import Bundle
+from msloc_edge.types import Frame
+
+if TYPE_CHECKING:
+    from msloc_edge.fusion import Maps
+    from msloc_edge.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
     """What an engine gives for a batch: logits [B, K] and S stages of unweighted class maps [B, K, h_s, w_s].
 
-    An engine that keeps its maps on a device leaves `cams` empty, overrides `fuse` and `stage_maps`, and copies only
+    An engine that keeps its maps on a device leaves `cams` empty, overrides `maps` and `stage_maps`, and copies only
     what is asked for. One that can tell copies from computing gives `timing_ms`: milliseconds of copy_in, network,
     copy_out for the whole batch.
     """
@@ -25,10 +31,8 @@ class Outputs:
     cams: tuple[NDArray[np.float32], ...]
     timing_ms: Mapping[str, float] = field(default_factory=dict)
 
-    def fuse(
-        self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]
-    ) -> NDArray[np.float32]:
-        """The localization maps M_k [J, H, W] of one image of the batch, for J class indices."""
+    def maps(self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]) -> Maps:
+        """The localization maps M_k of one image of the batch, for J class indices, (H, W) = size."""
         from msloc_edge.fusion import fuse_cams  # with it comes cv2, which `infer --help` does without
 
         return fuse_cams([cam[image] for cam in self.cams], relevance, size, classes)
@@ -51,6 +55,10 @@ class Backend(ABC):
         Raises BackendError: backend_missing, backend_device, backend_failed.
         """
 
+    def letterbox(self, frame: Frame, geometry: Geometry) -> NDArray[np.float32]:
+        """A film windowed and fitted into the model's input [h, w]; in any thread, beside `run`."""
+        return geometry.letterbox(frame.display())
+
     @abstractmethod
     def run(self, batch: NDArray[np.float32]) -> Outputs:
         """Films [B, 1, H, W] in [0, 1] -> Outputs. Raises BackendError (backend_failed)."""
@@ -58,6 +66,9 @@ class Backend(ABC):
     @abstractmethod
     def describe(self) -> Mapping[str, str]:
         """Engine, version and device, for results and reports."""
+
+    def wait(self) -> None:  # noqa: B027 - most engines are ready when they are loaded
+        """Until the engine is the one that was asked for, and none that serves meanwhile. Raises BackendError."""
 
     def close(self) -> None:  # noqa: B027 - most engines free themselves
         """Free what the engine holds; it cannot run afterwards."""

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from msloc_edge.backends.base import Backend, Outputs
-from msloc_edge.backends.torch_cuda import CudaNetwork
+from msloc_edge.backends.torch_cuda import CudaNetwork, CudaWindow
+from msloc_edge.backends.torch_precision import PRECISIONS, in_precision
 from msloc_edge.bundle import WEIGHTS, Bundle
 from msloc_edge.errors import BackendError
+from msloc_edge.fusion import Maps
+from msloc_edge.geometry import Geometry
 from msloc_edge.kernels.ops import fuse_cams
 from msloc_edge.model import CamNet, ModelConfig, build
+from msloc_edge.types import Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,41 +28,53 @@ class TorchOutputs(Outputs):
 
     tensors: tuple[torch.Tensor, ...] = ()
 
-    def fuse(
-        self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]
-    ) -> NDArray[np.float32]:
+    def maps(self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]) -> Maps:
         cams = [cam[image : image + 1] for cam in self.tensors]
         device = cams[0].device
         wanted = torch.tensor([list(classes)], dtype=torch.long, device=device)
         maps = fuse_cams(cams, torch.from_numpy(relevance).to(device), *size, wanted)[0]
-        return np.asarray(maps.cpu().numpy(), np.float32)
+        return Maps(np.asarray(maps.cpu().numpy(), np.float32))
 
     def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
         return tuple(cam[image, k].cpu().numpy() for cam in self.tensors)
 
 
 class TorchBackend(Backend):
-    """device: cpu (default) or cuda. `threads` is torch's own number, and so that of the whole process."""
+    """device: cpu (default), cuda or cuda:N, and after a comma a precision of PRECISIONS, as in cuda,fp16.
+
+    `threads` is torch's own number, and so that of the whole process.
+    """
 
     name = "torch"
 
-    def __init__(self, net: CamNet, device: torch.device) -> None:
-        self._net, self._device = net, device
-        self._cuda = CudaNetwork(net, device) if device.type == "cuda" else None
+    def __init__(self, net: CamNet, device: torch.device, precision: str = "fp32") -> None:
+        self._net, self._device, self._precision = net, device, precision
+        self._predict = in_precision(net, PRECISIONS[precision])
+        on_cuda = device.type == "cuda"
+        self._cuda = CudaNetwork(net.to(device), self._predict, device) if on_cuda else None
+        self._window = CudaWindow(device) if on_cuda else None
 
     @classmethod
     def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> TorchBackend:
-        device = device or "cpu"
-        if device.split(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
-            known = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-            raise BackendError("backend_device", f"torch: expected a device of {known}, got {device!r}")
+        place, _, precision = (device or "cpu").partition(",")
+        precision = precision or "fp32"
+        known = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        if place.split(":")[0] not in known or precision not in PRECISIONS:
+            raise BackendError(
+                "backend_device",
+                f"torch: expected a device of {', '.join(known)}, and perhaps a precision of {', '.join(PRECISIONS)}, "
+                f"such as {known[-1]},bf16, got {device!r}",
+            )
         if WEIGHTS not in bundle.manifest["files"]:
             raise BackendError("backend_failed", f"torch: {bundle.path} holds no {WEIGHTS}; use another backend")
         if threads:
             torch.set_num_threads(threads)
         net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
         net.load_state_dict(load_file(bundle.weights))
-        return cls(net.eval(), torch.device(device))
+        return cls(net.eval(), torch.device(place), precision)
+
+    def letterbox(self, frame: Frame, geometry: Geometry) -> NDArray[np.float32]:
+        return self._window(frame, geometry) if self._window else super().letterbox(frame, geometry)
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> Outputs:
@@ -69,7 +85,7 @@ class TorchBackend(Backend):
             if self._cuda:
                 logits, tensors, timing_ms = self._cuda.run(batch)
                 return TorchOutputs(logits, (), timing_ms, tensors)
-            prediction = self._net(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
+            prediction = self._predict(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
             raise BackendError("backend_failed", f"torch failed on a batch of shape {batch.shape}: {error}") from error
         cams = tuple(cam.numpy() for cam in prediction.cams)
@@ -77,6 +93,7 @@ class TorchBackend(Backend):
 
     def describe(self) -> Mapping[str, str]:
         facts = {"engine": self.name, "version": torch.__version__, "device": str(self._device)}
+        facts["precision"] = self._precision
         if self._cuda and self._cuda.eager_because:
             facts["eager_because"] = self._cuda.eager_because
         return facts

@@ -1,7 +1,8 @@
-"""The network on a CUDA device: a CUDA graph for each batch size, pinned memory at both ends."""
+"""A CUDA device: films windowed on it, the network as a CUDA graph for each batch size, pinned memory at both ends."""
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,7 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msloc_edge.backends.torch_precision import Predict
+from msloc_edge.geometry import Geometry
+from msloc_edge.kernels.ops import window_resize
 from msloc_edge.model import CamNet
+from msloc_edge.types import Frame
 
 WARMUP = 3
 """Runs before a capture: cuDNN chooses its algorithms and libraries allocate what they need, which a graph may not."""
@@ -39,9 +44,10 @@ class _Slot:
 class CudaNetwork:
     """Runs a network on films from the host. `eager_because` says why there is no graph; None: there is one."""
 
-    def __init__(self, net: CamNet, device: torch.device) -> None:
-        self._net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = device
+    def __init__(self, net: CamNet, predict: Predict, device: torch.device) -> None:
+        """predict  runs `net`, which is on the device"""
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._size, self._predict, self._device = net.config.size, predict, device
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self.eager_because: str | None = None
 
@@ -74,7 +80,7 @@ class CudaNetwork:
         return self._slots[count]
 
     def _make(self, count: int) -> _Slot:
-        size = self._net.config.size
+        size = self._size
         host_films = torch.empty((count, 1, size, size), pin_memory=True)
         films = torch.zeros((count, 1, size, size), device=self._device).contiguous(memory_format=torch.channels_last)
         with _same_arithmetic():
@@ -82,13 +88,13 @@ class CudaNetwork:
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARMUP):
-                    logits, cams = self._net(films)
+                    logits, cams = self._predict(films)
             torch.cuda.current_stream().wait_stream(side)
             replay: Callable[[], None]
             try:
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
-                    logits, cams = self._net(films)
+                    logits, cams = self._predict(films)
                 replay = graph.replay
             except RuntimeError as error:
                 self.eager_because = str(error).splitlines()[0]
@@ -100,11 +106,37 @@ class CudaNetwork:
 
         def replay() -> None:
             with _same_arithmetic():
-                prediction = self._net(films)
+                prediction = self._predict(films)
             for target, value in zip((logits, *cams), (prediction.logits, *prediction.cams), strict=True):
                 target.copy_(value)
 
         return replay
+
+
+class CudaWindow:
+    """Windows films and fits them into the model's input on a device. Threads have a stream each, so that the copies
+    and the kernel of the next film run beside the network of this one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._own = device, threading.local()
+
+    @torch.inference_mode()
+    def __call__(self, frame: Frame, geometry: Geometry) -> NDArray[np.float32]:
+        """The model's input [h, w], on the host."""
+        pixels = frame.pixels if frame.pixels.itemsize == 1 else frame.pixels.view(np.int16)
+        size = geometry.input_height, geometry.input_width
+        place = geometry.left, geometry.top, geometry.width, geometry.height
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream()):
+            staged = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
+            table = torch.from_numpy(frame.lut).to(self._device)
+            fitted = window_resize(staged.to(self._device, non_blocking=True), table, size, place)
+            return np.asarray(fitted[0, 0].cpu().numpy(), np.float32)  # waits, so `staged` may go
+
+    def _stream(self) -> torch.cuda.Stream:
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream: torch.cuda.Stream = self._own.stream
+        return stream
 
 
 def _same_arithmetic() -> AbstractContextManager[None]:

@@ -45,9 +45,13 @@ class CamNet(nn.Module):
         """Input pixels per cell of each stage in use."""
         return (4, 8, 16, 32)[self.first_stage :]
 
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the head reads: S tensors [B, C_s, h_s, w_s]."""
+        features: tuple[Tensor, ...] = self.neck(self.backbone((image - GREY_MEAN) / GREY_STD)[self.first_stage :])
+        return features
+
     def forward(self, image: Tensor) -> Prediction:
-        features = self.backbone((image - GREY_MEAN) / GREY_STD)
-        return Prediction(*self.head(self.neck(features[self.first_stage :])))
+        return Prediction(*self.head(self.features(image)))
 
 
 def build(config: ModelConfig) -> CamNet:

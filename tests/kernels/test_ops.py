@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from msloc_edge.geometry import Geometry
 from msloc_edge.kernels import ops
 from msloc_edge.kernels.fuse_cams import reference
+from msloc_edge.types import Frame
 
 SIZE = (12, 20)
 
@@ -67,6 +70,20 @@ def test_shapes_that_do_not_fit() -> None:
     cams, relevance = draw()
     with pytest.raises(ValueError, match=r"relevance of shape \(3, 2\), got \(2, 3\)"):
         ops.fuse_cams(cams, relevance.T, *SIZE)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("image", [(30, 40), (9, 5)])
+def test_window_resize_is_the_path_on_the_cpu(bits: int, image: tuple[int, int]) -> None:
+    rng = np.random.default_rng(bits)
+    stored = rng.integers(0, 2**bits, image).astype(np.uint8 if bits == 8 else np.uint16)
+    frame = Frame(stored, rng.random(2**bits, np.float32))
+    fit = Geometry.fit(image, (16, 16))
+    pixels = torch.from_numpy(stored if bits == 8 else stored.view(np.int16))
+    arguments = (pixels, torch.from_numpy(frame.lut), (16, 16), (fit.left, fit.top, fit.width, fit.height))
+    torch.library.opcheck(ops.window_resize, arguments)
+    found = ops.window_resize(*arguments)[0, 0].numpy()
+    np.testing.assert_allclose(found, fit.letterbox(frame.display()), atol=5e-5)
 
 
 def test_import_is_light() -> None:
