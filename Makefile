@@ -1,5 +1,6 @@
 # make demo   localize the example films on this machine's CPU (sets up .venv: no torch)
 # make test   lint, types and all tests (sets up .venv-dev: everything)
+# make sbom   docs/soup.md and build/sbom.cdx.json, of what is installed in .venv-dev
 
 PYTHON ?= python3
 # The version that has been tested; where a CPU build of it is at hand, pip takes that instead of the CUDA one.
@@ -8,7 +9,7 @@ TORCH ?= torch==2.13.0
 PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types sbom clean
 
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
@@ -39,6 +40,9 @@ types: .venv-dev/ready
 	@$(DEV)/pip install $(PIP_OPTIONS) $(TORCH)
 	@$(DEV)/pip install $(PIP_OPTIONS) -e '.[dev]'
 	@touch $@
+
+sbom: .venv-dev/ready
+	$(DEV)/python docs/soup.py --page docs/soup.md --sbom build/sbom.cdx.json
 
 clean:
 	rm -rf .venv .venv-dev build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

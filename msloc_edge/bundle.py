@@ -4,6 +4,7 @@
     model.onnx           image [B, 1, H, W] float32 in [0, 1] -> logits [B, K], cams_1..cams_S [B, K, h_s, w_s]
     weights.safetensors  the PyTorch weights, for the torch backend and for training on
     model_card.md        data, metrics, limits
+    manifest.sig         a signature of manifest.json (signature.py), optional
 
 `Bundle.open` checks everything before anything is loaded: a file that changed by one byte is refused.
 """
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.errors import BundleError
+from msloc_edge.signature import SIGNATURE, require_trusted
 from msloc_edge.types import ModelId
 
 SCHEMA = "msloc-edge/bundle/1"
@@ -81,7 +83,8 @@ class Bundle:
     def open(cls, model: str | Path = DEFAULT_MODEL) -> Bundle:
         """Open a bundle by its folder, or by the name of a shipped or an installed model.
 
-        Raises BundleError: bundle_missing, bundle_file_missing, bundle_damaged, bundle_schema, bundle_hash.
+        Raises BundleError: bundle_missing, bundle_file_missing, bundle_damaged, bundle_schema, bundle_hash; for an
+        installed model also what require_trusted raises.
         """
         path = _find(model)
         manifest_file = path / MANIFEST
@@ -89,10 +92,12 @@ class Bundle:
             raw = manifest_file.read_bytes()
         except OSError as error:
             raise BundleError("bundle_file_missing", f"{manifest_file}: cannot be read ({error.strerror})") from error
+        if _in_store(path):
+            require_trusted(path, raw)
         try:
             manifest = json.loads(raw)
             schema = manifest["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError("bundle_damaged", f"{manifest_file}: not a bundle's manifest; export it again") from error
         if schema != SCHEMA:
             raise BundleError(
@@ -185,6 +190,11 @@ def installed_models() -> tuple[str, ...]:
     return tuple(filter(MODEL_NAME.fullmatch, names))
 
 
+def _in_store(path: Path) -> bool:
+    """Whether a folder is an installed model, whatever way leads to it; a link in the store is one."""
+    return Path(os.path.abspath(path)).parent.resolve() == store_folder().resolve()
+
+
 def _find(model: str | Path) -> Path:
     path = Path(model)
     if path.is_dir():
@@ -219,9 +229,10 @@ def _parse(path: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
         raise ValueError(f"expected an input of at least 1 pixel a side, got {input_size}")
     if manifest["default_profile"] not in profiles:
         raise ValueError(f"the default profile {manifest['default_profile']!r} is not among its profiles")
-    if ONNX not in manifest["files"] or any(Path(name).name != name for name in manifest["files"]):
-        raise ValueError(f"expected {ONNX} among its files, and plain file names")
-    if not all(isinstance(digest, str) for digest in (manifest["thresholds_for"], *manifest["files"].values())):
+    files = manifest["files"]
+    if ONNX not in files or SIGNATURE in files or any(Path(name).name != name for name in files):
+        raise ValueError(f"expected {ONNX} among its files, no {SIGNATURE}, and plain file names")
+    if not all(isinstance(digest, str) for digest in (manifest["thresholds_for"], *files.values())):
         raise ValueError("expected hashes as text")
     relevance = np.array([_numbers(row, shape[1]) for row in manifest["relevance"]], np.float32)
     if relevance.shape != shape or relevance.min() < 0 or not np.allclose(relevance.sum(axis=1), 1, atol=1e-4):

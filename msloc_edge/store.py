@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from msloc_edge import __version__
 from msloc_edge.archive import MAX_ARCHIVE, blocks, check_size, reading, save, unpack, writing
 from msloc_edge.bundle import (
+    MANIFEST,
     MODEL_NAME,
     SHIPPED,
     Bundle,
@@ -29,6 +30,8 @@ from msloc_edge.bundle import (
 )
 from msloc_edge.errors import BundleError
 from msloc_edge.files import temporary_beside
+from msloc_edge.signature import require_trusted
+from msloc_edge.versions import RECORD, highest, record, recorded, require_no_rollback
 
 TIMEOUT = 30.0
 """Seconds without a byte until a download counts as failed."""
@@ -62,10 +65,11 @@ def look_at(model: str) -> Known:
     return Known(model, homes.get(path.parent, "folder"), path, opened)
 
 
-def add_folder(folder: Path, name: str | None = None, replace: bool = False) -> Bundle:
+def add_folder(folder: Path, name: str | None = None, replace: bool = False, allow_rollback: bool = False) -> Bundle:
     """Install a copy of a bundle's folder under `name`, by default its own.
 
-    Raises BundleError: model_name, model_taken, and what Bundle.open raises; OutputError: out_unwritable, disk_full.
+    Raises BundleError: model_name, model_taken, bundle_rollback, versions_damaged, and what Bundle.open and
+    require_trusted raise; OutputError: out_unwritable, disk_full.
     """
 
     def fill(fresh: Path) -> None:
@@ -74,10 +78,16 @@ def add_folder(folder: Path, name: str | None = None, replace: bool = False) -> 
                 with reading(file), file.open("rb") as content:
                     save(blocks(content), fresh / file.name)
 
-    return _install(str(folder), fill, name, replace)
+    return _install(str(folder), fill, name, replace, allow_rollback)
 
 
-def add_archive(archive: Path, sha256: str | None = None, name: str | None = None, replace: bool = False) -> Bundle:
+def add_archive(
+    archive: Path,
+    sha256: str | None = None,
+    name: str | None = None,
+    replace: bool = False,
+    allow_rollback: bool = False,
+) -> Bundle:
     """Install the one bundle in a .zip, .tar.gz or .tar.xz file, whose hash is `sha256` if that is given.
 
     Raises BundleError: archive_missing, archive_hash, archive_unknown, archive_damaged, archive_unsafe,
@@ -88,10 +98,17 @@ def add_archive(archive: Path, sha256: str | None = None, name: str | None = Non
         _check_hash(archive, sha256, str(archive))
         unpack(archive, fresh, str(archive))
 
-    return _install(str(archive), fill, name, replace)
+    return _install(str(archive), fill, name, replace, allow_rollback)
 
 
-def add_url(url: str, sha256: str, name: str | None = None, replace: bool = False, told: Told | None = None) -> Bundle:
+def add_url(
+    url: str,
+    sha256: str,
+    name: str | None = None,
+    replace: bool = False,
+    allow_rollback: bool = False,
+    told: Told | None = None,
+) -> Bundle:
     """Install the one bundle in an archive at an https, http or file URL, checked against `sha256` before it is opened.
 
     Raises BundleError: download_failed, and what add_archive raises.
@@ -103,7 +120,7 @@ def add_url(url: str, sha256: str, name: str | None = None, replace: bool = Fals
         _check_hash(archive, sha256, url)
         unpack(archive, fresh, url)
 
-    return _install(url, fill, name, replace)
+    return _install(url, fill, name, replace, allow_rollback)
 
 
 def remove(name: str) -> Path:
@@ -126,7 +143,9 @@ def _open(model: str | Path) -> Bundle | BundleError:
         return error
 
 
-def _install(source: str, fill: Callable[[Path], None], name: str | None, replace: bool) -> Bundle:
+def _install(
+    source: str, fill: Callable[[Path], None], name: str | None, replace: bool, allow_rollback: bool
+) -> Bundle:
     """Let `fill` write a bundle's files into a scratch folder, verify them there, then give them their name."""
     if name:
         _check_name(name, replace)  # at once, not after a long download
@@ -137,10 +156,14 @@ def _install(source: str, fill: Callable[[Path], None], name: str | None, replac
         fill(fresh)
         try:
             bundle = Bundle.open(fresh)
+            require_trusted(fresh, (fresh / MANIFEST).read_bytes())
         except BundleError as error:  # the scratch folder is gone when the user reads this
             raise BundleError(error.reason, error.message.replace(str(fresh), source)) from error
         name = name or bundle.name
         _check_name(name, replace)
+        seen = _versions_seen(bundle.name)
+        if not allow_rollback:
+            require_no_rollback(bundle.name, bundle.version, seen)
         target = store_folder() / name
         with writing(target):
             if replace and target.is_dir():
@@ -151,7 +174,16 @@ def _install(source: str, fill: Callable[[Path], None], name: str | None, replac
                 if old.exists():
                     old.rename(target)
                 raise
+    with writing(store_folder() / RECORD):
+        record(store_folder(), bundle.name, highest([bundle.version, *seen]))
     return dataclasses.replace(bundle, path=target)
+
+
+def _versions_seen(name: str) -> list[str]:
+    """Versions of a model that are installed, also by hand, and the highest one that was."""
+    opened = [_open(store_folder() / installed) for installed in installed_models()]
+    versions = [bundle.version for bundle in opened if isinstance(bundle, Bundle) and bundle.name == name]
+    return versions + [version for model, version in recorded(store_folder()).items() if model == name]
 
 
 def _check_name(name: str, replace: bool) -> None:

@@ -36,6 +36,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MSLOC_CACHE", str(folder))
         patch.setenv("MSLOC_MODELS", str(tmp_path_factory.mktemp("models")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.delenv("MSLOC_TRUSTED_KEYS", raising=False)
         yield folder
 
 

@@ -117,7 +117,7 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     assert refused(tmp_path)[0] == "bundle_file_missing"
 
 
-@pytest.mark.parametrize("text", ["", "not JSON", '{"schema": ', "[]", "null", "{}", "\xff"])
+@pytest.mark.parametrize("text", ["", "not JSON", "[" * 9999, '{"schema": ', "[]", "null", "{}", "\xff"])
 def test_a_manifest_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
     assert refused(tmp_path)[0] == "bundle_damaged"

@@ -19,7 +19,7 @@ COMMANDS = {
     "export": "Turn a checkpoint into a bundle that devices run.",
     "selftest": "Compare the engines on this machine with the model's golden result.",
     "bench": "Measure latency and throughput on this machine.",
-    "models": "List, look into, verify, add and remove models.",
+    "models": "List, look into, verify, sign, add and remove models.",
     "doctor": "Show what this machine can run, and what is in the way.",
 }
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from msloc_edge.errors import BundleError, OutputError
+from msloc_edge.cli import model_views as views
+from msloc_edge.cli import signing
+from msloc_edge.errors import BundleError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from msloc_edge.bundle import Bundle
-    from msloc_edge.store import Known
-
-SCHEMA = "msloc-edge/model/1"
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.+")
-_quiet = click.option("-q", "--quiet", is_flag=True, help="Nothing for people on stderr; problems are still named.")
 
 
 @click.group("models")
 def command() -> None:
-    """List, look into, verify, add and remove models.
+    """List, look into, verify, sign, add and remove models.
 
     A model is known by its name if it ships with msloc-edge or is installed, and by its folder otherwise.
 
@@ -37,8 +30,12 @@ def command() -> None:
     """
 
 
+command.add_command(signing.verify)
+command.add_command(signing.sign)
+
+
 @command.command("list")
-@_quiet
+@views.quiet_option
 def list_models(quiet: bool) -> None:
     """List the models that this machine knows.
 
@@ -52,25 +49,27 @@ def list_models(quiet: bool) -> None:
     from msloc_edge.store import known_models
 
     models = known_models()
-    for known in models:
-        _data(_record(known), quiet)
+    records = [views.record(known) for known in models]
+    for record in records:
+        views.say(record, quiet)
     if quiet:
         return
-    table = Table("model", "version", "findings", "input", "MB", "sha256", "where", "state")
-    for known in models:
+    table = Table("model", "version", "findings", "input", "MB", "sha256", "where", "state", "signature")
+    for known, record in zip(models, records, strict=True):
         opened, name = known.opened, known.name
         if name == DEFAULT_MODEL:
             name += " (default)"
         elif isinstance(opened, Bundle) and opened.name != name:
             name += f" ({opened.name})"  # as results call it
         if isinstance(opened, BundleError):
-            row = [name, "", "", "", f"{_bytes(known.path) / 1e6:.1f}", "", known.where, opened.reason]
+            row = [name, "", "", "", f"{views.size_of(known.path) / 1e6:.1f}", "", known.where, opened.reason, ""]
         else:
             height, width = opened.input_size
             row = [name, opened.version, str(len(opened.classes)), f"{height} x {width}"]
-            row += [f"{_bytes(known.path) / 1e6:.1f}", opened.sha256[:12], known.where, "whole"]
+            row += [f"{record['bytes'] / 1e6:.1f}", opened.sha256[:12], known.where, "whole"]
+            row.append(views.signature_words(record))
         style = "red" if isinstance(opened, BundleError) else ""
-        table.add_row(*(Text(_clean(cell), style) for cell in row))
+        table.add_row(*(Text(views.clean(cell), style) for cell in row))
     console = people()
     console.print(table)
     console.print(f"installed models are in {store_folder()}", highlight=False, markup=False, soft_wrap=True)
@@ -79,7 +78,7 @@ def list_models(quiet: bool) -> None:
 @command.command("show")
 @click.argument("model", metavar="NAME|DIR")
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write the weights as a PNG picture.")
-@_quiet
+@views.quiet_option
 def show(model: str, picture: Path | None, quiet: bool) -> None:
     """Show a model's card and its layer relevance weights.
 
@@ -92,8 +91,9 @@ def show(model: str, picture: Path | None, quiet: bool) -> None:
         raise known.opened
     bundle = known.opened
     if picture:
-        _draw(bundle, picture)
-    _data(_record(known) | _facts(bundle), quiet)
+        views.draw(bundle, picture)
+    record = views.record(known) | views.facts(bundle)
+    views.say(record, quiet)
     if quiet:
         return
     from rich.markdown import Markdown
@@ -101,33 +101,12 @@ def show(model: str, picture: Path | None, quiet: bool) -> None:
     from msloc_edge.cli.console import people
 
     console = people()
-    if card := _card(bundle):
+    if card := views.card(bundle):
         console.print(Markdown(card))
-    console.print(_weights(bundle))
+    console.print(views.weights(bundle))
+    console.print(f"signature: {views.signature_words(record)}", highlight=False, markup=False)
     if picture:
         console.print(f"picture: {picture}", highlight=False, markup=False, soft_wrap=True)
-
-
-@command.command("verify")
-@click.argument("models", nargs=-1, metavar="[NAME|DIR]...")
-@_quiet
-def verify(models: tuple[str, ...], quiet: bool) -> None:
-    """Check every file of models against its hash.
-
-    All known models are verified if none is named.
-    """
-    from msloc_edge.store import known_models, look_at
-
-    failed = False
-    for known in map(look_at, models) if models else known_models():
-        _data(_record(known), quiet)
-        if isinstance(known.opened, BundleError):
-            failed = True
-            click.echo(f"msloc-edge: [{known.opened.reason}] {known.opened.message}", err=True)
-        elif not quiet:
-            click.echo(f"{known.name}: whole, sha256 {known.opened.sha256}", err=True)
-    if failed:
-        sys.exit(1)
 
 
 def _sha256(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -141,12 +120,14 @@ def _sha256(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--sha256", metavar="HEX", callback=_sha256, help="Hash of the archive; a URL needs it.")
 @click.option("--name", default=None, help="Name to know the model by.  [default: its own]")
 @click.option("--replace", is_flag=True, help="Replace an installed model of this name.")
-@_quiet
-def add(source: str, sha256: str | None, name: str | None, replace: bool, quiet: bool) -> None:
+@click.option("--allow-rollback", is_flag=True, help="Take a version older than one that was here.")
+@views.quiet_option
+def add(source: str, sha256: str | None, name: str | None, replace: bool, allow_rollback: bool, quiet: bool) -> None:
     """Install a model, from then on known by its name.
 
     SOURCE is a bundle folder, a .zip, .tar.gz or .tar.xz file with one bundle in it, or an https, http or file URL of
-    such a file. An archive is checked against its hash before it is opened, and the bundle before it has a name.
+    such a file. An archive is checked against its hash before it is opened, and the bundle before it has a name. Where
+    this machine trusts a key, the bundle must be signed by one.
     """
     from msloc_edge.store import Known, add_archive, add_folder
 
@@ -157,23 +138,23 @@ def add(source: str, sha256: str | None, name: str | None, replace: bool, quiet:
     if url and not sha256:
         raise click.UsageError(f"{source}: expected --sha256 HEX of the archive; the server's word is not enough")
     if url and sha256:
-        bundle = _fetch(source, sha256, name, replace, quiet)
+        bundle = _fetch(source, sha256, name, replace, allow_rollback, quiet)
     elif Path(source).is_dir():
         if sha256:
             raise click.UsageError(
                 "--sha256 is the hash of an archive; the files of a folder have theirs in its manifest"
             )
-        bundle = add_folder(Path(source), name, replace)
+        bundle = add_folder(Path(source), name, replace, allow_rollback)
     else:
-        bundle = add_archive(Path(source), sha256, name, replace)
-    _data(_record(Known(bundle.path.name, "installed", bundle.path, bundle)), quiet)
+        bundle = add_archive(Path(source), sha256, name, replace, allow_rollback)
+    views.say(views.record(Known(bundle.path.name, "installed", bundle.path, bundle)), quiet)
     if not quiet:
         click.echo(f"installed {bundle.path.name}: {bundle.path}", err=True)
 
 
 @command.command("remove")
 @click.argument("name")
-@_quiet
+@views.quiet_option
 def remove(name: str, quiet: bool) -> None:
     """Remove an installed model."""
     from msloc_edge import store
@@ -183,7 +164,7 @@ def remove(name: str, quiet: bool) -> None:
         click.echo(f"removed {name}: {path}", err=True)
 
 
-def _fetch(url: str, sha256: str, name: str | None, replace: bool, quiet: bool) -> Bundle:
+def _fetch(url: str, sha256: str, name: str | None, replace: bool, allow_rollback: bool, quiet: bool) -> Bundle:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from msloc_edge.cli.console import people
@@ -194,91 +175,10 @@ def _fetch(url: str, sha256: str, name: str | None, replace: bool, quiet: bool) 
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         task = progress.add_task("download", total=None)
         return add_url(
-            url, sha256, name, replace, lambda done, total: progress.update(task, completed=done, total=total)
+            url,
+            sha256,
+            name,
+            replace,
+            allow_rollback,
+            told=lambda done, total: progress.update(task, completed=done, total=total),
         )
-
-
-def _record(known: Known) -> dict[str, Any]:
-    """The JSON line of a model."""
-    record = {"schema": SCHEMA, "name": known.name, "where": known.where, "path": str(known.path)}
-    if isinstance(known.opened, BundleError):
-        return record | {"whole": False, "reason": known.opened.reason, "message": known.opened.message}
-    height, width = known.opened.input_size
-    return record | {
-        "whole": True,
-        "model": dataclasses.asdict(known.opened.id),
-        "classes": list(known.opened.classes),
-        "input_size": {"height": height, "width": width},
-        "bytes": _bytes(known.path),
-    }
-
-
-def _facts(bundle: Bundle) -> dict[str, Any]:
-    """What `show` adds to the line."""
-    return {
-        "intended_use": bundle.manifest.get("intended_use", ""),
-        "architecture": bundle.manifest.get("architecture", {}),
-        "stages": [dataclasses.asdict(stage) for stage in bundle.stages],
-        "relevance": {label: row.tolist() for label, row in zip(bundle.classes, bundle.relevance, strict=True)},
-        "temperature": bundle.temperature,
-        "profiles": {name: dataclasses.asdict(profile) for name, profile in bundle.profiles.items()},
-        "default_profile": bundle.default_profile,
-        "files": bundle.manifest["files"],
-    }
-
-
-def _card(bundle: Bundle) -> str:
-    from msloc_edge.bundle import CARD
-
-    if CARD not in bundle.manifest["files"]:  # what no hash speaks for is not shown
-        return ""
-    return "\n".join(map(_clean, (bundle.path / CARD).read_text("utf-8", "replace").splitlines()))
-
-
-def _weights(bundle: Bundle) -> Table:
-    """The relevance weights as a heat map of the terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from msloc_edge.render.colors import heat, ink, palette
-
-    table = Table(title=Text(_clean(f"layer relevance weights of {bundle.name} {bundle.version}")), box=None)
-    table.add_column("finding")
-    for number, stage in enumerate(bundle.stages, 1):
-        table.add_column(f"stage {number} (1/{stage.stride})", justify="center")
-    colors = palette(bundle.classes)
-    for label, row in zip(bundle.classes, bundle.relevance.tolist(), strict=True):
-        cells = [Text(f"{weight:.2f}".center(14), f"{ink(heat(weight))} on {heat(weight)}") for weight in row]
-        table.add_row(Text.assemble(("● ", colors[label]), _clean(label)), *cells)
-    return table
-
-
-def _draw(bundle: Bundle, picture: Path) -> None:
-    from msloc_edge.files import atomic_write
-    from msloc_edge.render.heatmap import encode
-    from msloc_edge.render.relevance import relevance_picture
-
-    strides = [stage.stride for stage in bundle.stages]
-    drawn = relevance_picture(f"{bundle.name} {bundle.version}", bundle.classes, strides, bundle.relevance)
-    try:
-        atomic_write(picture, encode(".png", drawn))
-    except OSError as error:
-        raise OutputError(
-            "out_unwritable", f"{picture}: cannot be written ({error.strerror}); choose another --picture"
-        ) from error
-
-
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) if folder.is_dir() else 0
-
-
-def _clean(text: str) -> str:
-    """One line of somebody else's words: nothing in it can steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _data(record: dict[str, Any], quiet: bool) -> None:
-    from msloc_edge.cli.output import print_line
-
-    if quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):
-        print_line(json.dumps(record))

@@ -86,6 +86,7 @@ def test_list(msloc: Run, bundle: Path, models: Path) -> None:
         "classes": json.loads(manifest)["classes"],
         "input_size": {"height": 64, "width": 64},
         "bytes": sum(file.stat().st_size for file in bundle.iterdir()),
+        "signature": {"key": None, "state": "signature_missing"},
     }
     assert (shipped["name"], shipped["where"]) == ("cxr-edge", "shipped")
     for text in ("cxr-edge (default)", "ward (tiny)", "64 x 64", ward["model"]["sha256"][:12], str(models)):
@@ -236,7 +237,7 @@ def test_add_then_infer_then_remove(msloc: Run, bundle: Path, archive: Path, fil
     assert (removed.code, removed.lines) == (0, [])
     assert str(models / "ward") in removed.err
     assert msloc("infer", films / "a.dcm", "--model", "ward").reasons == ["bundle_missing"]
-    assert list(models.iterdir()) == []
+    assert [path.name for path in models.iterdir()] == [".versions.json"]
 
 
 def test_add_from_a_server(msloc: Run, archive: Path, serve: Callable[..., str]) -> None:
@@ -323,8 +324,9 @@ def test_remove_what_cannot_be_removed(msloc: Run) -> None:
     [
         ("list", ("--quiet",)),
         ("show", ("NAME|DIR", "--picture", "--quiet")),
-        ("verify", ("[NAME|DIR]...", "--quiet")),
-        ("add", ("SOURCE", "--sha256", "--name", "--replace", "--quiet")),
+        ("verify", ("[NAME|DIR]...", "--trusted-key", "--quiet")),
+        ("sign", ("DIR", "--key", "--quiet")),
+        ("add", ("SOURCE", "--sha256", "--name", "--replace", "--allow-rollback", "--quiet")),
         ("remove", ("NAME", "--quiet")),
     ],
 )
