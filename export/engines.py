@@ -21,10 +21,11 @@ Engine = Callable[[Array], tuple[Array, Array]]
 def of_backend(name: str, bundle: Bundle) -> Engine:
     """The bundle in a backend, its maps fused as the backend does it. Raises BackendError."""
     backend, classes = load_backend(name, bundle), range(len(bundle.classes))
+    backend.wait()
 
     def run(batch: Array) -> tuple[Array, Array]:
         found = backend.run(batch)
-        maps = [found.fuse(image, bundle.relevance, bundle.input_size, classes) for image in range(len(batch))]
+        maps = [found.maps(image, bundle.relevance, bundle.input_size, classes).dense() for image in range(len(batch))]
         return found.logits, np.stack(maps)
 
     return run

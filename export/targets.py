@@ -1,7 +1,8 @@
 """What a bundle becomes for a device or a server: a folder that is there whole or not at all.
 
 onnx           model.onnx, ending in the heatmap; model.camfuse.onnx, ending in the CamFuse node
-tensorrt-rtx   model.engine, its build.log, and the model.onnx that it was built of
+tensorrt       model.plan, model.plan.json, build.log, and the model.onnx that it was built of
+tensorrt-rtx   the same, as model.engine
 triton-server  a model repository, and a client
 export.json    in each: the bundle, the precision, the gate's figures, the tools, sha256 of every file
 """
@@ -23,32 +24,34 @@ from rich.progress import Progress
 
 import msloc_edge
 from msloc_edge.bundle import MODEL_NAME, Bundle
-from msloc_edge.errors import BackendError, BundleError, ExportError
-from msloc_edge.export.choices import Batch
+from msloc_edge.errors import BundleError, ExportError
 from msloc_edge.export.contract import check
 from msloc_edge.export.gate import LIMITS
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
 from msloc_edge.export.mixed import Converted, Films
+from msloc_edge.export.tensorrt import FLAVOURS, EngineChoices, Route, engine_files
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
-TOOLS = ("onnx", "onnxruntime", "tensorrt-rtx")
-
-JETPACK_6 = "sudo apt install nvidia-jetpack python3-libnvinfer (TensorRT 10.3, Python 3.10)"
-JETPACK_7 = "sudo apt install nvidia-jetpack python3-libnvinfer (TensorRT 10.16, Python 3.12)"
-X86 = "pip install tensorrt-cu13, or tensorrt-cu12 for a driver of CUDA 12"
+TOOLS = ("onnx", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
 def write_target(
-    bundle: Bundle, out: Path, target: str, done: Converted, films: Films | None, batch: Batch, progress: Progress
+    bundle: Bundle,
+    out: Path,
+    target: str,
+    done: Converted,
+    films: Films | None,
+    choices: EngineChoices,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write a converted bundle to the folder `out`, which must not exist or be an earlier export. Returns the report.
 
-    Raises ExportError (out_occupied, onnx_invalid, engine), BackendError (backend_missing).
+    Raises ExportError: out_occupied, onnx_invalid, plugin_route; BackendError: backend_missing, backend_device, engine.
     """
     if not _replaceable(out):
         raise ExportError("out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files")
-    files = _contents(bundle, target, done, batch, progress)
-    report = _report(bundle, target, done, films, batch, files)
+    files, way = _contents(bundle, target, done, choices, progress)
+    report = _report(bundle, target, done, films, choices, files, way)
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         for name, content in {**files, REPORT: (json.dumps(report, indent=1) + "\n").encode()}.items():
@@ -64,32 +67,15 @@ def write_target(
 
 def require(target: str) -> None:
     """Raise BackendError (backend_missing) when what a target needs is not here, before any work is done."""
-    if target == "tensorrt":
-        raise BackendError("backend_missing", _tensorrt())
-    if target == "tensorrt-rtx":
-        try:
-            import msloc_edge.export.rtx  # noqa: F401
-        except (ImportError, OSError) as error:  # OSError: the package without its libraries
-            raise BackendError(
-                "backend_missing", f"tensorrt-rtx: {error}; install it with: pip install 'msloc-edge[rtx]'"
-            ) from error
+    if target in FLAVOURS:
+        FLAVOURS[target][0].load()
 
 
-def _tensorrt() -> str:
-    try:
-        import tensorrt
-    except (ImportError, OSError) as error:
-        return (
-            f"tensorrt: its libraries are not on this machine ({error}); JetPack 6: {JETPACK_6}; JetPack 7: "
-            f"{JETPACK_7}; x86: {X86}"
-        )
-    return (
-        f"tensorrt: {tensorrt.__version__} is here, but this version of msloc-edge does not build its engines; use "
-        "--target onnx, and trtexec --onnx=model.onnx --stronglyTyped"
-    )
-
-
-def _contents(bundle: Bundle, target: str, done: Converted, batch: Batch, progress: Progress) -> Mapping[str, bytes]:
+def _contents(
+    bundle: Bundle, target: str, done: Converted, choices: EngineChoices, progress: Progress
+) -> tuple[Mapping[str, bytes], Route | None]:
+    if target in FLAVOURS:
+        return engine_files(bundle, target, done.network, done.precision, choices, progress)
     if target == "triton-server":
         from msloc_edge.export.triton_server import repository
 
@@ -97,30 +83,33 @@ def _contents(bundle: Bundle, target: str, done: Converted, batch: Batch, progre
             raise BundleError(
                 "model_name", f"{bundle.name!r}: expected letters, digits, dots, dashes and underscores for Triton"
             )
-        return repository(bundle, done.network, batch)
+        return repository(bundle, done.network, choices.settings.batch), None
     model = check(with_heatmap(done.network, bundle), outputs(bundle))
-    if target == "onnx":
-        camfuse = with_camfuse(done.network, bundle)
-        onnx.checker.check_model(camfuse, full_check=True)
-        return {"model.onnx": model, "model.camfuse.onnx": camfuse.SerializeToString()}
-    from msloc_edge.export.rtx import build
-
-    engine, log = build(model, batch, bundle.input_size, progress)
-    return {"model.engine": engine, "build.log": log.encode(), "model.onnx": model}
+    camfuse = with_camfuse(done.network, bundle)
+    onnx.checker.check_model(camfuse, full_check=True)
+    return {"model.onnx": model, "model.camfuse.onnx": camfuse.SerializeToString()}, None
 
 
 def _report(
-    bundle: Bundle, target: str, done: Converted, films: Films | None, batch: Batch, files: Mapping[str, bytes]
+    bundle: Bundle,
+    target: str,
+    done: Converted,
+    films: Films | None,
+    choices: EngineChoices,
+    files: Mapping[str, bytes],
+    way: Route | None,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "model": asdict(bundle.id),
         "target": target,
         "precision": done.precision,
-        "batch": asdict(batch) if target != "onnx" else None,
+        "batch": asdict(choices.settings.batch) if target != "onnx" else None,
         "tools": {"msloc-edge": msloc_edge.__version__, **_versions(TOOLS)},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
+    if way:
+        report["plugin"] = {"route": way.name, "reason": way.reason}
     if films:
         report |= {
             "kept_fp32": done.kept,

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from msloc_edge.errors import BackendError
@@ -29,6 +30,11 @@ class Provider(Protocol):
 
     name: str
     sm: int
+    driver: Any
+    device: Any
+
+    def current(self) -> AbstractContextManager[None]:
+        """The context for this thread, and then again the one that it had. It may be nested."""
 
     def load(self, image: bytes, entry: str) -> Any:
         """The function `entry` of a cubin or of PTX; it keeps its module alive."""
@@ -52,7 +58,7 @@ class CudaBindings:
     name = "cuda-bindings"
 
     def __init__(self, driver: Any, ordinal: int) -> None:
-        self._driver = driver
+        self.driver = driver
         try:
             (status,) = driver.cuInit(0)
         except RuntimeError as error:  # it loads libcuda.so.1 on the first call
@@ -61,21 +67,23 @@ class CudaBindings:
         status, count = driver.cuDeviceGetCount()
         self._check("cuDeviceGetCount", status)
         _check_ordinal(ordinal, int(count))
-        device = self._call("cuDeviceGet", ordinal)
+        self.device = self.call("cuDeviceGet", ordinal)
         attribute = driver.CUdevice_attribute
         major, minor = (
-            self._call(
-                "cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{part}"), device
+            self.call(
+                "cuDeviceGetAttribute",
+                getattr(attribute, f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{part}"),
+                self.device,
             )
             for part in ("MAJOR", "MINOR")
         )
         self.sm = 10 * int(major) + int(minor)
-        self._context = self._call("cuDevicePrimaryCtxRetain", device)  # for as long as the process lives
+        self._context = self.call("cuDevicePrimaryCtxRetain", self.device)  # for as long as the process lives
 
     def load(self, image: bytes, entry: str) -> Any:
-        with self._current():
-            module = self._call("cuModuleLoadData", image + b"\0")  # PTX is a C string
-            return self._call("cuModuleGetFunction", module, entry.encode())
+        with self.current():
+            module = self.call("cuModuleLoadData", image + b"\0")  # PTX is a C string
+            return self.call("cuModuleGetFunction", module, entry.encode())
 
     def launch(
         self,
@@ -88,27 +96,27 @@ class CudaBindings:
         values: Sequence[float],
     ) -> None:
         types = tuple(CTYPES.get(argument.type, ctypes.c_void_p) for argument in arguments)
-        with self._current():
-            self._call("cuLaunchKernel", function, *grid, block, 1, 1, shared, int(stream), (tuple(values), types), 0)
+        with self.current():
+            self.call("cuLaunchKernel", function, *grid, block, 1, 1, shared, int(stream), (tuple(values), types), 0)
 
     @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
-        """The context for this thread, and then again the one that it had."""
-        self._call("cuCtxPushCurrent", self._context)
+    def current(self) -> Iterator[None]:
+        self.call("cuCtxPushCurrent", self._context)
         try:
             yield
         finally:
-            self._call("cuCtxPopCurrent")
+            self.call("cuCtxPopCurrent")
 
-    def _call(self, name: str, *arguments: Any) -> Any:
-        status, *results = getattr(self._driver, name)(*arguments)
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The one result of a function of the driver. Raises BackendError (backend_failed)."""
+        status, *results = getattr(self.driver, name)(*arguments)
         self._check(name, status)
         return results[0] if results else None
 
     def _check(self, name: str, status: Any, reason: str = "backend_failed") -> None:
-        if status == self._driver.CUresult.CUDA_SUCCESS:
+        if status == self.driver.CUresult.CUDA_SUCCESS:
             return
-        _, text = self._driver.cuGetErrorString(status)
+        _, text = self.driver.cuGetErrorString(status)
         said = text.decode() if text else "unknown error"
         raise BackendError(reason, f"CUDA's driver: {name} failed: {said} ({status.name})")
 
@@ -119,20 +127,20 @@ class PyCuda:
     name = "pycuda"
 
     def __init__(self, driver: Any, ordinal: int) -> None:
-        self._driver = driver
+        self.driver = driver
         try:
             driver.init()
             _check_ordinal(ordinal, driver.Device.count())
-            device = driver.Device(ordinal)
-            major, minor = device.compute_capability()
+            self.device = driver.Device(ordinal)
+            major, minor = self.device.compute_capability()
             self.sm = 10 * int(major) + int(minor)
-            self._context = device.retain_primary_context()
+            self._context = self.device.retain_primary_context()
         except driver.Error as error:
             raise BackendError("backend_device", f"no NVIDIA device on this machine: {error}") from error
 
     def load(self, image: bytes, entry: str) -> Any:
-        with self._current():
-            return self._driver.module_from_buffer(image + b"\0").get_function(entry)
+        with self.current():
+            return self.driver.module_from_buffer(image + b"\0").get_function(entry)
 
     def launch(
         self,
@@ -150,19 +158,19 @@ class PyCuda:
             raise BackendError(
                 "backend_failed", "pycuda launches on its own streams alone: expected 0 or a pycuda Stream"
             )
-        with self._current():
+        with self.current():
             function.prepare([_letter(argument) for argument in arguments])
             function.prepared_async_call(grid, (block, 1, 1), stream, *values, shared_size=shared)
 
     @contextlib.contextmanager
-    def _current(self) -> Iterator[None]:
+    def current(self) -> Iterator[None]:
         try:
             self._context.push()
             try:
                 yield
             finally:
-                self._driver.Context.pop()
-        except self._driver.Error as error:
+                self.driver.Context.pop()
+        except self.driver.Error as error:
             raise BackendError("backend_failed", f"CUDA's driver: {error}") from error
 
 

@@ -38,7 +38,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def engines(bundle: Bundle) -> Iterator[dict[str, Backend]]:
-    loaded = {name: load_backend(name, bundle) for name in BACKENDS}
+    loaded = {name: load_backend(name, bundle) for name in VERSIONS}
     yield loaded
     for engine in loaded.values():
         engine.close()
@@ -55,11 +55,11 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def test_every_engine_is_tested() -> None:
-    assert set(BACKENDS) == set(VERSIONS)
+    assert set(BACKENDS) == {*VERSIONS, "tensorrt", "tensorrt_rtx"}  # of these two: tests/engines
     assert DEFAULT_BACKEND == "onnxruntime"
 
 
-@pytest.mark.parametrize("other", [name for name in BACKENDS if name != "torch"])
+@pytest.mark.parametrize("other", [name for name in VERSIONS if name != "torch"])
 def test_engines_agree(engines: dict[str, Backend], bundle: Bundle, phantom_films: list, other: str) -> None:
     boxes, positive = 0, 0
     profile, every = bundle.profile(), range(len(bundle.classes))
@@ -72,7 +72,7 @@ def test_engines_agree(engines: dict[str, Backend], bundle: Bundle, phantom_film
         for first, second in zip(a.cams, b.cams, strict=True):
             assert first.dtype == second.dtype == np.float32
             assert np.abs(first - second).max() <= MAP_LIMIT
-        maps = [outputs.fuse(0, bundle.relevance, bundle.input_size, every) for outputs in (a, b)]
+        maps = [outputs.maps(0, bundle.relevance, bundle.input_size, every).dense() for outputs in (a, b)]
         assert maps[0].shape == (8, *bundle.input_size)
         assert np.abs(maps[0] - maps[1]).max() <= MAP_LIMIT
         positive += int((bundle.probabilities(b.logits[0]) >= profile.score).sum())
@@ -86,7 +86,7 @@ def test_engines_agree(engines: dict[str, Backend], bundle: Bundle, phantom_film
     assert 0 < positive < 8 * len(phantom_films)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_a_batch_is_its_films(engines: dict[str, Backend], bundle: Bundle, name: str) -> None:
     batch = np.random.default_rng(0).random((3, 1, 64, 64), np.float32)
     before = batch.copy()
@@ -96,11 +96,11 @@ def test_a_batch_is_its_films(engines: dict[str, Backend], bundle: Bundle, name:
     for at in range(3):
         alone = engines[name].run(batch[at : at + 1])
         np.testing.assert_allclose(together.logits[at], alone.logits[0], atol=LOGIT_LIMIT)
-        some = together.fuse(at, bundle.relevance, (64, 64), [5, 2])
-        np.testing.assert_allclose(some, alone.fuse(0, bundle.relevance, (64, 64), [5, 2]), atol=MAP_LIMIT)
+        some = together.maps(at, bundle.relevance, (64, 64), [5, 2]).dense()
+        np.testing.assert_allclose(some, alone.maps(0, bundle.relevance, (64, 64), [5, 2]).dense(), atol=MAP_LIMIT)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_outputs_outlive_the_next_run(engines: dict[str, Backend], name: str) -> None:
     batches = np.random.default_rng(1).random((2, 1, 1, 64, 64), np.float32)
     first = engines[name].run(batches[0])
@@ -110,20 +110,35 @@ def test_outputs_outlive_the_next_run(engines: dict[str, Backend], name: str) ->
     assert all(np.array_equal(a, b) for a, b in zip(first.cams, cams, strict=True))
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_no_map_asked_for(engines: dict[str, Backend], bundle: Bundle, name: str) -> None:
     """A film without a positive finding asks for no map."""
     outputs = engines[name].run(np.zeros((1, 1, 64, 64), np.float32))
-    assert outputs.fuse(0, bundle.relevance, (64, 64), []).shape == (0, 64, 64)
+    assert outputs.maps(0, bundle.relevance, (64, 64), []).dense().shape == (0, 64, 64)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_describe(engines: dict[str, Backend], name: str) -> None:
     assert engines[name].name == name
-    assert dict(engines[name].describe()) == {"engine": name, "version": VERSIONS[name], "device": "cpu"}
+    facts = {"engine": name, "version": VERSIONS[name], "device": "cpu"}
+    assert dict(engines[name].describe()) == facts | ({"precision": "fp32"} if name == "torch" else {})
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.15), ("fp16", 0.02)])
+def test_torch_in_16_bits(bundle: Bundle, phantom_films: list, precision: str, limit: float) -> None:
+    exact, engine = load_backend("torch", bundle), load_backend("torch", bundle, f"cpu,{precision}")
+    assert engine.describe()["precision"] == precision
+    for film in phantom_films[:4]:
+        batch = Geometry.fit(film.shape, bundle.input_size).letterbox(film)[None, None]
+        a, b = exact.run(batch), engine.run(batch)
+        differences = [np.abs(x - y).max() / np.abs(x).max() for x, y in zip(a.cams, b.cams, strict=True)]
+        assert all(cam.dtype == np.float32 for cam in b.cams)
+        assert 0 < max(differences) < limit
+    with pytest.raises(BackendError, match=r"a precision of fp32, bf16, fp16.*got 'cpu,fp8'"):
+        load_backend("torch", bundle, "cpu,fp8")
+
+
+@pytest.mark.parametrize("name", VERSIONS)
 def test_device_is_named(bundle: Bundle, name: str) -> None:
     assert load_backend(name, bundle, "cpu").describe()["device"] == "cpu"
     with pytest.raises(BackendError, match=r"(?i)expected a device of cpu.*got 'abacus'") as caught:
@@ -135,7 +150,7 @@ def test_device_is_named(bundle: Bundle, name: str) -> None:
 def test_cuda_that_is_not_there(bundle: Bundle, name: str) -> None:
     if torch.cuda.is_available() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(BackendError, match="expected a device of cpu, got 'cuda'") as caught:
+    with pytest.raises(BackendError, match=r"expected a device of cpu.*got 'cuda'") as caught:
         load_backend(name, bundle, "cuda")
     assert caught.value.reason == "backend_device"
 
@@ -164,7 +179,7 @@ def test_missing_package(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: 
     assert str(caught.value).endswith(f"install it with: {install}")
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", VERSIONS)
 @pytest.mark.parametrize("shape", [(1, 1, 64, 63), (1, 3, 64, 64), (64, 64)])
 def test_wrong_batch(engines: dict[str, Backend], name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(BackendError) as caught:

@@ -45,6 +45,7 @@ PARITY_SEED = 3_000_000
     help="Films for int8 and the gate: nih:DIR, csv:FILE, a folder; repeatable.  [default: phantoms]",
 )
 @click.option("--keep-fp32", "keep", metavar="PATTERN", multiple=True, help="Layers to keep in fp32; repeatable.")
+@targets.engine_options
 @click.option("--check", is_flag=True, help="Compare all engines, graphs and precisions of BUNDLE; write nothing.")
 def command(
     source: str,
@@ -60,6 +61,7 @@ def command(
     calibration: tuple[str, ...],
     keep: tuple[str, ...],
     check: bool,
+    **engine: Any,
 ) -> None:
     """Turn CHECKPOINT (a run folder or a .pt file) into the bundle folder OUT; with --target, BUNDLE (a folder or the
     name of a model) into what an engine or a server runs.
@@ -78,8 +80,8 @@ def command(
     reduced = precision in ("fp16", "int8")
     if (calibration and not (reduced or check)) or (keep and not reduced):
         raise click.UsageError("--calibration and --keep-fp32 belong to --precision fp16 or int8")
-    if not target and (precision or batch):
-        raise click.UsageError("--precision and --batch belong to --target")
+    if not target and (precision or batch or any(engine.values())):
+        raise click.UsageError("--precision, --batch and the options of engines belong to --target")
     if check:
         if target or out:
             raise click.UsageError("--check writes nothing: leave out OUT and --target")
@@ -87,7 +89,7 @@ def command(
     if out is None:
         raise click.UsageError("Missing argument 'OUT'.")
     if target:
-        targets.write(source, out, target, precision, batch, calibration, keep)
+        targets.write(source, out, target, precision, batch, calibration, keep, engine)
         return
     try:
         from msloc_edge.train.boxfit import fit_to_boxes

@@ -66,7 +66,7 @@ def command(model: str, backends: tuple[str, ...], device: str | None, quiet: bo
 
 
 def _test(bundle: Bundle, backend: str, device: str | None, asked_for: bool) -> dict[str, Any]:
-    """The JSON line of one backend. An engine that is not installed fails only if it was asked for."""
+    """The JSON line of one backend. One that is not installed, or lacks its GPU, fails only if it was asked for."""
     from msloc_edge import selftest
     from msloc_edge.pipeline import Localizer
 
@@ -74,11 +74,13 @@ def _test(bundle: Bundle, backend: str, device: str | None, asked_for: bool) -> 
     try:
         golden = selftest.golden_of(bundle.manifest, bundle.name)
         with Localizer(bundle.path, backend, device, all_classes=True) as localizer:
+            localizer.backend.wait()
             begin = time.perf_counter()
             deviation = selftest.compare(selftest.result(localizer), golden)
             ms = round((time.perf_counter() - begin) * 1e3, 3)
     except MslocError as error:
-        state = "absent" if error.reason == "backend_missing" and not asked_for else "failed"
+        absent = error.reason == "backend_missing" or (error.reason == "backend_device" and device is None)
+        state = "absent" if absent and not asked_for else "failed"
         return record | {"state": state, "reason": error.reason, "message": error.message}
     state = "failed" if deviation.classes else "passed"
     return record | {"state": state, "deviation": asdict(deviation), "ms": ms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,40 @@ import click
 
 from msloc_edge.cli.console import people
 from msloc_edge.errors import BackendError
+from msloc_edge.export.choices import PLUGINS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from msloc_edge.bundle import Bundle
     from msloc_edge.export.mixed import Films
+    from msloc_edge.export.tensorrt import EngineChoices
 
 GATE_FILMS, CHECK_FILMS = 96, 24
 """At most so many films of each source for the localization gate, and for each engine in --check."""
+
+ENGINE_OPTIONS = {
+    "tensorrt": ("--plugin", "--plugin-library", "--workspace", "--version-compatible", "--hardware-compatible"),
+    "tensorrt-rtx": ("--workspace",),
+}
+"""Target -> the options that its library has."""
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `export` that belong to engines; the command gets them together, as `engine`."""
+    for option in reversed(
+        (
+            click.option("--plugin", type=click.Choice(PLUGINS), help="How the heatmap is computed.  [default: auto]"),
+            click.option("--plugin-library", type=click.Path(path_type=Path), help="libmsloc_camfuse.so."),
+            click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Scratch memory of a layer."),
+            click.option("--version-compatible", is_flag=True, help="The plan also runs in later TensorRT."),
+            click.option(
+                "--hardware-compatible", is_flag=True, help="The plan also runs on other GPUs from Ampere on."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 def write(
@@ -31,20 +56,17 @@ def write(
     batch: str | None,
     calibration: Sequence[str],
     keep: Sequence[str],
+    engine: Mapping[str, Any],
 ) -> None:
     """Write the folder of a target, and say on stderr what is in it. The report is a JSON line on stdout."""
     import onnx
 
     from msloc_edge.bundle import Bundle
     from msloc_edge.cli.output import print_line
-    from msloc_edge.export.choices import Batch
     from msloc_edge.export.mixed import Converted, convert
     from msloc_edge.export.targets import require, write_target
 
-    try:
-        sizes = Batch.parse(batch) if batch else Batch()
-    except ValueError as error:
-        raise click.UsageError(f"--batch: {error}") from error
+    choices = _choices(target, batch, engine)
     require(target)
     bundle = Bundle.open(model)
     with _progress() as progress:
@@ -53,11 +75,13 @@ def write(
         if precision and precision != "fp32":
             films = _films(bundle, calibration, progress, GATE_FILMS)
             done = convert(bundle, precision, films, keep)
-        report = write_target(bundle, out, target, done, films, sizes, progress)
+        report = write_target(bundle, out, target, done, films, choices, progress)
     print_line(json.dumps(report))
     click.echo(f"{out}: {target}, {done.precision}, of {bundle.name} {bundle.version}", err=True)
     for name in report["files"]:
         click.echo(f"  {name}  {(out / name).stat().st_size / 1e6:.2f} MB", err=True)
+    if "plugin" in report:
+        click.echo(f"  heatmap: {report['plugin']['route']} ({report['plugin']['reason']})", err=True)
     if done.figures:
         drops = [row.auroc_drop for row in done.figures if row.auroc_drop is not None]
         click.echo(
@@ -66,6 +90,23 @@ def write(
             f"{max(row.peak_shift for row in done.figures):.2%}; in fp32: {', '.join(done.kept) or 'no convolution'}",
             err=True,
         )
+
+
+def _choices(target: str, batch: str | None, engine: Mapping[str, Any]) -> EngineChoices:
+    from msloc_edge.engines.builder import Settings
+    from msloc_edge.engines.key import Batch
+    from msloc_edge.export.tensorrt import EngineChoices
+
+    given = [f"--{name.replace('_', '-')}" for name, value in engine.items() if value]
+    fitting = ENGINE_OPTIONS.get(target, ())
+    if foreign := [option for option in given if option not in fitting]:
+        raise click.UsageError(f"{', '.join(foreign)}: not of --target {target}")
+    try:
+        sizes = Batch.parse(batch) if batch else Batch()
+    except ValueError as error:
+        raise click.UsageError(f"--batch: {error}") from error
+    settings = Settings(sizes, engine["workspace"], engine["version_compatible"], engine["hardware_compatible"])
+    return EngineChoices(settings, engine["plugin"] or "auto", engine["plugin_library"])
 
 
 def check(model: str, calibration: Sequence[str]) -> bool:

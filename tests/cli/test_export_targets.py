@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from msloc_edge.cli import targets
+from msloc_edge.engines.cache import Cache
+from msloc_edge.engines.key import Batch, Key
 from msloc_edge.export import check as check_module
 from msloc_edge.export import gate
-from msloc_edge.export.choices import Batch
 from msloc_edge.train.phantom import FINDINGS
 
 
@@ -43,6 +44,25 @@ def test_tensorrt_says_what_is_missing(msloc: Callable, tiny_bundle: Path, tmp_p
     assert (done.code, done.reasons) == (1, ["backend_missing"])
     assert all(word in done.err for word in ("tensorrt: ", "JetPack 6: ", "JetPack 7: ", "x86: pip install"))
     assert not (tmp_path / "out").exists()
+
+
+def test_tensorrt_rtx(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Built for real, without a GPU; the engine cache has it then, too."""
+    rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+    out = tmp_path / "out"
+    done = msloc("export", tiny_bundle, out, "--target", "tensorrt-rtx", "--batch", "1:2:4", "--workspace", "256")
+    assert done.code == 0, done.err
+    (report,) = done.lines
+    assert set(report["files"]) == {"model.engine", "model.engine.json", "build.log", "model.onnx"}
+    assert report["plugin"]["route"] == "plain"
+    assert "heatmap: plain (TensorRT-RTX has no plugins)" in done.err
+    sidecar = json.loads((out / "model.engine.json").read_text())
+    assert sidecar["sha256"] == report["files"]["model.engine"]
+    key = Key.from_dict(sidecar["key"])
+    assert (key.version, key.sm, key.graph, key.batch) == (rtx.__version__, 0, "heatmap", Batch(1, 2, 4))
+    kept = Cache().find(key)
+    assert kept is not None
+    assert kept.data == (out / "model.engine").read_bytes()
 
 
 @pytest.mark.parametrize(("least", "passes"), [(0.0, True), (1.1, False)])
@@ -98,6 +118,13 @@ def test_check_fails_with_what_differs(msloc: Callable, tiny_bundle: Path, monke
         (["b", "out", "--target", "onnx", "--name", "x"], "belong to a CHECKPOINT"),
         (["b", "out", "--target", "onnx", "--batch", "4"], "expected MIN:OPT:MAX"),
         (["b", "out", "--target", "onnx", "--batch", "1:9:8"], "1 <= MIN <= OPT <= MAX"),
+        (["b", "out", "--plugin", "plain"], "the options of engines belong to --target"),
+        (["b", "out", "--target", "onnx", "--workspace", "64"], "--workspace: not of --target onnx"),
+        (["b", "out", "--target", "tensorrt", "--workspace", "0"], "0 is not in the range x>=1"),
+        (
+            ["b", "out", "--target", "tensorrt-rtx", "--plugin", "aot", "--version-compatible"],
+            "--plugin, --version-compatible: not of --target tensorrt-rtx",
+        ),
     ],
 )
 def test_wrong_usage(msloc: Callable, arguments: list[str], says: str) -> None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import onnx
 import pytest
 from rich.progress import Progress
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import ExportError
-from msloc_edge.export.choices import Batch
+from msloc_edge.engines.builder import Built, Settings, build
+from msloc_edge.engines.cache import Cache
+from msloc_edge.engines.flavours import TENSORRT_RTX
+from msloc_edge.engines.key import Batch, Key
+from msloc_edge.engines.progress import Bars
+from msloc_edge.errors import BackendError
 from msloc_edge.export.fp16 import to_fp16
 from msloc_edge.export.graphs import with_camfuse, with_heatmap
 from msloc_edge.export.int8 import calibrate, to_int8
 from msloc_edge.export.mixed import Films, after_the_maps
 
-rtx = pytest.importorskip("msloc_edge.export.rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
+tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
 
-BATCH = Batch(1, 2, 4)
+SETTINGS = Settings(Batch(1, 2, 4))
+
+
+def build_rtx(model: bytes, bundle: Bundle, progress: Progress) -> Built:
+    return build(TENSORRT_RTX, model, bundle.input_size, SETTINGS, Bars(progress))
 
 
 class Phases(Progress):
@@ -39,30 +50,63 @@ def test_every_precision_builds(opened: Bundle, network: onnx.ModelProto, small_
         network = to_int8(network, calibrate(network, small_films.calibration[:4]), [])
     progress = Phases()
     model = with_heatmap(network, opened).SerializeToString()
-    engine, log = rtx.build(model, BATCH, opened.input_size, progress)
-    assert len(engine) > 1_000_000
-    assert "(-1, 1, 64, 64)" in log
-    assert "[ERROR]" not in log
+    built = build_rtx(model, opened, progress)
+    assert len(built.data) > 1_000_000
+    assert "(-1, 1, 64, 64)" in built.log
+    assert "[ERROR]" not in built.log
     assert progress.seen[0] == "building engine"
     assert progress.finished, "no bar is left"
 
 
 def test_a_node_without_its_plugin_is_refused(opened: Bundle, network: onnx.ModelProto) -> None:
     model = with_camfuse(network, opened).SerializeToString()
-    with pytest.raises(ExportError, match="refuses node heatmap_fuse \\(CamFuse\\): ") as caught:
-        rtx.build(model, BATCH, opened.input_size, Phases())
+    with pytest.raises(BackendError, match="refuses node heatmap_fuse \\(CamFuse\\): ") as caught:
+        build_rtx(model, opened, Phases())
     assert caught.value.reason == "engine"
 
 
 def test_what_is_no_graph_is_refused(opened: Bundle) -> None:
-    with pytest.raises(ExportError, match="refuses the graph: "):
-        rtx.build(b"no graph", BATCH, opened.input_size, Phases())
+    with pytest.raises(BackendError, match="refuses the graph: "):
+        build_rtx(b"no graph", opened, Phases())
 
 
 def test_a_batch_that_the_graph_does_not_take_is_refused(opened: Bundle, network: onnx.ModelProto) -> None:
     fixed = onnx.ModelProto()
     fixed.CopyFrom(network)
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    with pytest.raises(ExportError, match="cannot build the engine: ") as caught:
-        rtx.build(fixed.SerializeToString(), BATCH, opened.input_size, Phases())
+    with pytest.raises(BackendError, match="cannot build the engine: ") as caught:
+        build_rtx(fixed.SerializeToString(), opened, Phases())
     assert caught.value.reason == "engine"
+
+
+def test_a_real_engine_passes_the_cache(opened: Bundle, tmp_path: Path) -> None:
+    """Its header is what the cache expects of this library and version."""
+    built = build_rtx(opened.onnx.read_bytes(), opened, Phases())
+    key = Key(opened.sha256, "tensorrt_rtx", tensorrt_rtx.__version__, 0, "fp32", "network", SETTINGS.batch)
+    cache = Cache(tmp_path)
+    cache.put(built.plan(key))
+    found = cache.find(key)
+    assert found is not None
+    assert found.data == built.data
+    older = replace(key, version="1.6.0.1")
+    cache.put(built.plan(older))
+    assert cache.find(older) is None
+    assert (tmp_path / f"{older.file}.refused-version").is_file()
+
+
+USED = {
+    "Builder": "create_network create_builder_config create_optimization_profile build_serialized_network",
+    "OnnxParser": "parse get_error",
+    "IOptimizationProfile": "set_shape",
+    "IBuilderConfig": "clear_flag set_flag set_memory_pool_limit add_optimization_profile progress_monitor",
+    "Runtime": "deserialize_cuda_engine engine_host_code_allowed get_plugin_registry",
+    "ICudaEngine": "num_io_tensors get_tensor_name get_tensor_dtype get_tensor_profile_shape create_execution_context",
+    "IExecutionContext": "set_input_shape get_tensor_shape set_tensor_address execute_async_v3",
+    "DataType": "FLOAT",
+}
+
+
+@pytest.mark.parametrize("kind", USED)
+def test_the_library_has_what_the_backend_calls(kind: str) -> None:
+    """Deserialising needs a GPU; that these names exist does not."""
+    assert [name for name in USED[kind].split() if not hasattr(getattr(tensorrt_rtx, kind), name)] == []

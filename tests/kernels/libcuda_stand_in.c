@@ -1,6 +1,9 @@
 /* A stand-in for libcuda.so.1: cuda-bindings calls it as it calls the driver, and it prints what it is asked for.
    STAND_IN_SM is the device's compute capability, STAND_IN_SIZES the bytes of each kernel parameter, one digit each,
-   STAND_IN_FAIL the name of a function that fails. */
+   STAND_IN_FAIL the name of a function that fails, STAND_IN_INTEGRATED whether the device has no memory of its own.
+
+   Its device memory is the host's. Streams do at once what is put on them, unless they capture it into a graph; the
+   kernels of a stand-in engine are host functions. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -27,7 +30,8 @@ int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-    *value = attribute == 75 ? setting("STAND_IN_SM") / 10 : setting("STAND_IN_SM") % 10;
+    if (attribute == 18) *value = getenv("STAND_IN_INTEGRATED") != NULL;
+    else *value = attribute == 75 ? setting("STAND_IN_SM") / 10 : setting("STAND_IN_SM") % 10;
     return 0;
 }
 int cuDevicePrimaryCtxRetain(handle *context, int device) { *context = (handle)0x1000; return 0; }
@@ -54,3 +58,75 @@ int cuLaunchKernel(handle function, unsigned x, unsigned y, unsigned z, unsigned
     fflush(stdout);
     return answer("cuLaunchKernel");
 }
+
+/* Memory. What is allocated holds no number until it is written. */
+static long live, copies;
+long stand_in_live(void) { return live; }
+long stand_in_copies(void) { return copies; }
+
+static int allocate(void **address, size_t size, const char *name) {
+    *address = memset(malloc(size), 0xff, size);
+    live++;
+    return answer(name);
+}
+static int release(void *address) { free(address); live--; return 0; }
+int cuMemAlloc(void **address, size_t size) { return allocate(address, size, "cuMemAlloc"); }
+int cuMemFree(void *address) { return release(address); }
+int cuMemHostAlloc(void **address, size_t size, unsigned flags) { return allocate(address, size, "cuMemHostAlloc"); }
+int cuMemFreeHost(void *address) { return release(address); }
+int cuMemHostGetDevicePointer(void **device, void *host, unsigned flags) { *device = host; return 0; }
+
+/* Streams and graphs: a list of what is to be done. */
+typedef struct node { void *target; const void *source; size_t size; void (*function)(void *); struct node *next; } node;
+typedef struct { int capturing; node *first, **last; } stream;
+
+static void perform(const node *n) {
+    if (n->function) n->function(n->target);
+    else { memcpy(n->target, n->source, n->size); copies++; }
+}
+static int put(stream *s, node n) {
+    if (!s->capturing) { perform(&n); return 0; }
+    node *kept = malloc(sizeof n);
+    *kept = n;
+    *s->last = kept;
+    s->last = &kept->next;
+    return 0;
+}
+int cuStreamCreate(stream **s, unsigned flags) { *s = calloc(1, sizeof **s); live++; return 0; }
+int cuStreamDestroy(stream *s) { return release(s); }
+int cuStreamSynchronize(stream *s) { return s->capturing ? 900 : answer("cuStreamSynchronize"); }
+int cuMemcpyHtoDAsync(void *to, const void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
+int cuMemcpyDtoHAsync(void *to, void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
+int cuMemcpyDtoDAsync(void *to, void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
+int cuMemcpyDtoH(void *to, void *from, size_t size) { memcpy(to, from, size); copies++; return 0; }
+int cuLaunchHostFunc(stream *s, void (*function)(void *), void *data) {
+    return put(s, (node){.target = data, .function = function});
+}
+int cuStreamBeginCapture(stream *s, int mode) {
+    int status = answer("cuStreamBeginCapture");
+    s->capturing = !status;
+    s->first = NULL;
+    s->last = &s->first;
+    return status;
+}
+int cuStreamEndCapture(stream *s, node **graph) {
+    s->capturing = 0;
+    *graph = s->first;
+    return answer("cuStreamEndCapture");
+}
+int cuGraphInstantiateWithFlags(node **whole, node *graph, uint64_t flags) {
+    int status = answer("cuGraphInstantiate");
+    *whole = graph;
+    live += !status;
+    return status;
+}
+int cuGraphDestroy(node *graph) { return 0; }
+int cuGraphExecDestroy(node *whole) { live--; return 0; }
+int cuGraphLaunch(node *whole, stream *s) {
+    for (node *n = whole; n; n = n->next) put(s, *n);
+    return answer("cuGraphLaunch");
+}
+int cuEventCreate(void **event, unsigned flags) { *event = malloc(1); live++; return 0; }
+int cuEventDestroy(void *event) { return release(event); }
+int cuEventRecord(void *event, stream *s) { return 0; }
+int cuEventElapsedTime(float *ms, void *before, void *after) { *ms = 1.5f; return 0; }

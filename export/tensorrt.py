@@ -1,0 +1,138 @@
+"""A bundle as an engine of TensorRT or TensorRT-RTX: which graph, built how, kept where.
+
+aot      one CamFuse node, whose kernel is in the plan as PTX: TensorRT 10.9 and later, nothing needed to run it
+library  one CamFuse node, which a C++ library brings: TensorRT 10.3 to 10.8, on JetPack 6
+plain    Mul, Resize and Sum: standard operators, for any version
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from rich.progress import Progress
+
+from msloc_edge.bundle import Bundle
+from msloc_edge.engines.builder import Settings, build, load_plugins
+from msloc_edge.engines.cache import Cache
+from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX, Flavour, release
+from msloc_edge.engines.key import Key
+from msloc_edge.engines.plan import SIDECAR
+from msloc_edge.engines.progress import LOG, Bars
+from msloc_edge.errors import BackendError, ExportError
+from msloc_edge.export.contract import check
+from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
+from msloc_edge.kernels.providers import open_provider
+
+FLAVOURS = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX, "model.engine")}
+"""Target -> the library, and the file of its plan."""
+
+LIBRARY = "MSLOC_CAMFUSE_LIBRARY"
+"""Where libmsloc_camfuse.so is, when no option says."""
+
+AOT_SINCE = (10, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoices:
+    """What can be chosen of an engine beside its precision.
+
+    plugin   "auto", or the route that is wanted
+    library  file of the C++ plugin
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    plugin: str = "auto"
+    library: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """aot, library or plain, and why."""
+
+    name: str
+    reason: str
+    library: Path | None = None
+
+
+def route(flavour: Flavour, version: str, wanted: str = "auto", library: Path | None = None) -> Route:
+    """How M_k comes into the engine. Raises ExportError (plugin_route) when the wanted way is not open here."""
+    library = library or (Path(os.environ[LIBRARY]) if os.environ.get(LIBRARY) else None)
+    closed: dict[str, str | None]
+    if flavour is TENSORRT_RTX:
+        closed = dict.fromkeys(("aot", "library"), "TensorRT-RTX has no plugins")
+    else:
+        closed = {"aot": _no_aot(version), "library": _no_library(library)}
+    if closed.get(wanted):
+        raise ExportError("plugin_route", f"--plugin {wanted} is not possible: {closed[wanted]}; use --plugin plain")
+    if wanted == "plain":
+        return Route("plain", "as asked")
+    for name, obstacle in closed.items():
+        if wanted == name or (wanted == "auto" and not obstacle):
+            reason = "as asked" if wanted == name else f"{flavour.title} {version} can"
+            return Route(name, reason, library if name == "library" else None)
+    return Route("plain", "; ".join(dict.fromkeys(filter(None, closed.values()))))
+
+
+def engine_files(
+    bundle: Bundle, target: str, network: onnx.ModelProto, precision: str, choices: EngineChoices, progress: Progress
+) -> tuple[Mapping[str, bytes], Route]:
+    """The plan, its sidecar, the log and the graph that it was built of. The plan is also kept in the engine cache.
+
+    Raises BackendError: backend_missing, backend_device, engine; ExportError: plugin_route, onnx_invalid.
+    """
+    flavour, file = FLAVOURS[target]
+    trt, cache = flavour.load(), Cache()
+    version, settings = str(trt.__version__), choices.settings
+    sm = 0 if flavour.portable else open_provider(0).sm
+    way = route(flavour, version, choices.plugin, choices.library)
+    if way.name == "plain":
+        model = check(with_heatmap(network, bundle), outputs(bundle))
+    else:
+        model = with_camfuse(network, bundle).SerializeToString()
+        _bring_plugin(trt, way)
+    timing = cache.timing(flavour, version, sm)
+    built = build(flavour, model, bundle.input_size, settings, Bars(progress), timing)
+    facts: dict[str, Any] = {"plugin": way.name, "version_compatible": settings.version_compatible}
+    facts |= {"hardware_compatible": settings.hardware_compatible, "workspace_mib": settings.workspace}
+    if way.library:
+        facts["plugin_library"] = str(way.library.absolute())
+    plan = built.plan(Key(bundle.sha256, flavour.name, version, sm, precision, "heatmap", settings.batch), facts)
+    try:
+        cache.put(plan)
+    except BackendError as error:  # the export itself is whole
+        LOG.warning("%s", error)
+    files = {file: plan.data, file + SIDECAR: plan.sidecar(), "build.log": built.log.encode(), "model.onnx": model}
+    return files, way
+
+
+def _bring_plugin(trt: Any, way: Route) -> None:
+    if way.library:
+        load_plugins(trt.get_plugin_registry(), way.library)
+        return
+    from msloc_edge.export.camfuse_plugin import register
+
+    register()
+
+
+def _no_aot(version: str) -> str | None:
+    """Why the kernel cannot be put into the plan; None: it can."""
+    if release(version) < AOT_SINCE:
+        return f"tensorrt.plugin came with {'.'.join(map(str, AOT_SINCE))}, this is {version}"
+    for module in ("tensorrt.plugin", "triton", "msloc_edge.export.camfuse_plugin"):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return f"{module} cannot be imported ({error})"
+    return None
+
+
+def _no_library(library: Path | None) -> str | None:
+    if library is None:
+        return f"neither --plugin-library nor {LIBRARY} names libmsloc_camfuse.so"
+    return None if library.is_file() else f"{library} is no file"

@@ -1,0 +1,118 @@
+#include "camfuse_launch.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <string>
+
+namespace msloc {
+namespace {
+
+constexpr std::int64_t kPlaces = std::numeric_limits<std::int32_t>::max();
+
+std::int64_t divided_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
+
+std::int64_t area(const Size& size) { return std::int64_t{size.height} * size.width; }
+
+/// The kernel computes (2 y + 1) h + H in 32 bits, and the rest of a division by 2 H in a float.
+bool fits(std::int64_t side, std::int64_t cells) {
+  return 2 * side * (cells + 2) <= kPlaces && 4 * side + 2 * cells < (std::int64_t{1} << 24);
+}
+
+std::string text(const Size& size) { return std::to_string(size.height) + " x " + std::to_string(size.width); }
+
+/// Rows that one program computes; the rule of ../fuse_cams/launch.py, rows_for.
+std::int32_t rows_for(std::int64_t planes, const Size& map, std::int32_t columns) {
+  constexpr std::int64_t enough = 1024;  // programs
+  const std::int64_t tiles = planes * divided_up(map.width, columns);
+  for (const std::int32_t rows : {128, 32}) {
+    if (tiles * divided_up(map.height, rows) >= enough) {
+      return rows;
+    }
+  }
+  return 8;
+}
+
+/// An image is loaded once in a process, for all devices of its kind, plugins and threads.
+cuda::Kernel kernel_of(const Image& image) {
+  static std::mutex mutex;
+  static std::map<const Image*, cuda::Kernel> loaded;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (const auto known = loaded.find(&image); known != loaded.end()) {
+    return known->second;
+  }
+  return loaded.emplace(&image, cuda::load(image.data, image.entry)).first->second;
+}
+
+}  // namespace
+
+void check(const Shape& shape) {
+  if (shape.batch < 1 || shape.classes < 1) {
+    throw Error("CamFuse: expected at least one image and one class, got " + std::to_string(shape.batch) + " and " +
+                std::to_string(shape.classes));
+  }
+  for (const Size& stage : shape.stages) {
+    if (std::min({stage.height, stage.width, shape.map.height, shape.map.width}) < 1) {
+      throw Error("CamFuse: expected at least one row and column, got " + text(shape.map) + " from " + text(stage));
+    }
+    if (!fits(shape.map.height, stage.height) || !fits(shape.map.width, stage.width) ||
+        std::max(area(shape.map), area(stage)) + shape.map.width > kPlaces) {
+      throw Error("CamFuse: expected smaller maps, got " + text(shape.map) + " from " + text(stage));
+    }
+  }
+}
+
+const Image& pick(Type type, int sm) {
+  const auto* const own = std::find_if(images.begin(), images.end(), [&](const Image& image) {
+    return image.type == type && !image.portable && image.sm == sm;
+  });
+  if (own != images.end()) {
+    return *own;
+  }
+  const auto* const portable = std::find_if(images.begin(), images.end(), [&](const Image& image) {
+    return image.type == type && image.portable && image.sm <= sm;
+  });
+  if (portable == images.end()) {
+    throw Error("CamFuse: expected a device from sm_80 on, got sm_" + std::to_string(sm) +
+                "; run the plain graph there");
+  }
+  return *portable;
+}
+
+void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stream stream) {
+  check(shape);
+  const Image& image = pick(type, cuda::current_sm());
+  const auto columns = static_cast<std::int32_t>(image.threads);
+  const std::int64_t planes = std::int64_t{shape.batch} * shape.classes;
+  std::int32_t rows = rows_for(planes, shape.map, columns);
+  const std::int64_t blocks = planes * divided_up(shape.map.height, rows) * divided_up(shape.map.width, columns);
+  if (blocks > kPlaces) {
+    throw Error("CamFuse: expected fewer images at once, got " + std::to_string(shape.batch));
+  }
+
+  Shape values = shape;
+  Buffers addresses = buffers;
+  std::array<void*, 3 * kStages + 7> arguments{};
+  auto* next = arguments.begin();
+  const auto put = [&next](auto& value) { *next++ = &value; };
+  for (const void*& cams : addresses.cams) {
+    put(cams);
+  }
+  put(addresses.relevance);
+  for (Size& stage : values.stages) {
+    put(stage.height);
+  }
+  for (Size& stage : values.stages) {
+    put(stage.width);
+  }
+  put(values.classes);  // of the input,
+  put(values.classes);  // and wanted: all
+  put(values.map.height);
+  put(values.map.width);
+  put(rows);
+  put(addresses.maps);
+  cuda::launch(kernel_of(image), static_cast<unsigned>(blocks), image.threads, stream, arguments.data());
+}
+
+}  // namespace msloc

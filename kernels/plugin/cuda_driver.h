@@ -1,0 +1,48 @@
+// CUDA's driver, found at run time: nothing of CUDA is linked, and none of its headers is needed.
+#pragma once
+
+#include <stdexcept>
+
+namespace msloc {
+
+/// One sentence: what was expected, what came, what to do.
+class Error : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+namespace cuda {
+
+using Result = int;  // CUresult
+using Device = int;
+using Library = struct LibraryHandle*;
+using Kernel = struct KernelHandle*;  // a CUkernel, which cuLaunchKernel takes as a CUfunction from CUDA 12 on
+using Stream = struct StreamHandle*;  // a cudaStream_t is the same
+
+/// There is no driver on this machine, or no device.
+class NoDevice : public Error {
+  using Error::Error;
+};
+
+/// The driver's function of this name. Throws NoDevice without a driver, Error where it is too old to have it.
+void* address(const char* name);
+
+/// The same with its type, such as Result(unsigned).
+template <typename Function>
+Function* function(const char* name) {
+  return reinterpret_cast<Function*>(address(name));
+}
+
+/// Throws Error with the driver's own words unless the result is success.
+void check(Result result, const char* call);
+
+/// Compute capability of the current context's device as one number: 87 for an Orin.
+int current_sm();
+
+/// The kernel `entry` of a cubin or of PTX that ends in a zero byte; it stays loaded while the process lives.
+Kernel load(const void* image, const char* entry);
+
+/// Puts one launch on a stream, with a grid along x, and does not wait. `arguments` has the address of each argument.
+void launch(Kernel kernel, unsigned blocks, unsigned threads, Stream stream, void** arguments);
+
+}  // namespace cuda
+}  // namespace msloc

@@ -1,0 +1,73 @@
+"""TensorRT and TensorRT-RTX: two libraries with one interface, and what installs them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from msloc_edge.errors import BackendError
+
+JETPACK_6 = "sudo apt install nvidia-jetpack python3-libnvinfer (TensorRT 10.3, Python 3.10)"
+JETPACK_7 = "sudo apt install nvidia-jetpack python3-libnvinfer (TensorRT 10.16, Python 3.12)"
+X86 = "pip install tensorrt-cu13, or tensorrt-cu12 for a driver of CUDA 12"
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """One of the two libraries.
+
+    name      of the Python module, of the backend, and in the cache
+    title     as NVIDIA writes it
+    tags      what the first bytes of its plans may be
+    oldest    the oldest version that is supported
+    portable  it builds without a GPU, for every GPU that it supports
+    install   the words that say how to get it
+    """
+
+    name: str
+    title: str
+    tags: tuple[bytes, ...]
+    oldest: tuple[int, int]
+    portable: bool
+    install: str
+
+    def load(self) -> Any:
+        """The module. Raises BackendError (backend_missing) when it is not here, or older than `oldest`."""
+        try:
+            module = importlib.import_module(self.name)
+        except (ImportError, OSError) as error:  # OSError: the package without its libraries
+            raise BackendError(
+                "backend_missing", f"{self.name}: its libraries are not on this machine ({error}); {self.install}"
+            ) from error
+        if release(module.__version__) < self.oldest:
+            oldest = ".".join(map(str, self.oldest))
+            raise BackendError(
+                "backend_missing",
+                f"{self.name}: expected version {oldest} or newer, got {module.__version__}; {self.install}",
+            )
+        return module
+
+    def built_for(self, sm: int) -> int:
+        """What a `Key` says of the device: its compute capability, or 0 for every one."""
+        return 0 if self.portable else sm
+
+
+TENSORRT = Flavour(
+    "tensorrt",
+    "TensorRT",
+    (b"ftrt", b"vtrt"),
+    (10, 3),
+    False,
+    f"JetPack 6: {JETPACK_6}; JetPack 7: {JETPACK_7}; x86: {X86}",
+)
+TENSORRT_RTX = Flavour(
+    "tensorrt_rtx", "TensorRT-RTX", (b"vtrt",), (1, 1), True, "install it with: pip install 'msloc-edge[rtx]'"
+)
+
+
+def release(version: str) -> tuple[int, int]:
+    """Major and minor of a version such as 10.16.1.11."""
+    numbers = re.findall(r"\d+", version)
+    return int(numbers[0]), int(numbers[1])

@@ -1,0 +1,171 @@
+"""The CamFuse plugin for TensorRT 10.9 and later, without TensorRT's libraries: NVIDIA's bindings on stand-ins."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from msloc_edge.errors import BackendError
+from msloc_edge.export import camfuse_plugin
+from msloc_edge.export.graphs import HEATMAP, definition
+from msloc_edge.kernels.compiled import grid_size
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+from msloc_edge.kernels.aot.assemble import assemble
+from msloc_edge.kernels.aot.build import DEVICES
+from msloc_edge.kernels.aot.ptx import entry
+from msloc_edge.kernels.aot.spec import Variant
+from msloc_edge.kernels.aot.variants import variants
+from msloc_edge.kernels.fuse_cams.launch import rows_for
+
+FUNCTIONS = (
+    *("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL"),
+    *("createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getBuilderPluginRegistry"),
+    *("getNvOnnxParserVersion", "getPluginRegistry", "initLibNvInferPlugins"),
+)
+"""What the bindings take from the libraries of TensorRT."""
+
+BATCHES = (1, 2, 3, 8, 64, 200)
+
+
+def question(dtype: str, classes: int, size: tuple[int, int], stages: list[tuple[int, int]]) -> dict[str, Any]:
+    return {"dtype": dtype, "classes": classes, "size": size, "stages": stages, "batches": BATCHES}
+
+
+QUESTIONS = [
+    question("fp16", 14, (512, 512), [(128, 128), (64, 64), (32, 32), (16, 16)]),
+    question("fp32", 14, (256, 256), [(64, 64), (32, 32), (16, 16), (8, 8)]),
+    question("fp32", 3, (97, 131), [(25, 33), (13, 17), (7, 9), (4, 5)]),
+    question("fp16", 1, (1024, 129), [(256, 33), (128, 17), (64, 9), (32, 5)]),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    if importlib.util.find_spec("tensorrt_bindings") is None:
+        pytest.skip("NVIDIA's bindings are not installed: pip install tensorrt-cu13-bindings")
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler for the stand-in libraries")
+    folder = tmp_path_factory.mktemp("stand_in")
+    source = folder / "stand_in.c"
+    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in FUNCTIONS))
+    for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
+        for version in (10, 11):
+            subprocess.run([compiler, "-shared", "-o", folder / f"lib{name}.so.{version}", source], check=True)
+    (folder / "questions.json").write_text(json.dumps(QUESTIONS))
+    program = Path(__file__).with_name("camfuse_on_stand_in.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    subprocess.run(
+        [sys.executable, program, folder / "questions.json", folder / "answers.json"],
+        env={**environment, "LD_LIBRARY_PATH": str(folder)},
+        check=True,
+        timeout=300,
+    )
+    return list(json.loads((folder / "answers.json").read_text()))
+
+
+def kernel(dtype: str) -> Variant:
+    return next(v for v in variants() if (v.operation, v.variant, v.dtype) == ("fuse_cams", "maps", dtype))
+
+
+def test_the_output_has_the_size_of_the_attributes(answers: list[dict[str, Any]]) -> None:
+    for asked, found in zip(QUESTIONS, answers, strict=True):
+        assert found["output"] == [[batch, asked["classes"], *asked["size"]] for batch in BATCHES]
+        assert found["output_type"] == {"fp16": "HALF", "fp32": "FLOAT"}[asked["dtype"]]
+
+
+def test_maps_are_of_one_type_and_relevance_is_fp32(answers: list[dict[str, Any]]) -> None:
+    for found in answers:
+        assert {layout for _, layout in found["combinations"]} == {"LINEAR"}
+        types = [kind for kind, _ in found["combinations"]]
+        assert [types[:6], types[6:]] == [["FLOAT"] * 6, ["HALF"] * 4 + ["FLOAT", "HALF"]]
+
+
+def test_scalars_come_as_the_kernel_takes_them(answers: list[dict[str, Any]]) -> None:
+    for asked, found in zip(QUESTIONS, answers, strict=True):
+        arguments = kernel(asked["dtype"]).arguments
+        node = definition(len(asked["stages"]), 18)
+        names = [argument.name for argument in arguments]
+        first, last = len(node.input), len(arguments) - len(node.output)
+        assert names[:first] == list(node.input)
+        assert (names[last:], list(node.output)) == (["maps"], [HEATMAP])
+        assert [argument.type.startswith("*") for argument in arguments] == [
+            not first <= at < last for at in range(len(arguments))
+        ]
+        assert found["scalar_types"] == ["SymInt32"]
+        heights, widths = zip(*asked["stages"], strict=True)
+        for batch, scalars in zip(BATCHES, found["scalars"], strict=True):
+            height, width = asked["size"]
+            rows = rows_for(batch * asked["classes"], height, width, kernel(asked["dtype"]).constants["block"])
+            expected = [*heights, *widths, asked["classes"], asked["classes"], height, width, rows]
+            assert dict(zip(names[first:last], scalars, strict=True)) == dict(
+                zip(names[first:last], expected, strict=True)
+            )
+    assert {rows for found in answers for *_, rows in found["scalars"]} == {8, 32, 128}, "every rule was met"
+
+
+def test_the_grid_is_that_of_the_kernel(answers: list[dict[str, Any]]) -> None:
+    for asked, found in zip(QUESTIONS, answers, strict=True):
+        variant = kernel(asked["dtype"])
+        numbers = [argument.name for argument in variant.arguments if not argument.type.startswith("*")]
+        for batch, scalars, launch in zip(BATCHES, found["scalars"], found["launch"], strict=True):
+            x, y, z = grid_size(variant.grid, {"batch": batch, **dict(zip(numbers, scalars, strict=True))})
+            block = {"block_x": 32 * variant.num_warps, "block_y": 1, "block_z": 1}
+            assert launch == {"grid_x": x, "grid_y": y, "grid_z": z, **block, "shared_mem": 0}
+
+
+def test_the_ptx_is_that_of_the_kernel(answers: list[dict[str, Any]]) -> None:
+    for asked, found in zip(QUESTIONS, answers, strict=True):
+        name, parameters = entry(found["ptx"])
+        assert found["name"] == name
+        assert [p.size for p in parameters] == [argument.size for argument in kernel(asked["dtype"]).arguments]
+        assert ("st.global.b16" in found["ptx"]) == (asked["dtype"] == "fp16"), "the result is stored in its type"
+
+
+@pytest.mark.parametrize("sm", DEVICES)
+def test_the_ptx_fits_every_device(sm: int, answers: list[dict[str, Any]]) -> None:
+    for found in answers[:2]:
+        assert assemble(found["ptx"], sm).spills == 0
+
+
+def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(BackendError, match=r"expected TensorRT 10\.9 or later.*pip install tensorrt") as caught:
+        camfuse_plugin.register()
+    assert caught.value.reason == "backend_missing"
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A tensorrt.plugin with nothing in it, as far as an early return needs one."""
+    package, module = ModuleType("tensorrt"), ModuleType("tensorrt.plugin")
+    package.plugin = module  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorrt", package)
+    monkeypatch.setitem(sys.modules, "tensorrt.plugin", module)
+    return module
+
+
+def test_a_tensorrt_without_such_plugins(plugins: ModuleType) -> None:
+    with pytest.raises(BackendError, match=r"got an older one; use libmsloc_camfuse\.so") as caught:
+        camfuse_plugin.register()
+    assert caught.value.reason == "backend_missing"
+
+
+def test_no_triton(plugins: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins.aot_impl = None  # type: ignore[attr-defined]
+    for module in [name for name in sys.modules if name.startswith("msloc_edge.kernels.aot.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(BackendError, match=r"needs triton; install it with: pip install 'msloc-edge\[gpu\]'") as caught:
+        camfuse_plugin.register()
+    assert caught.value.reason == "backend_missing"

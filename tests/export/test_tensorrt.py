@@ -1,0 +1,89 @@
+"""Which way the heatmap takes into an engine. What is built is tested in test_rtx.py and tests/engines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX
+from msloc_edge.errors import ExportError
+from msloc_edge.export.tensorrt import LIBRARY, route
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    file = tmp_path / "libmsloc_camfuse.so"
+    file.write_bytes(b"\x7fELF")
+    return file
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tensorrt.plugin and what brings the kernel are there."""
+    for module in ("tensorrt", "tensorrt.plugin", "triton", "msloc_edge.export.camfuse_plugin"):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace())
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("version", "has_library", "name", "reason"),
+    [
+        ("10.3.0", False, "plain", "tensorrt.plugin came with 10.9, this is 10.3.0; neither --plugin-library "),
+        ("10.3.0", True, "library", "TensorRT 10.3.0 can"),
+        ("10.8.0", True, "library", "TensorRT 10.8.0 can"),
+        ("10.9.0", True, "aot", "TensorRT 10.9.0 can"),
+        ("10.16.1.11", False, "aot", "TensorRT 10.16.1.11 can"),
+        ("11.4.1", False, "aot", "TensorRT 11.4.1 can"),
+    ],
+)
+def test_the_way_goes_by_version(library: Path, version: str, has_library: bool, name: str, reason: str) -> None:
+    found = route(TENSORRT, version, library=library if has_library else None)
+    assert (found.name, found.library) == (name, library if name == "library" else None)
+    assert found.reason.startswith(reason)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_the_library_may_be_named_by_the_environment(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIBRARY, str(library))
+    assert route(TENSORRT, "10.3.0").library == library
+    monkeypatch.setenv(LIBRARY, "/nowhere.so")
+    assert "/nowhere.so is no file" in route(TENSORRT, "10.3.0").reason
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize("wanted", ["aot", "library", "plain"])
+def test_as_asked(library: Path, wanted: str) -> None:
+    found = route(TENSORRT, "10.9.0", wanted, library)
+    assert (found.name, found.reason) == (wanted, "as asked")
+
+
+@pytest.mark.parametrize("missing", ["tensorrt.plugin", "triton", "msloc_edge.export.camfuse_plugin"])
+@pytest.mark.usefixtures("plugin")
+def test_without_what_the_kernel_needs(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert f"{missing} cannot be imported" in route(TENSORRT, "10.9.0").reason
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("version", "wanted", "says"),
+    [
+        ("10.3.0", "aot", "--plugin aot is not possible: tensorrt.plugin came with 10.9, this is 10.3.0"),
+        ("10.3.0", "library", f"neither --plugin-library nor {LIBRARY} names libmsloc_camfuse.so; use --plugin plain"),
+    ],
+)
+def test_a_way_that_is_not_open(version: str, wanted: str, says: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        route(TENSORRT, version, wanted)
+    assert caught.value.reason == "plugin_route"
+    assert says in str(caught.value)
+
+
+def test_tensorrt_rtx_has_one_way() -> None:
+    assert route(TENSORRT_RTX, "1.7.1").name == "plain"
+    for wanted in ("aot", "library"):
+        with pytest.raises(ExportError, match="TensorRT-RTX has no plugins"):
+            route(TENSORRT_RTX, "1.7.1", wanted)
