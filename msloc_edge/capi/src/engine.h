@@ -1,0 +1,45 @@
+// What an engine is to the library: one film in, logits and class maps out.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "bundle.h"
+
+namespace msloc {
+
+/// A network, loaded, for one film at a time. Its buffers stay where they are as long as it lives.
+class Engine {
+ public:
+  Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  Engine(Engine&&) = delete;
+  Engine& operator=(Engine&&) = delete;
+  virtual ~Engine() = default;
+
+  /// [h, w] brightness in [0, 1]: to be filled before `infer`.
+  virtual float* input() noexcept = 0;
+  /// Throws Failure MSLOC_BACKEND_FAILED.
+  virtual void infer() = 0;
+  /// [K] of the last `infer`.
+  [[nodiscard]] virtual const float* logits() const noexcept = 0;
+  /// [K, h_s, w_s] of the last `infer`: the unweighted class maps of one stage.
+  [[nodiscard]] virtual const float* cams(int stage) const noexcept = 0;
+  /// Name, version, device.
+  [[nodiscard]] virtual const std::string& description() const noexcept = 0;
+};
+
+struct EngineOptions {
+  std::string device;        // as the engine names it; empty: the CPU
+  std::string cache_folder;  // empty: no cache
+  int threads;               // 0: the engine chooses
+};
+
+/// Throws Failure: MSLOC_BACKEND_UNKNOWN, _DEVICE, _FAILED.
+std::unique_ptr<Engine> make_engine(const std::string& name, const Bundle& bundle, const EngineOptions& options);
+
+/// Throws Failure: MSLOC_BACKEND_DEVICE, _FAILED.
+std::unique_ptr<Engine> make_openvino_engine(const Bundle& bundle, const EngineOptions& options);
+
+}  // namespace msloc

@@ -1,0 +1,33 @@
+// A checked film: stored pixels whose every access is in bounds.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "geometry.h"
+#include "msloc_edge.h"
+
+namespace msloc {
+
+inline constexpr int kMinSide = 32;  // as msloc_edge.images.MIN_SIDE
+
+struct Film {
+  const void* data;
+  std::ptrdiff_t stride;  // bytes
+  Size size;
+  bool wide;  // 16-bit samples
+  int bits;   // stored
+
+  template <class Sample>
+  [[nodiscard]] const Sample* row(int y) const noexcept {
+    return reinterpret_cast<const Sample*>(static_cast<const char*>(data) + y * stride);
+  }
+};
+
+/// Throws Failure (MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
+void check_size(std::uint64_t width, std::uint64_t height, std::uint64_t max_pixels);
+
+/// Throws Failure (MSLOC_ARGUMENT, MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
+Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels);
+
+}  // namespace msloc

@@ -1,0 +1,32 @@
+// From a localization map to a peak and boxes, in pixels of the stored image: msloc_edge/localize.py.
+#pragma once
+
+#include <vector>
+
+#include "geometry.h"
+#include "msloc_edge.h"
+#include "regions.h"
+
+namespace msloc {
+
+inline constexpr int kMinArea = 16;  // input pixels, as msloc_edge.localize.MIN_AREA
+
+/// What is known of one class of one film.
+struct Finding {
+  double logit = 0;
+  double score = 0;
+  bool positive = false;
+  bool localized = false;
+  Maximum peak{};  // x, y: within the film's area of the input
+  Point peak_at{};
+  int boxes_found = 0;
+  std::vector<msloc_box> boxes;  // strongest first; its capacity is how many are kept
+};
+
+/// Fills peak and boxes of a finding whose score is known. No box beyond the capacity of `finding.boxes` is kept.
+///
+/// map  [geometry.height, geometry.width], logit units, over the film's area of the input
+void localize_class(const float* map, double threshold, const Geometry& geometry, Regions& regions,
+                    Finding& finding) noexcept;
+
+}  // namespace msloc

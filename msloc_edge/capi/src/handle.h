@@ -1,0 +1,98 @@
+// What stands behind msloc_localizer, and how its calls are guarded: one at a time, failures turned into statuses.
+#pragma once
+
+#include <atomic>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "audit.h"
+#include "failure.h"
+#include "localizer.h"
+#include "msloc_edge.h"
+
+namespace msloc {
+
+enum class Activity { idle, running, cancelled };
+
+}  // namespace msloc
+
+struct msloc_localizer {
+  msloc_localizer(const msloc_options& options, msloc::Bundle bundle, std::unique_ptr<msloc::Engine> engine,
+                  const msloc::Limits& limits)
+      : localizer(std::move(bundle), std::move(engine), limits),
+        audit(localizer.bundle(), localizer.engine().description()),
+        log_to(options.log),
+        log_user(options.log_user),
+        audit_to(options.audit),
+        audit_user(options.audit_user) {}
+
+  void log(int32_t level, const char* message) const {
+    if (log_to != nullptr) log_to(log_user, level, message);
+  }
+
+  msloc::Localizer localizer;
+  msloc::Audit audit;
+  msloc_log_fn log_to;
+  void* log_user;
+  msloc_audit_fn audit_to;
+  void* audit_user;
+  std::atomic<msloc::Activity> activity{msloc::Activity::idle};
+  float total_ms = 0;
+  char error[512] = "";
+};
+
+namespace msloc {
+
+/// Runs `work` and turns what it throws into a status and a sentence.
+template <class Work, class Report>
+msloc_status attempt(const Work& work, const Report& report) noexcept {
+  const auto failed = [&](msloc_status status, const char* sentence) {
+    report(status, sentence);
+    return status;
+  };
+  try {
+    work();
+    return MSLOC_OK;
+  } catch (const Failure& failure) {
+    return failed(failure.status(), failure.what());
+  } catch (const std::bad_alloc&) {
+    return failed(MSLOC_NO_MEMORY, "expected enough memory, got none; free some");
+  } catch (const std::exception& error) {
+    return failed(MSLOC_INTERNAL, error.what());
+  } catch (...) {
+    return failed(MSLOC_INTERNAL, "unexpected error; please report it");
+  }
+}
+
+/// One call on a localizer: the only one at its time, its failure remembered.
+template <class Work>
+msloc_status call(msloc_localizer* localizer, const Work& work) noexcept {
+  if (localizer == nullptr) return MSLOC_ARGUMENT;
+  Activity idle = Activity::idle;
+  if (!localizer->activity.compare_exchange_strong(idle, Activity::running)) return MSLOC_BUSY;
+  const msloc_status result = attempt(work, [&](msloc_status, const char* sentence) {
+    std::snprintf(localizer->error, sizeof localizer->error, "%s", sentence);
+    localizer->log(MSLOC_LOG_ERROR, localizer->error);
+  });
+  localizer->activity.store(Activity::idle);
+  return result;
+}
+
+inline void require(bool fits, const char* sentence) {
+  if (!fits) throw Failure(MSLOC_ARGUMENT, sentence);
+}
+
+/// A struct of the caller's, known by its size. Only one version of each exists so far.
+template <class Struct>
+void check_struct(const Struct* given, const char* name) {
+  if (given == nullptr) throw Failure(MSLOC_ARGUMENT, std::string("expected a ") + name + ", got NULL; pass one");
+  if (given->struct_size != sizeof(Struct))
+    throw Failure(MSLOC_STRUCT_SIZE, std::string("expected a ") + name + " of " + std::to_string(sizeof(Struct)) +
+                                         " bytes, got struct_size " + std::to_string(given->struct_size) +
+                                         "; begin with its _INIT, and use the header of this library");
+}
+
+}  // namespace msloc

@@ -1,0 +1,110 @@
+#include "localizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "failure.h"
+
+namespace msloc {
+namespace {
+
+/// Milliseconds between laps.
+class Stopwatch {
+ public:
+  double lap() noexcept {
+    const Clock::time_point now = Clock::now();
+    const std::chrono::duration<double, std::milli> passed = now - last_;
+    last_ = now;
+    return passed.count();
+  }
+
+ private:
+  Clock::time_point last_ = Clock::now();
+};
+
+}  // namespace
+
+Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits& limits)
+    : bundle_(std::move(bundle)),
+      engine_(std::move(engine)),
+      limits_(limits),
+      pool_(limits.threads),
+      letterbox_(bundle_.input, limits.threads),
+      fuse_(bundle_),
+      table_(std::size_t{1} << 16),
+      findings_(bundle_.classes.size()) {
+  const Size input = bundle_.input;
+  const auto pixels = static_cast<std::size_t>(input.width) * static_cast<std::size_t>(input.height);
+  workers_.reserve(static_cast<std::size_t>(limits.threads));
+  for (int worker = 0; worker < limits.threads; ++worker)
+    workers_.push_back({std::vector<float>(pixels), std::vector<float>(static_cast<std::size_t>(fuse_.scratch_size())),
+                        Regions(input.width, input.height)});
+  for (Finding& finding : findings_) finding.boxes.reserve(static_cast<std::size_t>(limits.max_boxes));
+  wanted_.reserve(findings_.size());
+  std::fill_n(engine_->input(), pixels, 0.0F);
+  engine_->infer();
+}
+
+void Localizer::run(const Film& film, bool all_classes, const Checkpoint& checkpoint) {
+  has_result_ = false;
+  Stopwatch watch;
+  summary_ = {};
+  summary_.geometry = Geometry::fit(film.size, bundle_.input);
+  letterbox_.run(film, table_.data(), summary_.geometry, pool_, engine_->input());
+  const Look look = look_at(engine_->input(), summary_.geometry);
+  if (look.constant)
+    throw Failure(MSLOC_CONSTANT,
+                  "expected a film, got one brightness for every pixel; look at its pixels and its window");
+  if (look.inverted) summary_.warnings |= MSLOC_WARNING_POLARITY;
+  summary_.preprocess_ms = watch.lap();
+  checkpoint();
+  engine_->infer();
+  summary_.network_ms = watch.lap();
+  checkpoint();
+  score();
+  localize(all_classes, checkpoint);
+  summary_.localize_ms = watch.lap();
+  has_result_ = true;
+}
+
+void Localizer::score() {
+  for (std::size_t k = 0; k < findings_.size(); ++k) {
+    Finding& finding = findings_[k];
+    finding.logit = static_cast<double>(engine_->logits()[k]);
+    if (!std::isfinite(finding.logit))
+      throw Failure(MSLOC_BACKEND_FAILED,
+                    "expected a finite logit of " + bundle_.classes[k] + ", got another; stop using this localizer");
+    finding.score = 1 / (1 + std::exp(-finding.logit / bundle_.temperature));
+    finding.positive = finding.score >= bundle_.profile.score[k];
+    finding.localized = false;
+    finding.peak = {};
+    finding.peak_at = {};
+    finding.boxes_found = 0;
+    finding.boxes.clear();
+  }
+}
+
+void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
+  wanted_.clear();
+  for (int k = 0; k < bundle_.class_count(); ++k)
+    if (all_classes || findings_[static_cast<std::size_t>(k)].positive) wanted_.push_back(k);
+  const Geometry& geometry = summary_.geometry;
+  const Patch place{geometry.left, geometry.top, geometry.width, geometry.height};
+  std::size_t group = 0;
+  auto work = [&](int worker, int job) noexcept {
+    Worker& own = workers_[static_cast<std::size_t>(worker)];
+    const int k = wanted_[group + static_cast<std::size_t>(job)];
+    fuse_.run(*engine_, k, place, own.map.data(), own.lines.data());
+    localize_class(own.map.data(), bundle_.profile.map[static_cast<std::size_t>(k)], geometry, own.regions,
+                   findings_[static_cast<std::size_t>(k)]);
+  };
+  for (; group < wanted_.size(); group += static_cast<std::size_t>(pool_.size())) {
+    pool_.run(static_cast<int>(std::min(wanted_.size() - group, static_cast<std::size_t>(pool_.size()))), work);
+    checkpoint();
+  }
+  for (const int k : wanted_)
+    if (!std::isfinite(findings_[static_cast<std::size_t>(k)].peak.value))
+      throw Failure(MSLOC_BACKEND_FAILED, "expected finite maps, got others; stop using this localizer");
+}
+
+}  // namespace msloc

@@ -1,0 +1,94 @@
+// A model in an engine and the way of one film through it: window, letterbox, network, maps, boxes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "bundle.h"
+#include "engine.h"
+#include "film.h"
+#include "finding.h"
+#include "fuse.h"
+#include "letterbox.h"
+#include "pool.h"
+#include "regions.h"
+
+namespace msloc {
+
+using Clock = std::chrono::steady_clock;
+
+struct Limits {
+  int threads;
+  int max_boxes;             // for each class
+  std::uint64_t max_pixels;  // of a film
+};
+
+/// Called between stages; throws Failure when a film should not be worked on any longer.
+using Checkpoint = std::function<void()>;
+
+/// All of one film; msloc_summary is its public form.
+struct Summary {
+  Geometry geometry{};
+  std::uint32_t warnings = 0;
+  double preprocess_ms = 0;
+  double network_ms = 0;
+  double localize_ms = 0;
+};
+
+/// One film at a time. All memory is made by the constructor, which also runs the network once.
+class Localizer {
+ public:
+  Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits& limits);
+
+  [[nodiscard]] const Bundle& bundle() const noexcept { return bundle_; }
+  [[nodiscard]] const Engine& engine() const noexcept { return *engine_; }
+  [[nodiscard]] const Limits& limits() const noexcept { return limits_; }
+
+  /// Where the display transform of the next film is to be written: 65536 entries, 2**bits of which count.
+  [[nodiscard]] float* table() noexcept { return table_.data(); }
+
+  /// Localizes a film with the display transform in `table`. Throws Failure: MSLOC_CONSTANT, MSLOC_BACKEND_FAILED, and
+  /// what the checkpoint throws; there is no result then.
+  void run(const Film& film, bool all_classes, const Checkpoint& checkpoint);
+
+  /// The last result is gone.
+  void forget() noexcept { has_result_ = false; }
+  /// Adds warnings about the film of the result.
+  void warn(std::uint32_t warnings) noexcept { summary_.warnings |= warnings; }
+  [[nodiscard]] bool has_result() const noexcept { return has_result_; }
+  [[nodiscard]] const Summary& summary() const noexcept { return summary_; }
+  [[nodiscard]] const std::vector<Finding>& findings() const noexcept { return findings_; }
+
+  /// Writes the map of class k over the whole input [height, width].
+  void map(int k, float* out) noexcept { fuse_.run(*engine_, k, whole(), out, workers_.front().lines.data()); }
+
+ private:
+  /// What one thread needs to localize a class.
+  struct Worker {
+    std::vector<float> map;
+    std::vector<float> lines;
+    Regions regions;
+  };
+
+  [[nodiscard]] Patch whole() const noexcept { return {0, 0, bundle_.input.width, bundle_.input.height}; }
+  void score();
+  void localize(bool all_classes, const Checkpoint& checkpoint);
+
+  Bundle bundle_;
+  std::unique_ptr<Engine> engine_;
+  Limits limits_;
+  Pool pool_;
+  Letterbox letterbox_;
+  Fuse fuse_;
+  std::vector<float> table_;
+  std::vector<Worker> workers_;
+  std::vector<Finding> findings_;
+  std::vector<int> wanted_;
+  Summary summary_;
+  bool has_result_ = false;
+};
+
+}  // namespace msloc

@@ -1,0 +1,341 @@
+// The whole C library around an engine that does what the test says: statuses, threads, deadlines, memory.
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <new>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "fake_engine.h"
+#include "msloc_edge.h"
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<int> allocations{0};
+
+void* allocate(std::size_t size) {
+  if (counting) ++allocations;
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocate(size); }
+void* operator new[](std::size_t size) { return allocate(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t /*size*/) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t /*size*/) noexcept { std::free(memory); }
+
+namespace {
+
+std::string folder;
+
+struct Lines {
+  std::vector<std::string> lines;
+  static void log(void* user, int32_t level, const char* message) {
+    static_cast<Lines*>(user)->lines.push_back(std::to_string(level) + " " + message);
+  }
+  static void audit(void* user, const char* json) { static_cast<Lines*>(user)->lines.emplace_back(json); }
+};
+
+/// An open localizer, closed at the end.
+class Opened {
+ public:
+  explicit Opened(msloc_options options = MSLOC_OPTIONS_INIT) {
+    options.bundle = folder.c_str();
+    check(msloc_open(&options, &handle_) == MSLOC_OK, "the bundle opens");
+  }
+  ~Opened() { msloc_close(handle_); }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+
+  operator msloc_localizer*() const { return handle_; }
+
+ private:
+  msloc_localizer* handle_ = nullptr;
+};
+
+/// A film of 96 x 128 pixels whose middle is bright.
+struct Film {
+  std::vector<std::uint8_t> samples;
+  msloc_pixels pixels = MSLOC_PIXELS_INIT;
+
+  Film() : samples(std::size_t{96} * 128) {
+    for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = i % 96 > 30 && i % 96 < 66 ? 200 : 10;
+    pixels.data = samples.data();
+    pixels.data_size = samples.size();
+    pixels.width = 96;
+    pixels.height = 128;
+    pixels.bits_allocated = 8;
+  }
+};
+
+/// Cells of class `k` in the coarse stage that stand out.
+void raise(std::size_t k, const std::vector<std::size_t>& cells, float value) {
+  for (const std::size_t cell : cells) script.cams[1][64 * k + cell] = value;
+}
+
+msloc_finding finding_of(msloc_localizer* localizer, std::uint32_t k) {
+  msloc_finding finding = MSLOC_FINDING_INIT;
+  check(msloc_get_finding(localizer, k, &finding) == MSLOC_OK, "a finding");
+  return finding;
+}
+
+void test_result() {
+  script = {};
+  raise(0, {3 * 8 + 3}, 40);
+  const Opened localizer;
+  Film film;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, msloc_last_error(localizer));
+  const msloc_finding big = finding_of(localizer, 0);
+  // p = sigmoid(3 / 2); cell (3, 3) of 8 x 8 pixels peaks at 0.25 * 40 * (1 - 1/16)^2, first at pixel 27 of 64; the
+  // film of 96 x 128 is 48 x 64 at left = 8, so that x = (27.5 - 8) * 2
+  check(std::abs(big.score - 1 / (1 + std::exp(-1.5))) < 1e-9 && big.positive == 1, "score");
+  check(std::string(big.label) == "Big \"one\"" && big.localized == 1 && big.boxes == 1, "label and box");
+  check(std::abs(big.peak_value - 10 * 225 / 256.) < 1e-5, "peak value");
+  check(big.peak_x == 39 && big.peak_y == 55, "the first maximum in reading order");
+  msloc_box box{};
+  check(msloc_get_boxes(localizer, 0, &box, 1) == MSLOC_OK && std::abs(box.score - big.score) < 1e-12, "its score");
+  check(box.x < 39 && box.x + box.w > 39 && box.y < 55 && box.y + box.h > 55, "the box holds the peak");
+  const msloc_finding small = finding_of(localizer, 1);
+  check(small.positive == 0 && small.localized == 0 && small.boxes == 0, "a negative class is not localized");
+  check(msloc_get_boxes(localizer, 1, &box, 1) == MSLOC_NO_RESULT, "so it has no boxes to ask for");
+
+  std::vector<float> map(std::size_t{64} * 64);
+  check(msloc_get_map(localizer, 0, map.data(), map.size() - 1) == MSLOC_BUFFER_TOO_SMALL, "a map needs its room");
+  check(msloc_get_map(localizer, 0, map.data(), map.size()) == MSLOC_OK, "a map");
+  check(std::abs(static_cast<double>(map[27 * 64 + 27]) - big.peak_value) < 1e-6, "of the whole input");
+  float weights[2] = {};
+  check(msloc_get_relevance(localizer, 1, weights, 2) == MSLOC_OK && weights[0] == 0.5F, "relevance");
+  msloc_summary summary = MSLOC_SUMMARY_INIT;
+  check(msloc_get_summary(localizer, &summary) == MSLOC_OK && summary.left == 8 && summary.width == 48, "geometry");
+  check(summary.positive == 1 && summary.warnings == 0, "a bright middle is no negative");
+  film.pixels.photometric = MSLOC_MONOCHROME1;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "the negative of the film");
+  check(msloc_get_summary(localizer, &summary) == MSLOC_OK && summary.warnings == MSLOC_WARNING_POLARITY, "is noticed");
+}
+
+void test_strongest_boxes_are_kept() {
+  script = {};
+  std::vector<float>& fine = script.cams[0];  // 20 islands, each higher than the one before
+  int islands = 0;
+  for (std::size_t y = 1; y < 16; y += 3)
+    for (std::size_t x = 3; x < 13; x += 3) fine[16 * y + x] = 20 + static_cast<float>(islands++);
+  const Opened localizer;
+  Film film;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, msloc_last_error(localizer));
+  const msloc_finding finding = finding_of(localizer, 0);
+  check(finding.boxes == 16 && finding.boxes_found == 20, std::to_string(finding.boxes_found) + " boxes");
+  std::vector<msloc_box> boxes(16, msloc_box{});
+  check(msloc_get_boxes(localizer, 0, boxes.data(), 15) == MSLOC_BUFFER_TOO_SMALL && boxes[0].w == 0, "all or none");
+  check(msloc_get_boxes(localizer, 0, boxes.data(), 16) == MSLOC_OK, "sixteen");
+  check(boxes[0].x > boxes[1].x && boxes[0].y == boxes[1].y, "the last island is the strongest");
+  for (std::size_t i = 1; i < 16; ++i) check(boxes[i - 1].score > boxes[i].score, "strongest first");
+}
+
+void test_bad_calls() {
+  script = {};
+  const Opened localizer;
+  Film film;
+  msloc_finding finding = MSLOC_FINDING_INIT;
+  check(std::string(msloc_last_error(localizer)).empty(), "no error yet");
+  check(msloc_get_finding(localizer, 0, &finding) == MSLOC_NO_RESULT, "no film yet");
+  check(msloc_localize(nullptr, &film.pixels, nullptr) == MSLOC_ARGUMENT, "no localizer");
+  check(msloc_localize(localizer, nullptr, nullptr) == MSLOC_ARGUMENT, "no pixels");
+  check(msloc_cancel(nullptr) == MSLOC_ARGUMENT && msloc_open(nullptr, nullptr) == MSLOC_ARGUMENT, "nothing at all");
+  msloc_close(nullptr);
+  for (const std::uint32_t size : {0U, 4U, 1000000U}) {
+    msloc_pixels pixels = film.pixels;
+    pixels.struct_size = size;
+    check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_STRUCT_SIZE, "a foreign msloc_pixels");
+    msloc_request request = MSLOC_REQUEST_INIT;
+    request.struct_size = size;
+    check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_STRUCT_SIZE, "a foreign msloc_request");
+    msloc_options options = MSLOC_OPTIONS_INIT;
+    options.struct_size = size;
+    msloc_localizer* other = localizer;
+    check(msloc_open(&options, &other) == MSLOC_STRUCT_SIZE && other == nullptr, "a foreign msloc_options");
+  }
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "it still works");
+  finding.struct_size = 8;
+  check(msloc_get_finding(localizer, 0, &finding) == MSLOC_STRUCT_SIZE, "a foreign msloc_finding");
+  finding.struct_size = sizeof finding;
+  check(msloc_get_finding(localizer, 2, &finding) == MSLOC_ARGUMENT, "a class too far");
+  check(msloc_get_boxes(localizer, 0, nullptr, 0) == MSLOC_OK, "no boxes need no room");
+  check(msloc_get_map(localizer, 0, nullptr, 5000) == MSLOC_ARGUMENT, "a map to nowhere");
+  check(msloc_self_test(localizer, nullptr) == MSLOC_GOLDEN_MISSING, "a bundle without golden result");
+  check(msloc_get_finding(localizer, 0, &finding) == MSLOC_NO_RESULT, "after a failure there is no result");
+
+  msloc_pixels pixels = film.pixels;
+  pixels.row_stride = 95;
+  check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_ARGUMENT, "a stride too small");
+  check(std::string(msloc_last_error(localizer)).find("got 95") != std::string::npos, "is named");
+  const std::vector<std::uint8_t> flat(film.samples.size(), 7);
+  pixels = film.pixels;
+  pixels.data = flat.data();
+  check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_CONSTANT, "a film without a picture");
+  check(std::string(msloc_status_text(MSLOC_CONSTANT)) == "constant", "its name");
+  check(std::string(msloc_status_text(-1)) == "unknown", "a status that is none");
+
+  msloc_options options = MSLOC_OPTIONS_INIT;
+  char error[16] = "";
+  options.error = error;
+  options.error_size = sizeof error;
+  msloc_localizer* other = nullptr;
+  check(msloc_open(&options, &other) == MSLOC_ARGUMENT && error[14] != 0 && error[15] == 0, "a sentence cut to fit");
+  options.bundle = folder.c_str();
+  options.max_boxes = 5;
+  check(msloc_open(&options, &other) == MSLOC_ARGUMENT, "too few boxes");
+  options.max_boxes = 0;
+  options.threads = 257;
+  check(msloc_open(&options, &other) == MSLOC_ARGUMENT, "too many threads");
+  options.threads = 0;
+  options.profile = "none";
+  check(msloc_open(&options, &other) == MSLOC_PROFILE_UNKNOWN && other == nullptr, "an unknown profile");
+}
+
+void test_engine_that_fails() {
+  script = {};
+  const Opened localizer;
+  Film film;
+  script.logits[1] = std::numeric_limits<float>::quiet_NaN();
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BACKEND_FAILED, "a logit that is no number");
+  script.logits[1] = 0;
+  script.cams[0].assign(script.cams[0].size(), std::numeric_limits<float>::quiet_NaN());
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BACKEND_FAILED, "a map of no numbers");
+}
+
+void test_deadline_and_cancel() {
+  script = {};
+  const Opened localizer;
+  Film film;
+  msloc_request request = MSLOC_REQUEST_INIT;
+  request.deadline_ms = 0;
+  check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_DEADLINE, "a deadline that has passed");
+  request.deadline_ms = 20;
+  script.during = [] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); };
+  check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_DEADLINE, "a network that takes too long");
+  request.deadline_ms = 60000;
+  check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_OK, "time enough");
+
+  script.during = [&] { check(msloc_cancel(localizer) == MSLOC_OK, "cancelled from within"); };
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_CANCELLED, "while the network runs");
+  script.during = nullptr;
+  check(msloc_cancel(localizer) == MSLOC_OK, "cancelled where nothing runs");
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "the next one is not touched");
+}
+
+void test_threads() {
+  script = {};
+  const Opened first;
+  const Opened second;
+  Film film;
+  std::atomic<bool> inside{false};
+  std::atomic<bool> leave{false};
+  std::atomic<int> runs{0};
+  script.during = [&] {
+    if (runs.fetch_add(1) != 0) return;
+    inside = true;
+    while (!leave) std::this_thread::yield();
+  };
+  std::thread thread([&] { check(msloc_localize(first, &film.pixels, nullptr) == MSLOC_OK, "in its thread"); });
+  while (!inside) std::this_thread::yield();
+  msloc_model model = MSLOC_MODEL_INIT;
+  check(msloc_localize(first, &film.pixels, nullptr) == MSLOC_BUSY, "one localizer serves one call");
+  check(msloc_get_model(first, &model) == MSLOC_BUSY, "whatever call it is");
+  check(msloc_localize(second, &film.pixels, nullptr) == MSLOC_OK, "another one works beside it");
+  leave = true;
+  thread.join();
+  check(msloc_get_model(first, &model) == MSLOC_OK && model.classes == 2, "free again");
+}
+
+void test_nothing_is_allocated() {
+  script = {};
+  raise(0, {9, 27, 30, 45}, 40);
+  raise(1, {20, 22}, 30);
+  msloc_options options = MSLOC_OPTIONS_INIT;
+  options.threads = 3;
+  options.audit = [](void*, const char* json) { check(json[0] == '{', "an audit line"); };
+  const Opened localizer(options);
+  Film film;
+  msloc_request request = MSLOC_REQUEST_INIT;
+  request.all_classes = 1;
+  msloc_box boxes[16];
+  std::vector<float> map(std::size_t{64} * 64);
+  std::vector<std::uint16_t> large(std::size_t{1000} * 1200);
+  for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<std::uint16_t>(i);
+  msloc_pixels pixels = MSLOC_PIXELS_INIT;
+  pixels.data = large.data();
+  pixels.data_size = 2 * large.size();
+  pixels.width = 1000;
+  pixels.height = 1200;
+  pixels.bits_allocated = 16;
+  pixels.voi = MSLOC_VOI_SIGMOID;
+  pixels.window_center = 30000;
+  pixels.window_width = 20000;
+  const msloc_pixels* const films[] = {&pixels, &film.pixels};
+  allocations = 0;
+  counting = true;
+  ::operator delete(::operator new(1));  // no compiler leaves this one out
+  for (int i = 0; i < 5; ++i) {
+    for (const msloc_pixels* each : films) {
+      const msloc_status status = msloc_localize(localizer, each, &request);
+      const msloc_finding finding = finding_of(localizer, 0);
+      if (status != MSLOC_OK || finding.boxes == 0 || msloc_get_boxes(localizer, 0, boxes, 16) != MSLOC_OK ||
+          msloc_get_map(localizer, 1, map.data(), map.size()) != MSLOC_OK)
+        std::abort();
+    }
+  }
+  counting = false;
+  check(allocations == 1, std::to_string(allocations) + " allocations, of which the test's own is one");
+}
+
+void test_log_and_audit() {
+  script = {};
+  Lines log;
+  Lines audit;
+  msloc_options options = MSLOC_OPTIONS_INIT;
+  options.log = Lines::log;
+  options.log_user = &log;
+  options.audit = Lines::audit;
+  options.audit_user = &audit;
+  const Opened localizer(options);
+  Film film;
+  check(log.lines.size() == 1 && log.lines[0] == "0 opened fake 1 in fake 1 CPU, profile youden", "opening is logged");
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "a film");
+  film.pixels.voi = MSLOC_VOI_LINEAR;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BAD_WINDOW, "a film with a window of no width");
+  check(log.lines.size() == 2 && log.lines[1].find("2 expected a window_width") == 0, "failures are logged");
+  check(audit.lines.size() == 2, "both are audited");
+  for (const char* part : {R"("schema":"msloc-edge/audit/1")", R"("status":"ok")", R"("width":96,"height":128)",
+                           R"("Big \"one\"":0.817574)", R"("positive":["Big \"one\""],"boxes":0)", R"("network":)"})
+    check(audit.lines[0].find(part) != std::string::npos, std::string("the audit holds ") + part);
+  check(audit.lines[1].find(R"("status":"bad_window")") != std::string::npos, "the audit of a refused film");
+}
+
+}  // namespace
+
+int main() {
+  folder =
+      (std::filesystem::temp_directory_path() / ("msloc_test_api." + std::to_string(std::random_device{}()))).string();
+  write_bundle(folder);
+  test_result();
+  test_strongest_boxes_are_kept();
+  test_bad_calls();
+  test_engine_that_fails();
+  test_deadline_and_cancel();
+  test_threads();
+  test_nothing_is_allocated();
+  test_log_and_audit();
+  script = {};
+  std::filesystem::remove_all(folder);
+  return finish();
+}

@@ -1,0 +1,257 @@
+"""The built library: what it exports and needs, its own tests, real bundles that are damaged, threads, audit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from ctypes import byref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msloc_edge.bundle import Bundle
+from msloc_edge.train.phantom import generate
+
+NETWORK = {"socket", "connect", "bind", "listen", "accept", "send", "sendto", "recv", "recvfrom", "getaddrinfo"}
+
+
+def symbols(path: Path, which: str) -> set[str]:
+    """Names, without versions, of a library's dynamic symbols."""
+    if not shutil.which("nm"):
+        pytest.skip("no nm here: binutils is missing")
+    listing = subprocess.run(["nm", "-D", which, path], capture_output=True, text=True, check=True).stdout
+    return {line.split()[-1].partition("@")[0] for line in listing.splitlines()}
+
+
+@pytest.fixture
+def film() -> np.ndarray:
+    return generate(920, 256).stored
+
+
+def test_unit_tests(capi: Any, structs: dict[str, Any]) -> None:
+    structs["run"]("ctest", "--test-dir", capi.build, "--output-on-failure", "--no-tests=error")
+
+
+def test_exports_are_the_header(capi: Any, structs: dict[str, Any]) -> None:
+    header = (structs["ROOT"] / "msloc_edge" / "capi" / "include" / "msloc_edge.h").read_text()
+    declared = {line.split("(")[0].split()[-1].lstrip("*") for line in header.splitlines() if "MSLOC_API " in line}
+    declared -= {"MSLOC_API", "__attribute__"}
+    assert symbols(capi.path, "--defined-only") == {name for name in declared if name.startswith("msloc_")}
+
+
+def test_it_never_opens_a_connection(capi: Any) -> None:
+    assert not symbols(capi.path, "--undefined-only") & NETWORK
+
+
+def test_version_is_that_of_cmake(capi: Any, structs: dict[str, Any]) -> None:
+    text = (structs["ROOT"] / "CMakeLists.txt").read_text()
+    major, minor, patch = map(int, text.split("project(msloc_edge VERSION ")[1].split()[0].split("."))
+    assert capi.library.msloc_version() == 10000 * major + 100 * minor + patch
+
+
+def test_model(edge: Any, bundle: Path) -> None:
+    opened, model = Bundle.open(bundle), edge.model()
+    assert (model.name.decode(), model.version.decode()) == (opened.name, opened.version)
+    assert model.sha256.decode() == opened.sha256
+    assert (model.classes, model.stages) == (len(opened.classes), len(opened.stages))
+    assert (model.input_height, model.input_width) == opened.input_size
+    assert model.profile.decode() == opened.default_profile
+    assert model.engine.decode().startswith("openvino ")
+
+
+def test_self_test(edge: Any, structs: dict[str, Any]) -> None:
+    deviation = structs["Deviation"]()
+    edge.call("self_test", byref(deviation))
+    assert deviation.classes_beyond == 0
+    assert deviation.logit < 1e-4
+    assert deviation.iou >= 0.99
+
+
+def test_self_test_of_a_model_that_changed(capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any]) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["golden"]["findings"]["Mass"]["logit"] += 0.002
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    deviation = structs["Deviation"]()
+    with capi.open(folder) as handle, pytest.raises(structs["StatusError"], match="1 classes") as error:
+        handle.call("self_test", byref(deviation))
+    assert error.value.status == "self_test"
+    assert deviation.logit == pytest.approx(0.002, abs=1e-4)
+
+
+def drop(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        change(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return apply
+
+
+def flip(name: str) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / name).write_bytes(data)
+
+    return apply
+
+
+def manifest_of(data: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / "manifest.json").write_bytes(data) and None
+
+
+@pytest.mark.parametrize(
+    ("damage", "status"),
+    [
+        (shutil.rmtree, "bundle_missing"),
+        (drop("manifest.json"), "bundle_file_missing"),
+        (drop("model.onnx"), "bundle_file_missing"),
+        (drop("model_card.md"), "bundle_file_missing"),
+        (flip("model.onnx"), "bundle_hash"),
+        (flip("model_card.md"), "bundle_hash"),
+        (edit(lambda m: m.update(thresholds_for="0" * 64)), "bundle_hash"),
+        (edit(lambda m: m.update(schema="msloc-edge/bundle/2")), "bundle_schema"),
+        (manifest_of(b""), "bundle_damaged"),
+        (manifest_of(b"\xff\xfe{"), "bundle_damaged"),
+        (manifest_of(b"[" * 100000), "bundle_damaged"),
+        (manifest_of(b"[]"), "bundle_damaged"),
+        (edit(lambda m: m.pop("relevance")), "bundle_damaged"),
+        (edit(lambda m: m["relevance"][0].reverse() or m["relevance"][0].append(0)), "bundle_damaged"),
+        (edit(lambda m: m["relevance"].pop()), "bundle_damaged"),
+        (edit(lambda m: m["relevance"][3].__setitem__(0, 0.9)), "bundle_damaged"),
+        (edit(lambda m: m.update(temperature=0)), "bundle_damaged"),
+        (edit(lambda m: m.update(temperature="warm")), "bundle_damaged"),
+        (edit(lambda m: m["classes"].__setitem__(0, "Mass")), "bundle_damaged"),
+        (edit(lambda m: m["profiles"]["youden"]["map"].pop()), "bundle_damaged"),
+        (edit(lambda m: m.update(default_profile="none")), "bundle_damaged"),
+        (edit(lambda m: m["input"].update(width=10**9)), "bundle_damaged"),
+        (edit(lambda m: m["input"].update(width=-1)), "bundle_damaged"),
+        (edit(lambda m: m["stages"].pop()), "bundle_damaged"),
+        (edit(lambda m: m["stages"][0].update(height=32)), "bundle_damaged"),
+        (edit(lambda m: m["files"].update({"../x": "0"})), "bundle_damaged"),
+        (edit(lambda m: m["files"].pop("model.onnx")), "bundle_damaged"),
+        (edit(lambda m: m["golden"]["findings"].pop("Mass")), "bundle_damaged"),
+    ],
+)
+def test_damaged_bundles(
+    damage: Callable[[Path], None], status: str, capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any]
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("weights.safetensors"))
+    edit(lambda m: m["files"].pop("weights.safetensors"))(folder)
+    damage(folder)
+    with pytest.raises(structs["StatusError"]) as error, capi.open(folder):
+        pass
+    assert error.value.status == status
+    assert ";" in error.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "part"),
+    [
+        ({"profile": b"none"}, "profile_unknown", "sensitivity-90"),
+        ({"engine": b"none"}, "backend_unknown", "openvino"),
+        ({"device": b"TPU"}, "backend_device", "CPU"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known(
+    options: dict[str, Any], status: str, part: str, capi: Any, bundle: Path, structs: dict[str, Any]
+) -> None:
+    with pytest.raises(structs["StatusError"], match=part) as error, capi.open(bundle, **options):
+        pass
+    assert error.value.status == status
+
+
+def test_profile_decides(capi: Any, bundle: Path, film: np.ndarray) -> None:
+    with capi.open(bundle, profile=b"sensitivity-90", device=b"cpu", threads=1) as handle:
+        handle.localize(film, bits_stored=12)
+        thresholds = [finding.threshold for finding in handle.findings()]
+    assert thresholds == list(Bundle.open(bundle).profile("sensitivity-90").score)
+
+
+def test_model_cache(capi: Any, bundle: Path, film: np.ndarray, tmp_path: Path) -> None:
+    logits = []
+    for _ in range(2):
+        with capi.open(bundle, cache_folder=str(tmp_path / "cache").encode()) as handle:
+            handle.localize(film, bits_stored=12)
+            logits.append([finding.logit for finding in handle.findings()])
+    assert any((tmp_path / "cache").iterdir())
+    assert logits[0] == pytest.approx(logits[1], abs=1e-6)
+
+
+def test_dicom_needs_a_build_with_dcmtk(edge: Any, structs: dict[str, Any]) -> None:
+    with pytest.raises(structs["StatusError"], match="MSLOC_WITH_DCMTK") as error:
+        edge.call("localize_dicom", b"film.dcm", None)
+    assert error.value.status == "dicom_missing"
+
+
+def test_two_localizers_in_two_threads(capi: Any, bundle: Path) -> None:
+    films = [generate(seed, 200).stored for seed in (921, 922)]
+    found: dict[tuple[int, int], list[float]] = {}
+
+    def work(thread: int) -> None:
+        with capi.open(bundle, threads=1) as handle:
+            for round_ in range(8):
+                at = (thread + round_) % 2
+                handle.localize(films[at], bits_stored=12)
+                found[thread, round_] = [at, *(finding.logit for finding in handle.findings())]
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for at in range(2):
+        rows = np.array([row[1:] for row in found.values() if row[0] == at])
+        assert len(rows) == 8
+        np.testing.assert_allclose(rows, rows[:1].repeat(8, axis=0), atol=1e-5)
+
+
+def test_audit_and_log(capi: Any, bundle: Path, film: np.ndarray, structs: dict[str, Any]) -> None:
+    audit: list[dict[str, Any]] = []
+    log: list[str] = []
+    audit_fn = structs["AuditFn"](lambda _, line: audit.append(json.loads(line)))
+    log_fn = structs["LogFn"](lambda _, level, line: log.append(f"{level} {line.decode()}"))
+    with capi.open(bundle, audit=audit_fn, log=log_fn) as handle:
+        handle.localize(film, bits_stored=12)
+        with pytest.raises(structs["StatusError"], match="NaN"):
+            handle.localize(film, bits_stored=12, voi=1, window_center=float("nan"), window_width=1.0)
+        findings = None
+        with pytest.raises(structs["StatusError"]) as error:
+            findings = handle.findings()
+        assert (error.value.status, findings) == ("no_result", None)
+        handle.localize(film, bits_stored=12)
+        scores = {finding.label.decode(): finding.score for finding in handle.findings()}
+    good, bad, _ = audit
+    assert (good["status"], bad["status"]) == ("ok", "bad_window")
+    assert good["model"]["sha256"] == bad["model"]["sha256"] == Bundle.open(bundle).sha256
+    assert good["image"] == {"width": 256, "height": 256}
+    assert good["scores"] == pytest.approx(scores, abs=1e-6)
+    assert set(good["timing_ms"]) == {"preprocess", "network", "localize", "total"}
+    assert "scores" not in bad
+    assert log[0].startswith("0 opened cxr-edge")
+    assert log[1].startswith("2 ")
+
+
+def test_nothing_leaks_over_many_films(edge: Any, film: np.ndarray) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc here")
+    edge.localize(film, bits_stored=12)
+    before = resident()
+    for _ in range(150):
+        edge.localize(film, bits_stored=12)
+    assert resident() - before < 4 << 20
