@@ -4,7 +4,9 @@
 
 tests      pytest -m gpu: kernels against their references at real sizes, cubins through the driver, the torch backend
 selftest   the golden result, by torch on the GPU
-parity     torch on the GPU against onnxruntime on the CPU: logits and boxes over phantoms of every kind
+parity     torch on the GPU against onnxruntime on the CPU, over phantoms of every kind: windowed films, logits, boxes;
+           in 16 bits the logits alone
+plugin     the launch code of the TensorRT plugin, built here, against the formula in double
 kernels    benchmarks/kernels.py: against eager and torch.compile, with the ceilings of the same run
 bench      msloc-edge bench on the GPU: film file to boxes beside the bare classifier
 Works from a checkout, without an installation: the packages are linked into a scratch folder. Every step has a time
@@ -28,17 +30,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("kernels", "export", "train")
-LIMIT_LOGIT, LIMIT_IOU = 1e-3, 0.99
+LIMIT_INPUT, LIMIT_LOGIT, LIMIT_IOU = 5e-5, 1e-3, 0.99
+LIMIT_LOGIT_16 = {"fp16": 0.05, "bf16": 0.4}
 BENCH = ("--generate", "3000x2500x12", "--films", "300", "--seconds", "20", "--compare-classifier")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
-    parser.add_argument("--parity", action="store_true", help=argparse.SUPPRESS)
+    own = {"parity": parity, "plugin": plugin}
+    parser.add_argument("--only", choices=own, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.parity:
-        parity()
+    if args.only:
+        own[args.only]()
         return
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,7 +53,8 @@ def main() -> None:
         steps = {
             "tests": ([sys.executable, "-m", "pytest", "-m", "gpu", "-q", str(ROOT / "tests/kernels")], 150),
             "selftest": ([*cli, "selftest", "--backend", "torch", "--device", "cuda"], 60),
-            "parity": ([sys.executable, __file__, "--parity"], 90),
+            "parity": ([sys.executable, __file__, "--only", "parity"], 90),
+            "plugin": ([sys.executable, __file__, "--only", "plugin"], 90),
             "kernels": ([sys.executable, str(ROOT / "benchmarks/kernels.py"), "--device", "cuda"], 100),
             "bench": ([*cli, "bench", "--backend", "torch", "--device", "cuda", *BENCH, "--json", str(bench_file)], 80),
         }
@@ -95,26 +100,54 @@ def step(name: str, command: list[str], limit: float) -> dict[str, Any]:
 
 
 def parity() -> None:
-    """Torch on the GPU against onnxruntime on the CPU, all classes."""
+    """Torch on the GPU against onnxruntime on the CPU, all classes. Exits with what is beyond a limit."""
     import numpy as np
 
     from msloc_edge import Localizer
+    from msloc_edge.backends import load_backend
     from msloc_edge.overlap import agreement, array_of
     from msloc_edge.train.phantom import FINDINGS, generate
 
     films = [generate(3_000_000 + n, 512, kind) for n, kind in enumerate([(), *((f,) for f in FINDINGS)])]
-    worst_logit, worst_iou = 0.0, 1.0
+    worst_input, worst_logit, worst_iou = 0.0, 0.0, 1.0
+    worst_16 = dict.fromkeys(LIMIT_LOGIT_16, 0.0)
     with Localizer(all_classes=True) as cpu, Localizer(backend="torch", device="cuda", all_classes=True) as cuda:
         print(dict(cuda.backend.describe()))
+        halves = {kind: load_backend("torch", cpu.bundle, f"cuda,{kind}") for kind in LIMIT_LOGIT_16}
         for film in films:
             prepared = cpu.prepare(film.stored)
+            worst_input = max(worst_input, float(np.abs(cuda.prepare(film.stored).input - prepared.input).max()))
             ours, theirs = (one.backend.run(prepared.input[None, None]).logits for one in (cuda, cpu))
             worst_logit = max(worst_logit, float(np.abs(ours - theirs).max()))
+            for kind, backend in halves.items():
+                half = backend.run(prepared.input[None, None]).logits
+                worst_16[kind] = max(worst_16[kind], float(np.abs(half - theirs).max()))
             for a, b in zip(cuda.run([prepared])[0].findings, cpu.run([prepared])[0].findings, strict=True):
                 worst_iou = min(worst_iou, agreement(array_of(a.boxes), array_of(b.boxes)))
-    print(f"{len(films)} films: logits differ by at most {worst_logit:.2e}, boxes agree to IoU {worst_iou:.4f}")
-    if worst_logit > LIMIT_LOGIT or worst_iou < LIMIT_IOU:
-        sys.exit(f"expected at most {LIMIT_LOGIT} and at least {LIMIT_IOU}")
+    print(f"{len(films)} films: inputs differ by at most {worst_input:.2e}, logits by {worst_logit:.2e}")
+    print(f"boxes agree to IoU {worst_iou:.4f}; logits in 16 bits differ by at most {worst_16}")
+    if worst_input > LIMIT_INPUT or worst_logit > LIMIT_LOGIT or worst_iou < LIMIT_IOU:
+        sys.exit(f"expected at most {LIMIT_INPUT} and {LIMIT_LOGIT}, and at least {LIMIT_IOU}")
+    if any(worst_16[kind] > limit for kind, limit in LIMIT_LOGIT_16.items()):
+        sys.exit(f"expected at most {LIMIT_LOGIT_16}")
+
+
+def plugin() -> None:
+    """Compiles the kernels and the plugin's launch code for this GPU, without CMake, and runs its check program."""
+    import torch
+
+    source = ROOT / "kernels/plugin"
+    major, minor = torch.cuda.get_device_capability()
+    with tempfile.TemporaryDirectory() as folder:
+        kernels, program = Path(folder, "kernels"), Path(folder, "check")
+        aot = ["-m", "msloc_edge.kernels.aot", "--operation", "fuse_cams", "--sm", f"{major}{minor}"]
+        subprocess.run([sys.executable, *aot, "--out", str(kernels)], check=True)
+        subprocess.run([sys.executable, str(source / "embed.py"), str(kernels), folder], check=True)
+        parts = [source / f"{name}.cpp" for name in ("camfuse_check", "camfuse_launch", "cuda_driver")]
+        parts += [Path(folder, "camfuse_images.S"), Path(folder, "camfuse_images.cpp")]
+        build = ["c++", "-std=c++17", "-O2", f"-I{source}", *map(str, parts), "-o", str(program), "-ldl"]
+        subprocess.run(build, check=True)
+        subprocess.run([str(program)], check=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def export_bundle(
         raise ExportError("not_calibrated", "the checkpoint is of a run that has not ended; resume it first")
     if not _replaceable(out):
         raise ExportError(
-            "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files"
+            "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     scratch.mkdir(parents=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.engines.flavours import JETPACK_7, X86
 from msloc_edge.errors import BackendError
 from msloc_edge.export.graphs import CAMFUSE, DOMAIN
 
@@ -37,7 +38,7 @@ def register() -> None:
         import tensorrt.plugin as trtp
     except ImportError as error:
         raise BackendError(
-            "backend_missing", f"expected TensorRT 10.9 or later: {error}; install it with: pip install tensorrt"
+            "backend_missing", f"expected TensorRT 10.9 or later: {error}; JetPack 7: {JETPACK_7}; x86: {X86}"
         ) from error
     if not hasattr(trtp, "aot_impl"):
         raise BackendError(

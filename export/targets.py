@@ -29,10 +29,11 @@ from msloc_edge.export.contract import check
 from msloc_edge.export.gate import LIMITS
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
 from msloc_edge.export.mixed import Converted, Films
-from msloc_edge.export.tensorrt import FLAVOURS, EngineChoices, Route, engine_files
+from msloc_edge.export.tensorrt import FLAVOURS, EngineChoices, Route, engine_files, route
+from msloc_edge.kernels.providers import open_provider
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
-TOOLS = ("onnx", "onnxruntime", "tensorrt", "tensorrt-rtx")
+TOOLS = ("onnx", "onnxruntime")
 
 
 def write_target(
@@ -48,8 +49,7 @@ def write_target(
 
     Raises ExportError: out_occupied, onnx_invalid, plugin_route; BackendError: backend_missing, backend_device, engine.
     """
-    if not _replaceable(out):
-        raise ExportError("out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files")
+    require(bundle, out, target, choices)
     files, way = _contents(bundle, target, done, choices, progress)
     report = _report(bundle, target, done, films, choices, files, way)
     scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
@@ -65,10 +65,18 @@ def write_target(
     return report
 
 
-def require(target: str) -> None:
-    """Raise BackendError (backend_missing) when what a target needs is not here, before any work is done."""
+def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices) -> None:
+    """Raise what `write_target` would for want of something, before a conversion that takes minutes."""
+    if not _replaceable(out):
+        raise ExportError(
+            "out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files; name another"
+        )
     if target in FLAVOURS:
-        FLAVOURS[target][0].load()
+        flavour, _ = FLAVOURS[target]
+        version = flavour.version()
+        if not flavour.portable:
+            open_provider(0)
+        route(flavour, version, len(bundle.stages), choices.plugin, choices.library)
 
 
 def _contents(
@@ -109,6 +117,8 @@ def _report(
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     if way:
+        flavour, _ = FLAVOURS[target]
+        report["tools"][target] = flavour.version()  # not of its package: on a Jetson it has none
         report["plugin"] = {"route": way.name, "reason": way.reason}
     if films:
         report |= {

@@ -18,7 +18,7 @@ import onnx
 from rich.progress import Progress
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.engines.builder import Settings, build, load_plugins
+from msloc_edge.engines.builder import Settings, build
 from msloc_edge.engines.cache import Cache
 from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX, Flavour, release
 from msloc_edge.engines.key import Key
@@ -36,6 +36,9 @@ LIBRARY = "MSLOC_CAMFUSE_LIBRARY"
 """Where libmsloc_camfuse.so is, when no option says."""
 
 AOT_SINCE = (10, 9)
+
+STAGES = 4
+"""Of the plugins, as of the backbones; a network with more or fewer has the standard operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,14 @@ class Route:
     library: Path | None = None
 
 
-def route(flavour: Flavour, version: str, wanted: str = "auto", library: Path | None = None) -> Route:
+def route(flavour: Flavour, version: str, stages: int, wanted: str = "auto", library: Path | None = None) -> Route:
     """How M_k comes into the engine. Raises ExportError (plugin_route) when the wanted way is not open here."""
     library = library or (Path(os.environ[LIBRARY]) if os.environ.get(LIBRARY) else None)
     closed: dict[str, str | None]
     if flavour is TENSORRT_RTX:
         closed = dict.fromkeys(("aot", "library"), "TensorRT-RTX has no plugins")
+    elif stages != STAGES:
+        closed = dict.fromkeys(("aot", "library"), f"the plugin fuses {STAGES} stages, this model has {stages}")
     else:
         closed = {"aot": _no_aot(version), "library": _no_library(library)}
     if closed.get(wanted):
@@ -87,17 +92,24 @@ def engine_files(
     Raises BackendError: backend_missing, backend_device, engine; ExportError: plugin_route, onnx_invalid.
     """
     flavour, file = FLAVOURS[target]
-    trt, cache = flavour.load(), Cache()
-    version, settings = str(trt.__version__), choices.settings
+    version, cache, settings = flavour.version(), Cache(), choices.settings
     sm = 0 if flavour.portable else open_provider(0).sm
-    way = route(flavour, version, choices.plugin, choices.library)
+    way = route(flavour, version, len(bundle.stages), choices.plugin, choices.library)
     if way.name == "plain":
         model = check(with_heatmap(network, bundle), outputs(bundle))
     else:
         model = with_camfuse(network, bundle).SerializeToString()
-        _bring_plugin(trt, way)
-    timing = cache.timing(flavour, version, sm)
-    built = build(flavour, model, bundle.input_size, settings, Bars(progress), timing)
+    if way.name == "aot":
+        from msloc_edge.export.camfuse_plugin import register
+
+        register()
+    timing, watch = cache.timing(flavour, version, sm), Bars(progress)
+    try:
+        built = build(flavour, model, bundle.input_size, settings, watch, timing, plugins=way.library)
+    except BackendError as error:
+        if way.name == "plain" or error.reason != "engine":
+            raise
+        raise BackendError("engine", f"{error.message}; without the plugin: --plugin plain") from error
     facts: dict[str, Any] = {"plugin": way.name, "version_compatible": settings.version_compatible}
     facts |= {"hardware_compatible": settings.hardware_compatible, "workspace_mib": settings.workspace}
     if way.library:
@@ -109,15 +121,6 @@ def engine_files(
         LOG.warning("%s", error)
     files = {file: plan.data, file + SIDECAR: plan.sidecar(), "build.log": built.log.encode(), "model.onnx": model}
     return files, way
-
-
-def _bring_plugin(trt: Any, way: Route) -> None:
-    if way.library:
-        load_plugins(trt.get_plugin_registry(), way.library)
-        return
-    from msloc_edge.export.camfuse_plugin import register
-
-    register()
 
 
 def _no_aot(version: str) -> str | None:

@@ -24,6 +24,11 @@ CTYPES: Mapping[str, Any] = {
 }
 """Triton's type of a number -> its type in C."""
 
+NO_DRIVER = (
+    "no NVIDIA driver on this machine: libcuda.so.1 cannot be loaded; install the driver (a container needs "
+    "--gpus all), or take what runs on the CPU"
+)
+
 
 class Provider(Protocol):
     """One device through one package; its primary context, which torch and CUDA's runtime use too."""
@@ -62,7 +67,7 @@ class CudaBindings:
         try:
             (status,) = driver.cuInit(0)
         except RuntimeError as error:  # it loads libcuda.so.1 on the first call
-            raise BackendError("backend_device", f"no NVIDIA driver on this machine: {error}") from error
+            raise BackendError("backend_device", NO_DRIVER) from error
         self._check("cuInit", status, reason="backend_device")
         status, count = driver.cuDeviceGetCount()
         self._check("cuDeviceGetCount", status)
@@ -197,7 +202,7 @@ def open_provider(ordinal: int) -> Provider:
         except ModuleNotFoundError:
             continue
         except ImportError as error:  # pycuda is linked to libcuda.so.1
-            raise BackendError("backend_device", f"no NVIDIA driver on this machine: {error}") from error
+            raise BackendError("backend_device", NO_DRIVER) from error
         return adapter(driver, ordinal)
     raise BackendError(
         "backend_missing", "expected cuda-bindings or pycuda, found neither; install one: pip install 'msloc-edge[gpu]'"

@@ -71,6 +71,9 @@ class Stream(Protocol):
         """Milliseconds between marks, after all that is on the stream."""
 
     def synchronize(self) -> None: ...
+    def wait_for(self, other: int) -> None:
+        """Until another library's stream, by its handle, has done what was put on it."""
+
     def capture(self, work: Callable[[], None]) -> Graph:
         """What `work` puts on the stream, as a CUDA graph. Raises BackendError when it cannot be captured."""
 
@@ -130,6 +133,9 @@ class BindingsStream:
 
     def synchronize(self) -> None:
         self._call("cuStreamSynchronize", self._stream)
+
+    def wait_for(self, other: int) -> None:
+        self._call("cuStreamSynchronize", other)
 
     def capture(self, work: Callable[[], None]) -> Graph:
         # Of this thread alone: another may copy a map of the film before meanwhile.
@@ -198,6 +204,9 @@ class PyCudaStream:
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def wait_for(self, other: int) -> None:
+        self._driver.Context.synchronize()  # it cannot wrap a stream that is not its own
 
     def capture(self, work: Callable[[], None]) -> Graph:
         raise BackendError("backend_failed", "pycuda has no CUDA graphs")

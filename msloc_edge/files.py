@@ -11,6 +11,10 @@ TEMPORARY = ".msloc-*.tmp"
 """The names, as a glob, of files that are being written, or that a crash left unfinished."""
 
 
+ENGINES = "engines"
+"""Folder in the cache: engine plans, built for this machine."""
+
+
 def cache_folder() -> Path:
     """Where msloc-edge keeps what it can make again: MSLOC_CACHE, or the user's cache folder. It may not exist yet."""
     if folder := os.environ.get("MSLOC_CACHE"):

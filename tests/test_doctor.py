@@ -152,6 +152,7 @@ def test_a_package_is_not_taken_from_the_current_folder(tmp_path: Path, monkeypa
         ("PIL", "PNG, JPEG, TIFF", False),
         ("openvino", "openvino", True),
         ("tensorrt", "tensorrt", True),
+        ("tensorrt_rtx", "tensorrt_rtx", True),
         ("pydicom", "DICOM", True),
     ],
 )
@@ -165,7 +166,7 @@ def test_what_must_be_there_and_what_may(
     assert report.ok == optional
     assert check.status == ("failing" if not optional else "absent" if source == "absent" else "warning")
     assert {check.name for check in report.checks if check.status in ("warning", "failing")} <= {name}
-    assert (check.mend or "").startswith("pip install") or (probe == "tensorrt" and source == "absent")
+    assert (check.mend or "").startswith("pip install") or (probe.startswith("tensorrt") and source == "absent")
 
 
 def test_onnxruntime_without_its_cpu_provider(package: Callable[[str, str], None]) -> None:
@@ -255,8 +256,8 @@ def test_nvidia_smi_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (None, [], False, "absent", None),
         ("2.13.0+cpu", [], False, "ok", None),
-        ("2.13.0+cpu", [GPU], False, "warning", "pip install tensorrt"),
-        ("2.13.0", [GPU], False, "ok", "pip install tensorrt"),
+        ("2.13.0+cpu", [GPU], False, "warning", "pip install tensorrt-cu13"),
+        ("2.13.0", [GPU], False, "ok", "pip install tensorrt-cu13"),
         ("2.13.0", [], True, "ok", "sudo apt install nvidia-jetpack; python3 -m venv --system-site-packages .venv"),
     ],
 )

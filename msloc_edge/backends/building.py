@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,13 @@ class BuildingBackend(Backend):
         if self._made and self._made.done():
             self._change()
         return self._engine.run(batch)
+
+    def run_device(self, films: Any) -> Outputs:
+        """Of the engine that is built, which this waits for."""
+        self.wait()
+        ready: Any = self._engine
+        found: Outputs = ready.run_device(films)
+        return found
 
     def wait(self) -> None:
         if self._made:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from msloc_edge.backends.base import Backend, Outputs
 from msloc_edge.backends.building import BuildingBackend
 from msloc_edge.backends.onnxruntime import OnnxRuntimeBackend
-from msloc_edge.backends.tensorrt_session import Lease, OnDevice, Session
+from msloc_edge.backends.tensorrt_session import Lease, Session
 from msloc_edge.bundle import Bundle
 from msloc_edge.engines.builder import Settings, build
 from msloc_edge.engines.cache import Cache
@@ -23,6 +23,7 @@ from msloc_edge.engines.plan import Plan
 from msloc_edge.engines.progress import LOG, Lines
 from msloc_edge.errors import BackendError
 from msloc_edge.fusion import Maps
+from msloc_edge.kernels.on_device import OnDevice, on_device
 from msloc_edge.kernels.providers import open_provider
 from msloc_edge.kernels.streams import open_stream
 
@@ -31,7 +32,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatmapOutputs(Outputs):
-    """Maps that the engine itself fused; they stay on the device, and those of the wanted classes are copied."""
+    """Maps that the engine itself fused; those of the wanted classes are copied. They live until it is closed."""
 
     heatmaps: Lease | None = None
 
@@ -51,13 +52,13 @@ class TensorRtBackend(Backend):
     flavour: ClassVar[Flavour] = TENSORRT
     name = TENSORRT.name
 
-    def __init__(self, session: Session, facts: Mapping[str, str]) -> None:
-        self._session, self._facts = session, facts
+    def __init__(self, session: Session, ordinal: int, facts: Mapping[str, str]) -> None:
+        self._session, self._ordinal, self._facts = session, ordinal, facts
 
     @classmethod
     def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> Backend:
         ordinal, precision = _parse(cls.name, device or "cuda")
-        version = str(cls.flavour.load().__version__)
+        version = cls.flavour.version()
         provider = open_provider(ordinal)
         sm = cls.flavour.built_for(provider.sm)
         cache, key = Cache(), Key(bundle.sha256, cls.name, version, sm, precision, "network", Batch())
@@ -67,6 +68,7 @@ class TensorRtBackend(Backend):
             except BackendError as error:
                 if error.reason != "engine":
                     raise
+                LOG.warning("%s", error)
                 cache.refuse(plan.key, "deserialise")
         if precision != "fp32":
             target = cls.name.replace("_", "-")
@@ -107,19 +109,17 @@ class TensorRtBackend(Backend):
             "graph": plan.key.graph,
             "driver": stream.provider,
         }
-        return cls(session, facts)
+        return cls(session, ordinal, facts)
 
     def run(self, batch: NDArray[np.float32]) -> Outputs:
         return self._run(batch)
 
     def run_device(self, films: Any) -> Outputs:
-        """As `run`, for films on the device: contiguous float32, in any object with __cuda_array_interface__, as torch,
-        CuPy and numba have. What wrote them must be done.
+        """As `run`, for films on the device: contiguous float32 [B, 1, H, W] in any object with DLPack (torch, CuPy) or
+        the CUDA array interface (numba).
         """
-        facts = films.__cuda_array_interface__
-        if facts["typestr"] != "<f4" or facts.get("strides"):
-            raise BackendError("backend_failed", f"{self.name}: expected contiguous float32 films, got {facts}")
-        return self._run(OnDevice(facts["data"][0], tuple(facts["shape"])))
+        with on_device(films, self._session.stream, self._ordinal) as found:
+            return self._run(found)
 
     def _run(self, batch: NDArray[np.float32] | OnDevice) -> Outputs:
         session = self._session

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.engines.builder import load_plugins, logger
-from msloc_edge.engines.flavours import Flavour
+from msloc_edge.engines.builder import cannot_start, load_plugins, logger
+from msloc_edge.engines.flavours import TENSORRT_RTX, Flavour
 from msloc_edge.engines.plan import Plan
 from msloc_edge.errors import BackendError
+from msloc_edge.kernels.on_device import OnDevice
 from msloc_edge.kernels.streams import Buffer, Graph, Stream
 
 Array = NDArray[np.float32]
@@ -21,15 +22,11 @@ Array = NDArray[np.float32]
 MOST_GRAPHS = 4
 """Batch sizes that are kept ready. Each has a context of its own: a graph holds what its context was set to."""
 
+LINES = 100
+"""Of what the library says while it runs, which may be something on every run."""
+
 IMAGE, HEATMAP = "image", "heatmap"
 STEPS = ("copy_in", "network", "copy_out")
-
-
-class OnDevice(NamedTuple):
-    """Contiguous float32 films that are on the device already."""
-
-    address: int
-    shape: tuple[int, ...]
 
 
 class Lease:
@@ -61,26 +58,20 @@ class _Slot:
 class Session:
     """Runs a plan. `eager_because` says why there is no graph; None: there is one, or nothing has run yet.
 
-    Raises BackendError: engine when the library does not take the plan, backend_failed when it is not such a network.
+    Raises BackendError: engine when the library does not take the plan, backend_failed when it is not such a network,
+    or when the fault is not the plan's: of the driver, or for want of memory.
     """
 
     def __init__(self, flavour: Flavour, plan: Plan, stream: Stream) -> None:
-        self._trt, self._stream = flavour.load(), stream
+        self._trt, self._flavour, self.stream = flavour.load(), flavour, stream
         self.eager_because: str | None = None
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
-        self._log = logger(self._trt)
-        self._runtime = self._trt.Runtime(self._log)
-        if plan.facts.get("version_compatible"):
-            self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime; it is of our own cache
-        if library := plan.facts.get("plugin_library"):
-            load_plugins(self._runtime.get_plugin_registry(), library)
+        self._log = logger(self._trt, LINES)
         with stream.current():
-            self._engine = self._runtime.deserialize_cuda_engine(plan.data)
-            if self._engine is None:
-                words = self._log.last_error()
-                raise BackendError(
-                    "engine", f"{flavour.title} {plan.key.version} does not take {plan.key.file}: {words}"
-                )
+            self._engine = self._deserialise(plan)
+            # One scratch memory serves all contexts, as only one of them runs at a time.
+            self._scratch_size = self._engine.device_memory_size_v2
+            self._scratch = stream.allocate(-(-self._scratch_size // 4) or 1)
             self.names = [self._engine.get_tensor_name(at) for at in range(self._engine.num_io_tensors)]
             if any(self._engine.get_tensor_dtype(name) != self._trt.DataType.FLOAT for name in self.names):
                 raise BackendError("backend_failed", f"{plan.key.file}: expected float32 at both ends of the engine")
@@ -93,7 +84,7 @@ class Session:
 
     def run(self, films: Array | OnDevice) -> tuple[dict[str, Array], Lease | None, dict[str, float]]:
         """Films [B, 1, H, W] -> small outputs by name, the heatmaps on the device if any, milliseconds of STEPS."""
-        stream, image = self._stream, self._buffers[IMAGE]
+        stream, image = self.stream, self._buffers[IMAGE]
         with stream.current():
             slot, size = self._slot(films.shape[0]), prod(films.shape)
             if not isinstance(films, OnDevice):
@@ -119,19 +110,38 @@ class Session:
         return arrays, lease, dict(zip(STEPS, times, strict=True))
 
     def close(self) -> None:
-        with self._stream.current():
+        with self.stream.current():
             for slot in self._slots.values():
                 slot.graph.free()
-        self._slots.clear()
-        self._stream.close()
-        del self._engine, self._runtime
+            self._slots.clear()
+            del self._engine, self._runtime  # they free memory of this device
+        self.stream.close()
+
+    def _deserialise(self, plan: Plan) -> Any:
+        try:
+            self._runtime = self._trt.Runtime(self._log)
+        except Exception as error:  # pybind11 calls a constructor that gives nothing a TypeError
+            raise BackendError("backend_failed", cannot_start(self._flavour, self._trt, self._log)) from error
+        if plan.facts.get("version_compatible"):
+            self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime; it is of our own cache
+        if library := plan.facts.get("plugin_library"):
+            load_plugins(self._runtime.get_plugin_registry(), library)
+        engine = self._runtime.deserialize_cuda_engine(plan.data)
+        if engine is None:
+            words = self._log.last_error()
+            if "memory" in words.lower():
+                raise BackendError("backend_failed", f"{plan.key.file}: no room on the device ({words}); free some")
+            raise BackendError(
+                "engine", f"{self._flavour.title} {plan.key.version} does not take {plan.key.file}: {words}"
+            )
+        return engine
 
     def _lease(self, shape: tuple[int, ...]) -> Lease:
         """The next run writes where these maps are: they get memory of their own."""
         whole = prod(shape) // shape[0] * (self.batches.stop - 1)
-        address = self._leases.pop() if self._leases else self._stream.allocate(whole)
-        self._stream.copy(address, self._heatmap, prod(shape))  # type: ignore[arg-type] # asked before
-        return Lease(self._stream, self._leases, shape, address)
+        address = self._leases.pop() if self._leases else self.stream.allocate(whole)
+        self.stream.copy(address, self._heatmap, prod(shape))  # type: ignore[arg-type] # asked before
+        return Lease(self.stream, self._leases, shape, address)
 
     def _slot(self, count: int) -> _Slot:
         if count in self._slots:
@@ -148,19 +158,31 @@ class Session:
             context.set_tensor_address(name, self._heatmap if name == HEATMAP else self._buffers[name].device)
 
         def enqueue() -> None:
-            if not context.execute_async_v3(self._stream.handle):
+            if not context.execute_async_v3(self.stream.handle):
                 raise BackendError("backend_failed", f"execute_async_v3 failed: {self._log.last_error()}")
 
         enqueue()  # once before a capture: what the library allocates at first, a graph may not
-        self._stream.synchronize()
+        self.stream.synchronize()
         try:
-            return _Slot(context, shapes, self._stream.capture(enqueue))
+            return _Slot(context, shapes, self.stream.capture(enqueue))
         except BackendError as error:
             self.eager_because = str(error)
             return _Slot(context, shapes, Graph(enqueue, lambda: None))
 
     def _prepare(self, count: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
-        context = self._engine.create_execution_context()
+        context = self._context()
         if context is None or not context.set_input_shape(IMAGE, (count, *self.shape)):
             raise BackendError("backend_failed", f"no context for {count} films: {self._log.last_error()}")
+        context.set_device_memory(self._scratch, self._scratch_size)
         return context, {name: tuple(context.get_tensor_shape(name)) for name in self.names}
+
+    def _context(self) -> Any:
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._flavour is not TENSORRT_RTX:
+            return self._engine.create_execution_context(strategy)
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        # Compiled at once: a graph would keep the slower kernels that serve until those of its shape are there.
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        return self._engine.create_execution_context(config)

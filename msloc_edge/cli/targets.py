@@ -67,8 +67,8 @@ def write(
     from msloc_edge.export.targets import require, write_target
 
     choices = _choices(target, batch, engine)
-    require(target)
     bundle = Bundle.open(model)
+    require(bundle, out, target, choices)
     with _progress() as progress:
         films = None
         done = Converted(onnx.load(bundle.onnx), "fp32")

@@ -12,7 +12,7 @@ from typing import Any
 from msloc_edge.doctor.check import Check
 from msloc_edge.environment import output_of
 
-PROBES = ("onnxruntime", "openvino", "tensorrt", "cv2", "PIL", "pydicom")
+PROBES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "PIL", "pydicom")
 """Functions of `probes`, each with the name of the package that it imports."""
 
 PATIENCE = 20.0
@@ -61,6 +61,11 @@ def engines(answers: Answers, found: Mapping[str, Any]) -> list[Check]:
         ),
         _torch(found, installs["torch"]),
         _tensorrt(answers["tensorrt"], found),
+        _package(
+            *("engines", "tensorrt_rtx", answers["tensorrt_rtx"], "tensorrt-rtx"),
+            installs["tensorrt_rtx"] if found["gpus"] and not found["jetpack"] else None,
+            lambda answer: str(answer["version"]),
+        ),
     ]
 
 
@@ -115,7 +120,7 @@ def _torch(found: Mapping[str, Any], install: str) -> Check:
 
 
 def _tensorrt(answer: Future[dict[str, Any]], found: Mapping[str, Any]) -> Check:
-    install = "pip install tensorrt" if found["gpus"] else None
+    install = "pip install tensorrt-cu13" if found["gpus"] else None
     if found["jetpack"]:  # there it is a package of the system, which an ordinary virtual environment does not see
         install = "sudo apt install nvidia-jetpack; python3 -m venv --system-site-packages .venv"
     return _package("engines", "tensorrt", answer, "tensorrt", install, lambda answer: str(answer["version"]))

@@ -11,13 +11,10 @@ from pathlib import Path
 
 from msloc_edge.doctor.check import Check, Status, size
 from msloc_edge.errors import BundleError
-from msloc_edge.files import TEMPORARY, cache_folder
+from msloc_edge.files import ENGINES, TEMPORARY, cache_folder
 
 DICOM_PORT = 11112
 """The port that DICOM senders commonly use without privileges."""
-
-ENGINES = "engines"
-"""Folder in the cache: engine plans, built for this machine."""
 
 
 def models(model: str | None) -> list[Check]:

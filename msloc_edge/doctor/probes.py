@@ -23,6 +23,10 @@ def tensorrt() -> dict[str, Any]:
     return {"version": importlib.import_module("tensorrt").__version__}
 
 
+def tensorrt_rtx() -> dict[str, Any]:
+    return {"version": importlib.import_module("tensorrt_rtx").__version__}
+
+
 def cv2() -> dict[str, Any]:
     import cv2
 

@@ -22,10 +22,7 @@ from msloc_edge.engines.key import Key
 from msloc_edge.engines.plan import SIDECAR, Plan, RefusedError, read_plan
 from msloc_edge.engines.progress import LOG
 from msloc_edge.errors import BackendError
-from msloc_edge.files import TEMPORARY, cache_folder
-
-ENGINES = "engines"
-"""Folder in the cache."""
+from msloc_edge.files import ENGINES, TEMPORARY, cache_folder
 
 WAIT = 0.2
 """Seconds between two looks at a lock that another process has."""
@@ -132,6 +129,16 @@ class Cache:
         except OSError as error:
             raise self._broken(error) from error
         try:
+            self._take(handle, name, cancelled)
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)  # closing is not enough when a forked process has the handle, too
+        finally:
+            os.close(handle)
+
+    def _take(self, handle: int, name: str, cancelled: threading.Event | None) -> None:
+        try:
             if not _locked(handle):
                 LOG.warning("%s: another process builds this engine; waiting for it", name)
                 cancelled = cancelled or threading.Event()
@@ -140,9 +147,8 @@ class Cache:
                         raise BackendError("engine", f"{name}: stopped while another process builds it")
             for file in (name, name + SIDECAR):
                 self._temporary(file).unlink(missing_ok=True)
-            yield
-        finally:
-            os.close(handle)
+        except OSError as error:  # a network's file system may have no locks
+            raise self._broken(error) from error
 
     def _broken(self, error: OSError) -> BackendError:
         return BackendError(

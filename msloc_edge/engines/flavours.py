@@ -49,6 +49,10 @@ class Flavour:
             )
         return module
 
+    def version(self) -> str:
+        """Of the module, all its parts. Raises as `load` does."""
+        return str(self.load().__version__)
+
     def built_for(self, sm: int) -> int:
         """What a `Key` says of the device: its compute capability, or 0 for every one."""
         return 0 if self.portable else sm
@@ -63,7 +67,7 @@ TENSORRT = Flavour(
     f"JetPack 6: {JETPACK_6}; JetPack 7: {JETPACK_7}; x86: {X86}",
 )
 TENSORRT_RTX = Flavour(
-    "tensorrt_rtx", "TensorRT-RTX", (b"vtrt",), (1, 1), True, "install it with: pip install 'msloc-edge[rtx]'"
+    "tensorrt_rtx", "TensorRT-RTX", (b"vtrt",), (1, 2), True, "install it with: pip install 'msloc-edge[rtx]'"
 )
 
 

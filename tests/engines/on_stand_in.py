@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from msloc_edge.backends.building import BuildingBackend
 from msloc_edge.backends.tensorrt import TensorRtBackend
 from msloc_edge.bundle import Bundle
 from msloc_edge.cli import main
+from msloc_edge.cli.evaluation.sources import open_model
 from msloc_edge.engines.builder import Settings
 from msloc_edge.engines.cache import Cache
 from msloc_edge.engines.key import Batch, Key
@@ -38,6 +40,9 @@ from msloc_edge.export.tensorrt import EngineChoices, engine_files
 from msloc_edge.pipeline import Localizer
 
 LIBRARY = ctypes.CDLL("libcuda.so.1")
+
+
+DEFAULTS = {"steps": [], "no_device": False, "broken_plans": "", "libraries": [], "configs": [], "plugins": set()}
 
 
 def live() -> int:
@@ -54,8 +59,8 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty cache, a stand-in that does as it is told, and no memory that is left."""
     monkeypatch.setenv("MSLOC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("STAND_IN_SM", "87")
-    for name, value in {"steps": [], "no_device": False, "broken_plans": False, "libraries": [], "configs": []}.items():
-        monkeypatch.setattr(trt.SETTINGS, name, value)
+    for name, value in DEFAULTS.items():
+        monkeypatch.setattr(trt.SETTINGS, name, copy(value))
     before = live()
     yield
     assert live() == before, "memory, streams, graphs and events are freed"
@@ -252,12 +257,17 @@ def test_onnxruntime_serves_until_it_is_built(bundle: Bundle, caplog: pytest.Log
     again.close()
 
 
+def test_eval_waits_for_the_engine(bundle: Bundle) -> None:
+    with open_model(str(bundle.path), "tensorrt", None, None) as localizer:
+        assert localizer.backend.name == "tensorrt"
+
+
 def test_a_build_that_fails_leaves_onnxruntime(bundle: Bundle) -> None:
     trt.SETTINGS.no_device = True
     backend = load_backend("tensorrt", bundle)
-    with pytest.raises(BackendError, match=r"cannot build the engine: .*CUDA initialization failure") as caught:
+    with pytest.raises(BackendError, match=r"cannot start on this device: .*CUDA initialization failure") as caught:
         backend.wait()
-    assert caught.value.reason == "engine"
+    assert caught.value.reason == "backend_failed"
     same(bundle, backend.run(films(1)), films(1))
     assert backend.name == "onnxruntime"
     assert "CUDA initialization failure" in backend.describe()["instead_because"]
@@ -288,17 +298,19 @@ def test_closing_stops_the_build(bundle: Bundle) -> None:
     assert not list(Cache().folder.glob("*.plan"))
 
 
-def test_a_plan_that_the_library_does_not_take_is_built_again(bundle: Bundle) -> None:
+def test_a_plan_that_the_library_does_not_take_is_built_again(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     ready(bundle).close()
+    caplog.clear()
     (plan,) = Cache().folder.glob("*.plan")
-    trt.SETTINGS.broken_plans = True
+    trt.SETTINGS.broken_plans = "Platform (device) differs from that of the plan"
     backend = load_backend("tensorrt", bundle)
     assert isinstance(backend, BuildingBackend)
     with pytest.raises(BackendError, match=r"does not take .*Platform .device. differs"):
         backend.wait()
     backend.close()
-    trt.SETTINGS.broken_plans = False
+    trt.SETTINGS.broken_plans = ""
     assert plan.with_name(f"{plan.name}.refused-deserialise").is_file()
+    assert "Platform (device) differs" in caplog.records[0].getMessage(), "why it was moved aside"
     ready(bundle).close()
 
 
@@ -315,13 +327,82 @@ def test_a_plan_of_another_machine_is_built_again(bundle: Bundle, monkeypatch: p
     assert plan.is_file(), "the other machine's own is left alone"
 
 
+@pytest.mark.parametrize("why", ["device", "memory"])
+def test_a_plan_is_kept_when_the_fault_is_not_its_own(bundle: Bundle, why: str) -> None:
+    exported(bundle)
+    (plan,) = Cache().folder.glob("*.plan")
+    trt.SETTINGS.no_device = why == "device"
+    trt.SETTINGS.broken_plans = "OutOfMemory (Requested size was 8192 bytes.)"
+    expected = {"device": "cannot start on this device: .*failure", "memory": "no room on the device .*OutOfMemory"}
+    with pytest.raises(BackendError, match=expected[why]) as caught:
+        load_backend("tensorrt", bundle)
+    assert caught.value.reason == "backend_failed"
+    assert plan.is_file()
+
+
+def test_one_scratch_memory_serves_every_batch_size(bundle: Bundle) -> None:
+    backend = ready(bundle)
+    for count in (1, 2, 3):
+        same(bundle, backend.run(films(count)), films(count))
+    contexts = [slot.context for slot in backend._engine._session._slots.values()]
+    assert len(contexts) == 3
+    assert len({context.scratch for context in contexts}) == 1
+    backend.close()
+
+
+def test_tensorrt_rtx_runs_in_the_same_way(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
+    for loaded in ("built", "from the cache"):
+        backend = load_backend("tensorrt_rtx", bundle)
+        assert isinstance(backend, BuildingBackend) == (loaded == "built")
+        backend.wait()
+        same(bundle, backend.run(films(2)), films(2))
+        assert backend.describe()["engine"] == "tensorrt_rtx"
+        backend.close()
+    (config,) = trt.SETTINGS.configs
+    assert config.flags == {trt.BuilderFlag.REQUIRE_USER_ALLOCATION}
+    assert config.cache is None
+
+
+class Exported:
+    """Stands in for a tensor on a CUDA device: its memory is the host's, as all memory of the stand-in driver."""
+
+    def __init__(self, films: np.ndarray, device: tuple[int, int] = (2, 0)) -> None:
+        self.films, self.device, self.stream = films, device, None
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+    def __dlpack__(self, *, stream: int | None = None) -> Any:
+        self.stream = stream
+        return self.films.__dlpack__()
+
+
+def test_films_come_by_dlpack(bundle: Bundle) -> None:
+    backend = load_backend("tensorrt", bundle)
+    assert isinstance(backend, BuildingBackend)
+    batch = films(3)
+    exporter, references = Exported(batch), sys.getrefcount(batch)
+    found = backend.run_device(exporter)
+    assert exporter.stream == backend._engine._session.stream.handle, "the exporter makes this one wait"
+    assert sys.getrefcount(batch) == references, "given back"
+    same(bundle, found, batch)
+    with pytest.raises(BackendError, match="expected films on cuda:0, got CUDA device 1"):
+        backend.run_device(Exported(films(1), (2, 1)))
+    with pytest.raises(BackendError, match=r"failed on a batch of shape .9, 1, 64, 64."):
+        backend.run_device(Exported(films(9)))
+    backend.close()
+
+
 def test_films_that_are_on_the_device_stay_there(bundle: Bundle) -> None:
     ready(bundle).close()
     backend = load_backend("tensorrt", bundle)
     assert isinstance(backend, TensorRtBackend)
     batch = films(3)
     facts = {"data": (batch.ctypes.data, True), "shape": batch.shape, "typestr": "<f4", "strides": None, "version": 3}
-    same(bundle, backend.run_device(SimpleNamespace(__cuda_array_interface__=facts)), batch)
+    for stream in (None, backend._session.stream.handle):  # a writer's, which is waited for
+        films_there = SimpleNamespace(__cuda_array_interface__=facts | {"stream": stream})
+        same(bundle, backend.run_device(films_there), batch)
     for wrong in ({"typestr": "<f8"}, {"strides": (4, 4, 4, 4)}, {"shape": (3, 64, 64)}):
         with pytest.raises(BackendError, match="expected "):
             backend.run_device(SimpleNamespace(__cuda_array_interface__=facts | wrong))
@@ -333,10 +414,7 @@ def test_the_command(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["export", str(bundle.path), str(out), "--target", "tensorrt", "--batch", "1:2:4", "--workspace", "64"]
-    monkeypatch.setattr(sys, "argv", ["msloc-edge", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 0
+    assert command(monkeypatch, *arguments) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out.splitlines()[-1])
     assert set(report["files"]) == {"model.plan", "model.plan.json", "build.log", "model.onnx"}
@@ -354,6 +432,98 @@ def test_the_command(
     assert kept.read_bytes() == (out / "model.plan").read_bytes()
     assert (out / "model.plan").read_bytes().endswith((out / "model.onnx").read_bytes())
     assert len(list(Cache().folder.glob("*.timing"))) == 1
+
+
+@pytest.fixture
+def quick_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tensorrt.plugin, as far as `camfuse_plugin.register` goes; what it is told is tested on NVIDIA's bindings."""
+    implemented = []
+
+    def aot_impl(plugin: str) -> Any:
+        domain, _, name = plugin.partition("::")
+        trt.SETTINGS.plugins.add((domain, name))
+        return implemented.append
+
+    named = ("TensorDesc", "AutoTuneCombination", "KernelLaunchParams", "SymExprs")
+    plugins = SimpleNamespace(
+        **dict.fromkeys(named, object), op=SimpleNamespace(), aot_impl=aot_impl, register=lambda _: implemented.append
+    )
+    plugins.autotune = plugins.register
+    monkeypatch.setattr(trt, "plugin", plugins, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt.plugin", plugins)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    file = tmp_path / "libmsloc_camfuse.so"
+    file.write_bytes(b"\x7fELF")
+    return file
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["msloc-edge", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.usefixtures("quick_plugins")
+@pytest.mark.parametrize(("asked", "chosen"), [("auto", "aot"), ("aot", "aot"), ("library", "library")])
+def test_an_export_with_the_plugin(
+    bundle: Bundle,
+    library: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    chosen: str,
+) -> None:
+    """The parser refuses a CamFuse node that nobody has made known to it, and so does the runtime."""
+    out = tmp_path / "out"
+    options = ["--target", "tensorrt", "--plugin", asked, "--plugin-library", library]
+    for _ in range(2):  # a library is loaded into a registry once
+        assert command(monkeypatch, "export", bundle.path, out, *options) == 0
+    captured = capsys.readouterr()
+    reason = "TensorRT 10.16.1.11 can" if asked == "auto" else "as asked"
+    assert f"heatmap: {chosen} ({reason})" in captured.err
+    report = json.loads((out / "export.json").read_text())
+    assert report["plugin"] == {"route": chosen, "reason": reason}
+    assert report["tools"]["tensorrt"] == "10.16.1.11"
+    assert [node.op_type for node in onnx.load(out / "model.onnx").graph.node][-1] == "CamFuse"
+    assert trt.SETTINGS.libraries == ([str(library)] * 2 if chosen == "library" else [])
+    trt.SETTINGS.libraries.clear()
+    trt.SETTINGS.plugins.clear()  # another process
+    backend = load_backend("tensorrt", bundle)
+    assert isinstance(backend, TensorRtBackend)
+    assert trt.SETTINGS.libraries == ([str(library)] if chosen == "library" else [])
+    same(bundle, backend.run(films(2)), films(2))
+    backend.close()
+
+
+def test_what_is_missing_is_found_before_the_work(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msloc_edge.export.mixed.convert", lambda *_: pytest.fail("minutes of work"))
+    asked = ["export", bundle.path, tmp_path, "--target", "tensorrt", "--precision", "fp16"]
+    (tmp_path / "notes.txt").touch()
+    assert command(monkeypatch, *asked) == 1
+    assert "[out_occupied]" in capsys.readouterr().err
+    (tmp_path / "notes.txt").unlink()
+    assert command(monkeypatch, *asked, "--plugin", "aot") == 1
+    assert "[plugin_route]" in capsys.readouterr().err
+    monkeypatch.setenv("STAND_IN_FAIL", "cuInit")
+    assert command(monkeypatch, *asked) == 1
+    assert "[backend_device]" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick_plugins")
+def test_a_plugin_that_fails_names_the_way_without_it(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", lambda *_: None)
+    assert command(monkeypatch, "export", bundle.path, tmp_path / "out", "--target", "tensorrt") == 1
+    assert "cannot build the engine: it gives no reason; without the plugin: --plugin plain" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_does_not_need_the_cache(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

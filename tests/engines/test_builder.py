@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.engines.builder import Settings, build
+from msloc_edge.engines.builder import Settings, build, logger
 from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX, Flavour, release
 from msloc_edge.engines.key import Batch
 from msloc_edge.engines.progress import Lines
@@ -75,6 +75,21 @@ def test_times_of_builds_come_together(trt: ModuleType, model: bytes, tmp_path: 
     assert [file.name for file in timing.parent.iterdir()] == [timing.name]
 
 
+@pytest.mark.parametrize("content", [b"damaged", b"foreign device"])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_times_that_are_of_no_use_are_replaced(
+    trt: ModuleType, model: bytes, tmp_path: Path, content: bytes, when: str
+) -> None:
+    """TensorRT gives no cache for damaged bytes, and does not take that of another device."""
+    timing = tmp_path / "tensorrt.timing"
+    if when == "before":
+        timing.write_bytes(content)
+    else:
+        trt.SETTINGS.steps.append(lambda: timing.write_bytes(content))
+    build(TENSORRT, model, (64, 64), Settings(), Phases(), timing)
+    assert timing.read_bytes().endswith(b"1.5us")
+
+
 def test_times_that_cannot_be_kept_are_no_error(trt: ModuleType, model: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert build(TENSORRT, model, (64, 64), Settings(), Phases(), tmp_path / "file" / "timing").data
@@ -101,11 +116,26 @@ def test_no_graph(trt: ModuleType) -> None:
         build(TENSORRT, b"no graph", (64, 64), Settings(), Phases())
 
 
+def test_a_refusal_without_a_reason(trt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trt.OnnxParser, "num_errors", 0)
+    with pytest.raises(BackendError, match=r"TensorRT 10.16.1.11 refuses the graph: it gives no reason"):
+        build(TENSORRT, b"no graph", (64, 64), Settings(), Phases())
+
+
+def test_a_logger_may_forget(trt: ModuleType) -> None:
+    log = logger(trt, most=2)
+    for at in range(5):
+        log.log(trt.Severity.ERROR, str(at))
+    assert list(log.lines) == ["[ERROR] 3", "[ERROR] 4"]
+
+
 def test_no_device(trt: ModuleType, model: bytes) -> None:
     trt.SETTINGS.no_device = True
-    with pytest.raises(BackendError, match=r"cannot build the engine: .ERROR. CUDA initialization failure") as caught:
+    with pytest.raises(
+        BackendError, match=r"cannot start on this device: .*failure.*; nvidia-smi shows .*x86: "
+    ) as caught:
         build(TENSORRT, model, (64, 64), Settings(), Phases())
-    assert caught.value.reason == "engine"
+    assert caught.value.reason == "backend_failed"
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from msloc_edge.doctor import places
-from msloc_edge.engines.cache import ENGINES, Cache
+from msloc_edge.engines.cache import Cache
 from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX
 from msloc_edge.engines.key import Batch, Key
 from msloc_edge.engines.plan import Plan
 from msloc_edge.errors import BackendError
-from msloc_edge.files import TEMPORARY
+from msloc_edge.files import ENGINES, TEMPORARY
 
 KEY = Key("ab" * 32, "tensorrt", "10.3.0", 87, "fp32", "network", Batch())
 
@@ -42,7 +45,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def test_it_is_where_doctor_looks(cache: Cache, own_cache: Path) -> None:
-    assert Cache().folder == own_cache / places.ENGINES
+    assert Cache().folder == own_cache / ENGINES
     cache.put(plan())
     assert places.plans(cache.folder).found == "1 plan, 34 bytes"
 
@@ -300,6 +303,35 @@ def test_who_waits_can_be_stopped(worker: Callable[..., subprocess.Popen[str]], 
         cache.get(KEY, never, cancelled)
     process.kill()
     process.communicate(timeout=60)
+
+
+def test_a_file_system_without_locks(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(BackendError, match="cannot be used: No locks available; set MSLOC_CACHE") as caught:
+        cache.get(KEY, plan)
+    assert caught.value.reason == "engine_cache"
+
+
+def test_a_child_of_the_builder_does_not_keep_the_lock(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked worker has all handles of its parent; `dup` gives it the same lock."""
+    handles = []
+    take = Cache._take
+
+    def forked(self: Cache, handle: int, name: str, cancelled: threading.Event | None) -> None:
+        take(self, handle, name, cancelled)
+        handles.append(os.dup(handle))
+
+    monkeypatch.setattr(Cache, "_take", forked)
+    stop = threading.Event()
+    stop.set()  # who waits gives up at once
+    cache.get(KEY, plan, stop)
+    (cache.folder / KEY.file).unlink()
+    assert cache.get(KEY, plan, stop).data == plan().data
+    for handle in handles:
+        os.close(handle)
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

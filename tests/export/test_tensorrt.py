@@ -10,7 +10,7 @@ import pytest
 
 from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX
 from msloc_edge.errors import ExportError
-from msloc_edge.export.tensorrt import LIBRARY, route
+from msloc_edge.export.tensorrt import LIBRARY, STAGES, route
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_way_goes_by_version(library: Path, version: str, has_library: bool, name: str, reason: str) -> None:
-    found = route(TENSORRT, version, library=library if has_library else None)
+    found = route(TENSORRT, version, STAGES, library=library if has_library else None)
     assert (found.name, found.library) == (name, library if name == "library" else None)
     assert found.reason.startswith(reason)
 
@@ -48,15 +48,15 @@ def test_the_way_goes_by_version(library: Path, version: str, has_library: bool,
 @pytest.mark.usefixtures("plugin")
 def test_the_library_may_be_named_by_the_environment(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIBRARY, str(library))
-    assert route(TENSORRT, "10.3.0").library == library
+    assert route(TENSORRT, "10.3.0", STAGES).library == library
     monkeypatch.setenv(LIBRARY, "/nowhere.so")
-    assert "/nowhere.so is no file" in route(TENSORRT, "10.3.0").reason
+    assert "/nowhere.so is no file" in route(TENSORRT, "10.3.0", STAGES).reason
 
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize("wanted", ["aot", "library", "plain"])
 def test_as_asked(library: Path, wanted: str) -> None:
-    found = route(TENSORRT, "10.9.0", wanted, library)
+    found = route(TENSORRT, "10.9.0", STAGES, wanted, library)
     assert (found.name, found.reason) == (wanted, "as asked")
 
 
@@ -64,7 +64,7 @@ def test_as_asked(library: Path, wanted: str) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_without_what_the_kernel_needs(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    assert f"{missing} cannot be imported" in route(TENSORRT, "10.9.0").reason
+    assert f"{missing} cannot be imported" in route(TENSORRT, "10.9.0", STAGES).reason
 
 
 @pytest.mark.usefixtures("plugin")
@@ -77,13 +77,22 @@ def test_without_what_the_kernel_needs(monkeypatch: pytest.MonkeyPatch, missing:
 )
 def test_a_way_that_is_not_open(version: str, wanted: str, says: str) -> None:
     with pytest.raises(ExportError) as caught:
-        route(TENSORRT, version, wanted)
+        route(TENSORRT, version, STAGES, wanted)
     assert caught.value.reason == "plugin_route"
     assert says in str(caught.value)
 
 
+def test_the_plugins_fuse_four_stages(library: Path) -> None:
+    variants = pytest.importorskip("msloc_edge.kernels.aot.variants", reason="triton is not installed")
+    assert variants.STAGES == STAGES
+    found = route(TENSORRT, "10.16.1.11", 3, library=library)
+    assert (found.name, found.reason) == ("plain", "the plugin fuses 4 stages, this model has 3")
+    with pytest.raises(ExportError, match=r"--plugin library is not possible: the plugin fuses 4 stages"):
+        route(TENSORRT, "10.3.0", 5, "library", library)
+
+
 def test_tensorrt_rtx_has_one_way() -> None:
-    assert route(TENSORRT_RTX, "1.7.1").name == "plain"
+    assert route(TENSORRT_RTX, "1.7.1", STAGES).name == "plain"
     for wanted in ("aot", "library"):
         with pytest.raises(ExportError, match="TensorRT-RTX has no plugins"):
-            route(TENSORRT_RTX, "1.7.1", wanted)
+            route(TENSORRT_RTX, "1.7.1", STAGES, wanted)

@@ -157,6 +157,7 @@ def open_model(model: str, backend: str, device: str | None, profile: str | None
             bundle = Path(folder) / "bundle"
             write_bundle(load_state(path), bundle, name=path.name, version="0")
         with Localizer(bundle, backend, device, profile) as localizer:
+            localizer.backend.wait()
             yield localizer
 
 

@@ -1,7 +1,8 @@
 """A stand-in for TensorRT, with the part of its interface that is used: its plan is the graph, which onnxruntime runs.
 
-Plans have TensorRT's header. A context works on the addresses that it was given, and puts its work on the stream that
-it was given, if that is one of libcuda_stand_in.c: a graph captures it as a real one would.
+A CamFuse node is run by its definition, if its plugin is in the plan or in the runtime's registry. Plans have
+TensorRT's header. A context works on the addresses that it was given, and puts its work on the stream that it was
+given, if that is one of libcuda_stand_in.c: a graph captures it as a real one would.
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from msloc_edge.export.graphs import definition
+
 __version__ = "10.16.1.11"
-SETTINGS = SimpleNamespace(steps=[], seconds=0.0, no_device=False, broken_plans=False, libraries=[], configs=[])
+SETTINGS = SimpleNamespace(steps=[], no_device=False, broken_plans="", libraries=[], configs=[], plugins=set())
 """What the next build does, and what was asked of the builders."""
 
 Severity = Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
 DataType = Enum("DataType", "FLOAT HALF")
-BuilderFlag = Enum("BuilderFlag", "TF32 VERSION_COMPATIBLE")
+BuilderFlag = Enum("BuilderFlag", "TF32 VERSION_COMPATIBLE REQUIRE_USER_ALLOCATION")
 HardwareCompatibilityLevel = Enum("HardwareCompatibilityLevel", "NONE AMPERE_PLUS")
 MemoryPoolType = Enum("MemoryPoolType", "WORKSPACE")
+ExecutionContextAllocationStrategy = Enum("ExecutionContextAllocationStrategy", "STATIC USER_MANAGED")
+DynamicShapesKernelSpecializationStrategy = Enum("DynamicShapesKernelSpecializationStrategy", "LAZY EAGER")
+SCRATCH = 1001
+"""Bytes that a context needs."""
 
 
 class NetworkDefinitionCreationFlag:
@@ -41,11 +48,13 @@ class IProgressMonitor:
 
 class TimingCache:
     def __init__(self, data: bytes) -> None:
+        self.foreign = data.startswith(b"foreign")
         self.entries = set(data.decode().split())
 
     def combine(self, other: TimingCache, ignore_mismatch: bool) -> bool:
-        self.entries |= other.entries
-        return True
+        if not other.foreign:
+            self.entries |= other.entries
+        return not other.foreign
 
     def serialize(self) -> bytes:
         return " ".join(sorted(self.entries)).encode()
@@ -73,10 +82,12 @@ class Config:
     def add_optimization_profile(self, profile: Profile) -> None:
         self.profile = profile
 
-    def create_timing_cache(self, data: bytes) -> TimingCache:
-        return TimingCache(data)
+    def create_timing_cache(self, data: bytes) -> TimingCache | None:
+        return None if data.startswith(b"damaged") else TimingCache(data)
 
     def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+        if cache.foreign:
+            return False
         self.cache = cache
         return True
 
@@ -91,11 +102,14 @@ class Builder:
         if SETTINGS.no_device:
             log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
-        self.log = log
+        self.log, self.registry = log, Registry()
+
+    def get_plugin_registry(self) -> Registry:
+        return self.registry
 
     def create_network(self, flags: int) -> SimpleNamespace:
         assert flags == 1 << NetworkDefinitionCreationFlag.STRONGLY_TYPED
-        return SimpleNamespace(model=b"")
+        return SimpleNamespace(model=b"", registry=self.registry)
 
     def create_builder_config(self) -> Config:
         return Config()
@@ -116,10 +130,11 @@ class Builder:
         monitor.phase_finish("Building engine")
         if config.cache:
             config.cache.entries.add(f"{len(network.model)}:1.5us")
-        shapes = json.dumps(config.profile.shapes).encode()
-        body = len(shapes).to_bytes(8, "little") + shapes + network.model
+        facts = json.dumps({"shapes": config.profile.shapes, "plugins": sorted(SETTINGS.plugins)}).encode()
+        body = len(facts).to_bytes(8, "little") + facts + network.model
         version = bytes(int(part) for part in __version__.split("."))
-        return b"ftrt" + bytes(12) + (28 + len(body)).to_bytes(8, "little") + version + body
+        tag = b"vtrt" if BuilderFlag.REQUIRE_USER_ALLOCATION in config.flags else b"ftrt"  # TensorRT-RTX sets it
+        return tag + bytes(12) + (28 + len(body)).to_bytes(8, "little") + version + body
 
 
 class OnnxParser:
@@ -129,46 +144,80 @@ class OnnxParser:
     def parse(self, model: bytes) -> bool:
         self.network.model = model
         try:
-            onnx.load_from_string(model)
+            nodes = onnx.load_from_string(model).graph.node
         except Exception:
+            self.errors = [SimpleNamespace(node_name=lambda: "", desc=lambda: "ModelProto cannot be parsed")]
             return False
-        return True
+        known = SETTINGS.plugins | self.network.registry.creators
+        self.errors = [
+            SimpleNamespace(
+                node_name=lambda node=node: node.name,
+                node_operator=lambda node=node: node.op_type,
+                desc=lambda: "Plugin not found, are the plugin name, version, and namespace correct?",
+            )
+            for node in nodes
+            if node.domain and (node.domain, node.op_type) not in known
+        ]
+        return not self.errors
+
+    @property
+    def num_errors(self) -> int:
+        return len(self.errors)
 
     def get_error(self, at: int) -> SimpleNamespace:
-        return SimpleNamespace(node_name=lambda: "", desc=lambda: "ModelProto cannot be parsed")
+        return self.errors[at]
 
 
 class Runtime:
     def __init__(self, log: Any) -> None:
-        self.log = log
+        if SETTINGS.no_device:
+            log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        self.log, self.registry = log, Registry()
         self.engine_host_code_allowed = False
 
-    def get_plugin_registry(self) -> SimpleNamespace:
-        return get_plugin_registry()
+    def get_plugin_registry(self) -> Registry:
+        return self.registry
 
     def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
         if SETTINGS.broken_plans:
-            self.log.log(Severity.ERROR, "Platform (device) differs from that of the plan")
+            self.log.log(Severity.ERROR, SETTINGS.broken_plans)
             return None
-        return Engine(plan)
+        return Engine(plan, self.registry.creators)
 
 
-def get_plugin_registry() -> SimpleNamespace:
-    def load_library(library: str) -> object:
+class Registry:
+    """Of one builder or runtime. A second library with the same plugins is refused, as by the real one."""
+
+    def __init__(self) -> None:
+        self.creators: set[tuple[str, str]] = set()
+
+    def load_library(self, library: str) -> object | None:
         SETTINGS.libraries.append(library)
-        return None if library == "/broken.so" else object()
-
-    return SimpleNamespace(load_library=load_library)
+        if library == "/broken.so" or self.creators:
+            return None
+        self.creators.add(("msloc", "CamFuse"))
+        return object()
 
 
 class Engine:
-    def __init__(self, plan: bytes) -> None:
-        assert plan.startswith(b"ftrt")
+    device_memory_size_v2 = SCRATCH
+
+    def __init__(self, plan: bytes, plugins: set[tuple[str, str]]) -> None:
+        assert plan[:4] in (b"ftrt", b"vtrt")
         begin = 36 + int.from_bytes(plan[28:36], "little")
-        self.shapes = json.loads(plan[36:begin])
+        facts = json.loads(plan[36:begin])
+        self.shapes, plugins = facts["shapes"], plugins | {tuple(plugin) for plugin in facts["plugins"]}
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        self.session = ort.InferenceSession(plan[begin:], options, providers=["CPUExecutionProvider"])
+        model = onnx.load_from_string(plan[begin:])
+        for node in model.graph.node:
+            if (node.domain, node.op_type) in plugins:
+                sizes = [attribute for attribute in node.attribute if attribute.name in ("height", "width")]
+                del node.attribute[:]
+                node.attribute.extend(sizes)
+                model.functions.append(definition(len(node.input) - 1, model.opset_import[0].version))
+        self.session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self.names = [node.name for node in (*self.session.get_inputs(), *self.session.get_outputs())]
         self.num_io_tensors = len(self.names)
 
@@ -181,13 +230,29 @@ class Engine:
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [tuple(shape) for shape in self.shapes[name]]
 
-    def create_execution_context(self) -> Context:
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
+
+    def create_execution_context(self, chosen: Any) -> Context:
+        if isinstance(chosen, RuntimeConfig):  # as TensorRT-RTX has it
+            assert (
+                chosen.dynamic_shapes_kernel_specialization_strategy is DynamicShapesKernelSpecializationStrategy.EAGER
+            )
+            chosen = chosen.strategy
+        assert chosen is ExecutionContextAllocationStrategy.USER_MANAGED
         return Context(self)
+
+
+class RuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
+
+    def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+        self.strategy = strategy
 
 
 class Context:
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.addresses, self.enqueued = engine, {}, 0
+        self.engine, self.addresses, self.enqueued, self.scratch = engine, {}, 0, 0
         self._kept: list[Any] = []
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -199,6 +264,10 @@ class Context:
         nodes = {node.name: node for node in (*self.engine.session.get_inputs(), *self.engine.session.get_outputs())}
         return (self.batch, *nodes[name].shape[1:])
 
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= SCRATCH
+        self.scratch = address
+
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
         return True
@@ -207,6 +276,7 @@ class Context:
         self.enqueued += 1
 
         def work(_: Any = None) -> None:
+            ctypes.memset(self.scratch, 0xFF, SCRATCH)
             films = self._at("image")
             found = self.engine.session.run(None, {"image": films})
             for node, value in zip(self.engine.session.get_outputs(), found, strict=True):
