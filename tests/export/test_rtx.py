@@ -20,6 +20,9 @@ from msloc_edge.export.fp16 import to_fp16
 from msloc_edge.export.graphs import with_camfuse, with_heatmap
 from msloc_edge.export.int8 import calibrate, to_int8
 from msloc_edge.export.mixed import Films, after_the_maps
+from msloc_edge.export.onnx import to_onnx
+from msloc_edge.model import ModelConfig
+from msloc_edge.model import build as build_network
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed", exc_type=ImportError)
 
@@ -42,8 +45,19 @@ class Phases(Progress):
         return super().add_task(description, **options)
 
 
+@pytest.fixture(scope="module")
+def networks(opened: Bundle, network: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
+    """That of the small bundle, and a DenseNet-121 with the same classes and stages."""
+    config = ModelConfig(opened.classes, "densenet121", opened.input_size[0])
+    return {"edge": network, "densenet121": onnx.load_from_string(to_onnx(build_network(config)))}
+
+
+@pytest.mark.parametrize("backbone", ["edge", "densenet121"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_every_precision_builds(opened: Bundle, network: onnx.ModelProto, small_films: Films, precision: str) -> None:
+def test_every_precision_builds(
+    opened: Bundle, networks: dict[str, onnx.ModelProto], small_films: Films, backbone: str, precision: str
+) -> None:
+    network = networks[backbone]
     if precision == "fp16":
         network = to_fp16(network, after_the_maps(network, opened))
     if precision == "int8":
