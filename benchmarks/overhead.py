@@ -36,7 +36,7 @@ def main() -> None:
 def _measure(backbone: str, args: argparse.Namespace) -> dict[str, object]:
     run = args.work / f"{backbone}-{args.size}-{args.neck}"
     if not (run / "bundle").exists():
-        moment = ["--films", 64, "--val-films", 32, "--epochs", 5, "--batch", 4, "--lr", 3e-4]
+        moment = ["--films", 32, "--val-films", 40, "--epochs", 4, "--batch", 4, "--lr", 3e-4]
         run_command("train", "--backbone", backbone, "--size", args.size, "--neck", args.neck, *moment, "--out", run)
     out = run / "bench.json"
     run_command(

@@ -19,13 +19,6 @@ void* driver() {
   return handle;
 }
 
-int attribute(int which, Device device) {
-  static auto* const get = function<Result(int*, int, Device)>("cuDeviceGetAttribute");
-  int value = 0;
-  check(get(&value, which, device), "cuDeviceGetAttribute");
-  return value;
-}
-
 }  // namespace
 
 void* address(const char* name) {
@@ -48,11 +41,20 @@ void check(Result result, const char* call) {
   throw Error(std::string("CUDA's driver: ") + call + " failed: " + text + " (" + std::to_string(result) + ")");
 }
 
+int attribute(int which, Device device) {
+  static auto* const get = function<Result(int*, int, Device)>("cuDeviceGetAttribute");
+  int value = 0;
+  check(get(&value, which, device), "cuDeviceGetAttribute");
+  return value;
+}
+
+int sm_of(Device device) { return 10 * attribute(kMajor, device) + attribute(kMinor, device); }
+
 int current_sm() {
   static auto* const current = function<Result(Device*)>("cuCtxGetDevice");
   Device device = 0;
   check(current(&device), "cuCtxGetDevice");
-  return 10 * attribute(kMajor, device) + attribute(kMinor, device);
+  return sm_of(device);
 }
 
 Kernel load(const void* image, const char* entry) {

@@ -1,4 +1,5 @@
-// CUDA's driver, found at run time: nothing of CUDA is linked, and none of its headers is needed.
+// CUDA's driver, found at run time: nothing of CUDA is linked, and none of its headers is needed. For the plugin and
+// the TensorRT engine of the C library (msloc_edge/capi).
 #pragma once
 
 #include <stdexcept>
@@ -35,7 +36,13 @@ Function* function(const char* name) {
 /// Throws Error with the driver's own words unless the result is success.
 void check(Result result, const char* call);
 
-/// Compute capability of the current context's device as one number: 87 for an Orin.
+/// A property of a device, by its number in CUdevice_attribute.
+int attribute(int which, Device device);
+
+/// Compute capability as one number: 87 for an Orin.
+int sm_of(Device device);
+
+/// The same of the current context's device.
 int current_sm();
 
 /// The kernel `entry` of a cubin or of PTX that ends in a zero byte; it stays loaded while the process lives.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib.util
 import shutil
 import subprocess
@@ -220,30 +221,47 @@ class Capi:
 
 def missing_tool() -> str | None:
     """What the build needs and this machine lacks."""
-    for tools in (("cmake",), ("c++", "g++", "clang++"), ("ninja", "make")):
-        if not any(map(shutil.which, tools)):
-            return tools[0]
+    for tool in ("cmake", "ninja", "c++"):
+        if not shutil.which(tool):
+            return tool
+    version = run("cmake", "--version").split()[2]
+    if tuple(map(int, version.split(".")[:2])) < (3, 25):
+        return f"cmake 3.25 for the presets, but {version}"
     return None if importlib.util.find_spec("openvino") else "openvino"
 
 
-def run(*command: str | Path) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+def run(*command: str | Path, **options: Any) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
-def build_library(build: Path, *settings: str) -> Path:
-    """Configure and build; returns the library. Skips where a tool or a package is missing."""
+def has_dcmtk() -> bool:
+    return any(any(Path("/usr").glob(pattern)) for pattern in ("lib/*/cmake/dcmtk", "lib/cmake/dcmtk"))
+
+
+@contextmanager
+def alone_in(build: Path) -> Iterator[None]:
+    """One process at a time configures and builds in a folder: pytest-xdist runs several sessions."""
+    build.mkdir(parents=True, exist_ok=True)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def configure(build: Path, *settings: str) -> None:
+    """The x86-release preset into a folder of the tests' own. Skips where a tool or a package is missing."""
     if tool := missing_tool():
         pytest.skip(f"libmsloc_edge cannot be built here: no {tool}")
-    generator = ("-G", "Ninja") if shutil.which("ninja") else ()
-    configure = ["cmake", "-S", ROOT, "-B", build, *generator, f"-DPython3_EXECUTABLE={sys.executable}", *settings]
-    done = subprocess.run([str(part) for part in configure], capture_output=True, text=True)
+    done = subprocess.run(
+        ["cmake", "--preset", "x86-release", "-B", build, f"-DPython3_EXECUTABLE={sys.executable}", *settings],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     if "nlohmann-json:" in done.stderr:
         pytest.skip("libmsloc_edge cannot be built here: no nlohmann-json")
     assert done.returncode == 0, done.stderr
-    run("cmake", "--build", build)
-    return build / "msloc_edge" / "capi" / "libmsloc_edge.so"
 
 
 def load(path: Path) -> ctypes.CDLL:
@@ -260,8 +278,12 @@ def load(path: Path) -> ctypes.CDLL:
 
 @pytest.fixture(scope="session")
 def capi() -> Capi:
-    """libmsloc_edge with its unit tests, in build/capi: the second session builds only what changed."""
-    path = build_library(BUILD, "-DCMAKE_BUILD_TYPE=Release", "-DMSLOC_WARNINGS_AS_ERRORS=ON")
+    """libmsloc_edge with its unit tests, in build/capi, with DCMTK where it is: the second session builds only what
+    changed."""
+    with alone_in(BUILD):
+        configure(BUILD, f"-DMSLOC_WITH_DCMTK={'ON' if has_dcmtk() else 'OFF'}")
+        run("cmake", "--build", BUILD)
+    path = BUILD / "msloc_edge" / "capi" / "libmsloc_edge.so"
     return Capi(load(path), path, BUILD)
 
 
@@ -287,9 +309,10 @@ def structs() -> Mapping[str, Any]:
         "request": request,
         "StatusError": StatusError,
         "run": run,
-        "build_library": build_library,
-        "load": load,
-        "Capi": Capi,
+        "alone_in": alone_in,
+        "configure": configure,
+        "has_dcmtk": has_dcmtk,
+        "missing_tool": missing_tool,
         "ROOT": ROOT,
         "ExitStack": ExitStack,
     }

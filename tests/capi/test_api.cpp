@@ -11,28 +11,9 @@
 #include <vector>
 
 #include "check.h"
+#include "count_allocations.h"
 #include "fake_engine.h"
 #include "msloc_edge.h"
-
-namespace {
-
-std::atomic<bool> counting{false};
-std::atomic<int> allocations{0};
-
-void* allocate(std::size_t size) {
-  if (counting) ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t size) { return allocate(size); }
-void* operator new[](std::size_t size) { return allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t /*size*/) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t /*size*/) noexcept { std::free(memory); }
 
 namespace {
 
@@ -184,6 +165,9 @@ void test_bad_calls() {
   check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_CONSTANT, "a film without a picture");
   check(std::string(msloc_status_text(MSLOC_CONSTANT)) == "constant", "its name");
   check(std::string(msloc_status_text(-1)) == "unknown", "a status that is none");
+
+  check(msloc_localize_dicom(localizer, "film.dcm", nullptr) == MSLOC_DICOM_MISSING, "a build without DCMTK");
+  check(std::string(msloc_last_error(localizer)).find("MSLOC_WITH_DCMTK") != std::string::npos, "says how to get it");
 
   msloc_options options = MSLOC_OPTIONS_INIT;
   char error[16] = "";

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from ctypes import byref
 from pathlib import Path
 from typing import Any
@@ -40,22 +39,17 @@ WARNINGS = {
 
 
 @pytest.fixture(scope="module")
-def dcmtk(structs: dict[str, Any]) -> Path:
+def dcmtk(capi: Any, structs: dict[str, Any]) -> Path:
     """The build folder of a library with DCMTK."""
-    run, build = structs["run"], structs["ROOT"] / "build" / "capi-dcmtk"
-    if not list(Path("/usr").glob("lib/*/cmake/dcmtk")) and not list(Path("/usr").glob("lib/cmake/dcmtk")):
+    if not structs["has_dcmtk"]():
         pytest.skip("libmsloc_edge cannot be built with DCMTK here: no libdcmtk-dev")
-    structs["build_library"](build, "-DCMAKE_BUILD_TYPE=Release", "-DMSLOC_WITH_DCMTK=ON")
-    assert run("cmake", "-N", "-L", build).count("MSLOC_WITH_DCMTK:BOOL=ON") == 1
-    return build
+    return capi.build
 
 
-@pytest.fixture(scope="module")
-def reader(dcmtk: Path, structs: dict[str, Any], bundle: Path) -> Iterator[Any]:
+@pytest.fixture
+def reader(dcmtk: Path, edge: Any) -> Any:
     """An open localizer of that library."""
-    path = dcmtk / "msloc_edge" / "capi" / "libmsloc_edge.so"
-    with structs["Capi"](structs["load"](path), path, dcmtk).open(bundle) as handle:
-        yield handle
+    return edge
 
 
 def dataset(pixels: np.ndarray, bits: int, syntax: str = ExplicitVRLittleEndian, **elements: Any) -> Dataset:

@@ -142,6 +142,10 @@ def manifest_of(data: bytes) -> Callable[[Path], None]:
         (edit(lambda m: m["files"].update({"../x": "0"})), "bundle_damaged"),
         (edit(lambda m: m["files"].pop("model.onnx")), "bundle_damaged"),
         (edit(lambda m: m["golden"]["findings"].pop("Mass")), "bundle_damaged"),
+        (edit(lambda m: m.update(name="two\nlines")), "bundle_damaged"),
+        (edit(lambda m: m["classes"].__setitem__(0, "nul\0")), "bundle_damaged"),
+        (edit(lambda m: m["profiles"]["youden"]["map"].__setitem__(0, 1e300)), "bundle_damaged"),
+        (edit(lambda m: m["files"].update({"model.onnx": "no hash"})), "bundle_damaged"),
     ],
 )
 def test_damaged_bundles(
@@ -188,12 +192,6 @@ def test_model_cache(capi: Any, bundle: Path, film: np.ndarray, tmp_path: Path) 
             logits.append([finding.logit for finding in handle.findings()])
     assert any((tmp_path / "cache").iterdir())
     assert logits[0] == pytest.approx(logits[1], abs=1e-6)
-
-
-def test_dicom_needs_a_build_with_dcmtk(edge: Any, structs: dict[str, Any]) -> None:
-    with pytest.raises(structs["StatusError"], match="MSLOC_WITH_DCMTK") as error:
-        edge.call("localize_dicom", b"film.dcm", None)
-    assert error.value.status == "dicom_missing"
 
 
 def test_two_localizers_in_two_threads(capi: Any, bundle: Path) -> None:

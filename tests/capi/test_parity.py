@@ -20,7 +20,7 @@ from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame
 
 LOGIT, IOU = 1e-4, 0.99
-SECONDS = 60
+SECONDS = 15
 """For the real films: when they are over, what is left is left out."""
 SIZES = [256, 64, 480, (480, 420), (200, 150), (64, 90), (257, 700), (1000, 800), (1955, 1841), (513, 512)]
 

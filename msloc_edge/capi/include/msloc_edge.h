@@ -129,7 +129,7 @@ enum {
 
     /* the engine */
     MSLOC_BACKEND_UNKNOWN = 40, /* no engine of this name in this build */
-    MSLOC_BACKEND_DEVICE = 41,  /* a device that the engine does not have here */
+    MSLOC_BACKEND_DEVICE = 41,  /* a device, driver or library of the engine that is not here */
     MSLOC_BACKEND_FAILED = 42,  /* the engine cannot load the model, or failed on a film: stop using this localizer */
     MSLOC_SELF_TEST = 43,       /* results beyond the limits: take the device out of use */
 
@@ -160,8 +160,9 @@ typedef struct msloc_options {
     const char *bundle;       /* the bundle's folder, UTF-8 */
     const char *profile;      /* which thresholds decide; NULL: the bundle's default */
     const char *engine;       /* NULL: "openvino" */
-    const char *device;       /* as the engine names it; NULL: "CPU" */
-    const char *cache_folder; /* where the engine may keep compiled models, for a faster start; NULL: nowhere */
+    const char *device;       /* as the engine names it; NULL: "CPU", "cuda" for tensorrt (cuda:0,fp16 or cuda:0,FILE.plan) */
+    const char *cache_folder; /* where the engine may keep compiled models, for a faster start; NULL: nowhere; for
+                                 tensorrt the folder engines/ of Python's cache, which is only read */
     uint64_t max_pixels;      /* the largest film, width x height; 0: 120,000,000 */
     uint32_t max_boxes;       /* kept for each class, the strongest: 16 to 1024; 0: 16 */
     uint32_t error_size;      /* bytes in `error` */

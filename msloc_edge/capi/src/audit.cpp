@@ -3,7 +3,6 @@
 #include <charconv>
 #include <cstdio>
 #include <ctime>
-#include <nlohmann/json.hpp>
 
 #include "status.h"
 
@@ -13,8 +12,19 @@ namespace {
 constexpr std::size_t kFixed = 1024;   // all but what grows with the classes
 constexpr std::size_t kPerClass = 64;  // beside the name, which may occur twice
 
+/// A JSON string; UTF-8 stays as it is (RFC 8259, sections 7 and 8.1).
 std::string quoted(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  std::string json = "\"";
+  for (const char c : text) {
+    char escaped[8];
+    if (c == '"' || c == '\\')
+      json += {'\\', c};
+    else if (static_cast<unsigned char>(c) < ' ')
+      json.append(escaped, static_cast<std::size_t>(std::snprintf(escaped, sizeof escaped, "\\u%04x", c)));
+    else
+      json += c;
+  }
+  return json + '"';
 }
 
 }  // namespace

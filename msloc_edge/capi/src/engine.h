@@ -42,4 +42,9 @@ std::unique_ptr<Engine> make_engine(const std::string& name, const Bundle& bundl
 /// Throws Failure: MSLOC_BACKEND_DEVICE, _FAILED.
 std::unique_ptr<Engine> make_openvino_engine(const Bundle& bundle, const EngineOptions& options);
 
+/// A device is cuda, cuda:N, or one of these with a comma and what to run: a precision (fp32 unless said) of which
+/// `cache_folder` has a plan, or the file of a plan. Throws Failure: MSLOC_ARGUMENT, MSLOC_BACKEND_UNKNOWN, _DEVICE,
+/// _FAILED.
+std::unique_ptr<Engine> make_tensorrt_engine(const Bundle& bundle, const EngineOptions& options);
+
 }  // namespace msloc

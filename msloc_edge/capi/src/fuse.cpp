@@ -14,11 +14,12 @@ Fuse::Fuse(const Bundle& bundle) : bundle_(bundle) {
 }
 
 void Fuse::run(const Engine& engine, int k, const Patch& patch, float* map, float* scratch) const noexcept {
+  const float* weights = &bundle_.relevance[static_cast<std::size_t>(k) * bundle_.stages.size()];
   std::fill_n(map, patch.width * patch.height, 0.0F);
   for (int s = 0; s < bundle_.stage_count(); ++s) {
     const Stage& grid = bundle_.stages[static_cast<std::size_t>(s)];
     const Upsampling& up = stages_[static_cast<std::size_t>(s)];
-    const float weight = bundle_.relevance.data()[k * bundle_.stage_count() + s];
+    const float weight = weights[s];
     const float* cam = engine.cams(s) + static_cast<std::ptrdiff_t>(k) * grid.width * grid.height;
     const auto row = [=](int i) noexcept {
       return [cells = cam + i * grid.width, weight](int j) noexcept { return weight * cells[j]; };

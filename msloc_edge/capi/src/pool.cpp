@@ -17,14 +17,15 @@ Pool::~Pool() {
 }
 
 void Pool::start(int jobs, Call call, void* context) noexcept {
+  const bool shared = jobs > 1 && !threads_.empty();
   {
     const std::lock_guard lock(mutex_);
     jobs_ = jobs, call_ = call, context_ = context;
     next_.store(0, std::memory_order_relaxed);
-    working_ = jobs > 1 ? static_cast<int>(threads_.size()) : 0;
-    round_ += working_ > 0 ? 1 : 0;
+    working_ = shared ? static_cast<int>(threads_.size()) : 0;
+    round_ += shared ? 1 : 0;
   }
-  if (working_ > 0) wake_.notify_all();
+  if (shared) wake_.notify_all();
   take(0);
   std::unique_lock lock(mutex_);
   done_.wait(lock, [this] { return working_ == 0; });

@@ -9,32 +9,33 @@
 namespace msloc {
 namespace {
 
-[[noreturn]] void refuse(const std::string& sentence) { throw Failure(MSLOC_BAD_WINDOW, sentence); }
+[[noreturn]] void bad_window(const std::string& sentence) { throw Failure(MSLOC_BAD_WINDOW, sentence); }
 
 void check_window(const msloc_pixels& pixels) {
   if (!std::isfinite(pixels.window_center) || !std::isfinite(pixels.window_width))
-    refuse("expected a window of finite numbers, got NaN or infinity; look at window_center and window_width");
+    bad_window("expected a window of finite numbers, got NaN or infinity; look at window_center and window_width");
   const bool linear = pixels.voi == MSLOC_VOI_LINEAR;
   if (linear ? pixels.window_width < 1 : pixels.window_width <= 0)
-    refuse("expected a window_width of " + std::string(linear ? "at least 1" : "more than 0") + ", got " +
-           std::to_string(pixels.window_width) + "; mend it or use MSLOC_VOI_FULL_RANGE");
+    bad_window("expected a window_width of " + std::string(linear ? "at least 1" : "more than 0") + ", got " +
+               std::to_string(pixels.window_width) + "; mend it or use MSLOC_VOI_FULL_RANGE");
 }
 
 void check_rescale(const msloc_pixels& pixels) {
   if (!std::isfinite(pixels.rescale_slope) || pixels.rescale_slope == 0 || !std::isfinite(pixels.rescale_intercept))
-    refuse("expected a finite rescale with a slope other than 0, got slope " + std::to_string(pixels.rescale_slope) +
-           " and intercept " + std::to_string(pixels.rescale_intercept) + "; begin with MSLOC_PIXELS_INIT");
+    bad_window("expected a finite rescale with a slope other than 0, got slope " +
+               std::to_string(pixels.rescale_slope) + " and intercept " + std::to_string(pixels.rescale_intercept) +
+               "; begin with MSLOC_PIXELS_INIT");
 }
 
 void copy_table(const msloc_pixels& pixels, int count, float* table) {
   if (pixels.table == nullptr || pixels.table_size != static_cast<std::uint32_t>(count))
-    refuse("expected a table of 2**bits_stored = " + std::to_string(count) + " numbers, got " +
-           (pixels.table == nullptr ? "none" : std::to_string(pixels.table_size)) + "; set table and table_size");
+    bad_window("expected a table of 2**bits_stored = " + std::to_string(count) + " numbers, got " +
+               (pixels.table == nullptr ? "none" : std::to_string(pixels.table_size)) + "; set table and table_size");
   const float* end = pixels.table + count;
   const float* bad = std::find_if_not(pixels.table, end, [](float v) { return v >= 0 && v <= 1; });
   if (bad != end)
-    refuse("expected brightness in [0, 1], got " + std::to_string(*bad) + " at entry " +
-           std::to_string(bad - pixels.table) + " of the table; scale it");
+    bad_window("expected brightness in [0, 1], got " + std::to_string(*bad) + " at entry " +
+               std::to_string(bad - pixels.table) + " of the table; scale it");
   std::copy(pixels.table, end, table);
 }
 

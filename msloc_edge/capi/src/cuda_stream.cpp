@@ -1,0 +1,140 @@
+#include "cuda_stream.h"
+
+#include <string>
+
+namespace msloc::cuda {
+namespace {
+
+using Recorded = struct GraphHandle*;
+
+constexpr int kIntegrated = 18;            // CU_DEVICE_ATTRIBUTE_INTEGRATED
+constexpr unsigned kDeviceMap = 2;         // CU_MEMHOSTALLOC_DEVICEMAP
+constexpr unsigned kNonBlocking = 1;       // CU_STREAM_NON_BLOCKING
+constexpr int kThreadLocal = 1;            // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads go on allocating
+constexpr std::size_t kSize = sizeof(float);
+
+// The names with _v2 are those that cuda.h gives to the plain ones: the plain symbols have older types.
+
+Device device_at(int ordinal) {
+  const auto asked = [](Result result, const char* call) {
+    try {
+      check(result, call);
+    } catch (const Error& error) {
+      throw NoDevice(error.what());
+    }
+  };
+  asked(function<Result(unsigned)>("cuInit")(0), "cuInit");
+  int count = 0;
+  asked(function<Result(int*)>("cuDeviceGetCount")(&count), "cuDeviceGetCount");
+  if (ordinal >= count) {
+    throw NoDevice("expected one of " + std::to_string(count) + " devices, the first of which is cuda:0, got cuda:" +
+                   std::to_string(ordinal) + "; choose one of these");
+  }
+  Device device = 0;
+  asked(function<Result(Device*, int)>("cuDeviceGet")(&device, ordinal), "cuDeviceGet");
+  return device;
+}
+
+Owned<void*> page_locked(std::size_t bytes, bool shared) {
+  static auto* const make = function<Result(void**, std::size_t, unsigned)>("cuMemHostAlloc");
+  static auto* const end = function<Result(void*)>("cuMemFreeHost");
+  void* memory = nullptr;
+  check(make(&memory, bytes, shared ? kDeviceMap : 0), "cuMemHostAlloc");
+  return {memory, end};
+}
+
+void* address_of(void* host) {
+  static auto* const get = function<Result(void**, void*, unsigned)>("cuMemHostGetDevicePointer_v2");
+  void* address = nullptr;
+  check(get(&address, host, 0), "cuMemHostGetDevicePointer");
+  return address;
+}
+
+}  // namespace
+
+PrimaryContext::PrimaryContext(int ordinal)
+    : device_(device_at(ordinal)), release_(function<Result(Device)>("cuDevicePrimaryCtxRelease_v2")) {
+  check(function<Result(Context*, Device)>("cuDevicePrimaryCtxRetain")(&context_, device_), "cuDevicePrimaryCtxRetain");
+}
+
+bool PrimaryContext::integrated() const { return attribute(kIntegrated, device_) != 0; }
+
+Current::Current(const PrimaryContext& context) : pop_(function<Result(Context*)>("cuCtxPopCurrent_v2")) {
+  static auto* const push = function<Result(Context)>("cuCtxPushCurrent_v2");
+  check(push(context.handle()), "cuCtxPushCurrent");
+}
+
+Current::~Current() {
+  Context popped = nullptr;
+  pop_(&popped);
+}
+
+Owned<void*> allocate(std::size_t count) {
+  static auto* const make = function<Result(void**, std::size_t)>("cuMemAlloc_v2");
+  static auto* const end = function<Result(void*)>("cuMemFree_v2");
+  void* memory = nullptr;
+  check(make(&memory, count * kSize), "cuMemAlloc");
+  return {memory, end};
+}
+
+Buffer::Buffer(std::size_t count, bool shared)
+    : bytes_(count * kSize),
+      host_(page_locked(bytes_, shared)),
+      device_(shared ? Owned<void*>(nullptr, nullptr) : allocate(count)),
+      address_(shared ? address_of(host_.get()) : device_.get()) {}
+
+void Buffer::copy_in(Stream stream) const {
+  static auto* const copy = function<Result(void*, const void*, std::size_t, Stream)>("cuMemcpyHtoDAsync_v2");
+  if (device_) check(copy(device_.get(), host_.get(), bytes_, stream), "cuMemcpyHtoDAsync");
+}
+
+void Buffer::copy_out(Stream stream) const {
+  static auto* const copy = function<Result(void*, const void*, std::size_t, Stream)>("cuMemcpyDtoHAsync_v2");
+  if (device_) check(copy(host_.get(), device_.get(), bytes_, stream), "cuMemcpyDtoHAsync");
+}
+
+Owned<Stream> make_stream() {
+  static auto* const make = function<Result(Stream*, unsigned)>("cuStreamCreate");
+  static auto* const end = function<Result(Stream)>("cuStreamDestroy_v2");
+  Stream stream = nullptr;
+  check(make(&stream, kNonBlocking), "cuStreamCreate");
+  return {stream, end};
+}
+
+void synchronize(Stream stream) {
+  static auto* const wait = function<Result(Stream)>("cuStreamSynchronize");
+  check(wait(stream), "cuStreamSynchronize");
+}
+
+Owned<Graph> capture(Stream stream, const std::function<void()>& work) {
+  static auto* const begin = function<Result(Stream, int)>("cuStreamBeginCapture_v2");
+  static auto* const end = function<Result(Stream, Recorded*)>("cuStreamEndCapture");
+  static auto* const forget = function<Result(Recorded)>("cuGraphDestroy");
+  static auto* const make = function<Result(Graph*, Recorded, unsigned long long)>("cuGraphInstantiateWithFlags");
+  static auto* const destroy = function<Result(Graph)>("cuGraphExecDestroy");
+  const auto finish = [&](Result& result) {
+    Recorded recorded = nullptr;
+    result = end(stream, &recorded);
+    return Owned<Recorded>(recorded, forget);
+  };
+  Result ended = 0;
+  check(begin(stream, kThreadLocal), "cuStreamBeginCapture");
+  try {
+    work();
+  } catch (...) {
+    finish(ended);
+    throw;
+  }
+  const Owned<Recorded> recorded = finish(ended);
+  check(ended, "cuStreamEndCapture");
+  Graph graph = nullptr;
+  check(make(&graph, recorded.get(), 0), "cuGraphInstantiate");
+  return {graph, destroy};
+}
+
+void launch(Graph graph, Stream stream) {
+  static auto* const put = function<Result(Graph, Stream)>("cuGraphLaunch");
+  check(put(graph, stream), "cuGraphLaunch");
+}
+
+}  // namespace msloc::cuda

@@ -1,0 +1,94 @@
+// What an engine needs of a CUDA device: its context, a stream, memory on both sides, work that is captured once.
+//
+// Everything but PrimaryContext is made, used and ended while a context is current.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <type_traits>
+
+#include "cuda_driver.h"
+
+namespace msloc::cuda {
+
+using Context = struct ContextHandle*;
+using Graph = struct GraphExecHandle*;
+
+/// What the driver made, with the function of the driver that ends it.
+template <typename Handle>
+using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Result (*)(Handle)>;
+
+/// The primary context of a device, the one that the process's other CUDA code has as well; retained.
+class PrimaryContext {
+ public:
+  /// Throws NoDevice, Error.
+  explicit PrimaryContext(int ordinal);
+  PrimaryContext(const PrimaryContext&) = delete;
+  PrimaryContext& operator=(const PrimaryContext&) = delete;
+  PrimaryContext(PrimaryContext&&) = delete;
+  PrimaryContext& operator=(PrimaryContext&&) = delete;
+  ~PrimaryContext() { release_(device_); }
+
+  [[nodiscard]] Context handle() const noexcept { return context_; }
+  [[nodiscard]] int sm() const { return sm_of(device_); }
+  /// Whether the device has no memory of its own, as on a Jetson.
+  [[nodiscard]] bool integrated() const;
+
+ private:
+  Device device_;
+  Result (*release_)(Device);
+  Context context_ = nullptr;
+};
+
+/// Makes a context current for this thread as long as this lives; then the one before is current again.
+class Current {
+ public:
+  explicit Current(const PrimaryContext& context);
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+  Current(Current&&) = delete;
+  Current& operator=(Current&&) = delete;
+  ~Current();
+
+ private:
+  Result (*pop_)(Context*);
+};
+
+/// Numbers in memory of the device, which nobody but the device reads.
+Owned<void*> allocate(std::size_t count);
+
+/// The same float32 numbers on both sides: in page-locked memory of the host, and at an address on the device.
+class Buffer {
+ public:
+  /// `shared`: one memory serves both sides, and nothing is copied; for integrated devices.
+  Buffer(std::size_t count, bool shared);
+
+  [[nodiscard]] float* host() const noexcept { return static_cast<float*>(host_.get()); }
+  [[nodiscard]] void* device() const noexcept { return address_; }
+
+  /// Put a copy on a stream, and do not wait.
+  void copy_in(Stream stream) const;
+  void copy_out(Stream stream) const;
+
+ private:
+  std::size_t bytes_;
+  Owned<void*> host_;
+  Owned<void*> device_;  // empty when shared
+  void* address_ = nullptr;
+};
+
+/// A stream that neither waits for the default one nor holds it up.
+Owned<Stream> make_stream();
+
+/// Waits for all that is on a stream.
+void synchronize(Stream stream);
+
+/// What `work` puts on a stream, as a graph. Throws Error when it cannot be captured, and what `work` throws; then the
+/// stream is as before.
+Owned<Graph> capture(Stream stream, const std::function<void()>& work);
+
+/// Puts a graph on a stream, and does not wait.
+void launch(Graph graph, Stream stream);
+
+}  // namespace msloc::cuda

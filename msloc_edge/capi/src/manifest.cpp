@@ -1,0 +1,170 @@
+#include "manifest.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+
+#include "failure.h"
+
+namespace msloc {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kSchema = "msloc-edge/bundle/1";
+constexpr int kMaxSide = 4096;  // bounds of what a manifest may make this library allocate
+constexpr std::size_t kMaxClasses = 1000;
+constexpr std::size_t kMaxStages = 16;
+constexpr std::size_t kHashDigits = 64;
+
+/// A value in a manifest that cannot be; `parse_manifest` says which manifest.
+struct Unusable : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+void require(bool fits, const std::string& what) {
+  if (!fits) throw Unusable(what);
+}
+
+bool is_control(char c) { return static_cast<unsigned char>(c) < ' '; }
+
+/// Bytes that may be anything, as plain text for a sentence.
+std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
+
+/// A name: it will stand in sentences, log and audit, which are lines.
+std::string name_of(const std::string& text) {
+  require(std::none_of(text.begin(), text.end(), is_control), "expected names without control characters");
+  return text;
+}
+
+std::string hash_of(const std::string& text) {
+  const bool hex = std::all_of(text.begin(), text.end(),
+                               [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  require(hex && text.size() == kHashDigits, "expected hashes of 64 hex digits");
+  return text;
+}
+
+std::vector<double> numbers(const Json& entry, std::size_t count, const char* what) {
+  auto values = entry.get<std::vector<double>>();
+  constexpr double kLargest = std::numeric_limits<float>::max();  // maps and their thresholds are floats
+  const bool finite = std::all_of(values.begin(), values.end(), [](double v) { return std::abs(v) <= kLargest; });
+  require(values.size() == count && finite, "expected " + std::to_string(count) + " finite numbers as " + what);
+  return values;
+}
+
+Size size_of(const Json& entry, const char* what) {
+  const auto width = entry.at("width").get<double>();
+  const auto height = entry.at("height").get<double>();
+  require(std::min(width, height) >= 1 && std::max(width, height) <= kMaxSide,
+          std::string("expected ") + what + " of 1 to " + std::to_string(kMaxSide) + " pixels a side");
+  return {static_cast<int>(width), static_cast<int>(height)};
+}
+
+std::vector<float> relevance_of(const Json& rows, std::size_t classes, std::size_t stages) {
+  require(rows.size() == classes, "expected a row of relevance weights for each class");
+  std::vector<float> relevance;
+  for (const Json& row : rows) {
+    double sum = 0;
+    for (const double weight : numbers(row, stages, "relevance weights")) {
+      require(weight >= 0, "expected relevance weights of at least 0");
+      relevance.push_back(static_cast<float>(weight));
+      sum += weight;
+    }
+    require(std::abs(sum - 1) <= 1e-4, "expected relevance weights whose rows sum to one");
+  }
+  return relevance;
+}
+
+Profile profile_of(const Json& manifest, const std::string& wanted, std::size_t classes) {
+  const Json& profiles = manifest.at("profiles");
+  const auto standard = manifest.at("default_profile").get<std::string>();
+  require(profiles.contains(standard), "its default profile is not among its profiles");
+  const std::string name = wanted.empty() ? standard : wanted;
+  std::string known;
+  for (const auto& [key, entry] : profiles.items()) {
+    name_of(key);
+    numbers(entry.at("score"), classes, "score thresholds");
+    numbers(entry.at("map"), classes, "map thresholds");
+    known += (known.empty() ? "" : ", ") + key;
+  }
+  if (!profiles.contains(name))
+    throw Failure(MSLOC_PROFILE_UNKNOWN,
+                  "expected a profile of " + known + ", got '" + name + "'; choose one of these");
+  const Json& entry = profiles.at(name);
+  return {name, entry.at("score").get<std::vector<double>>(), entry.at("map").get<std::vector<double>>()};
+}
+
+std::vector<Golden> golden_of(const Json& findings, const std::vector<std::string>& classes) {
+  std::vector<Golden> golden;
+  for (const std::string& label : classes) {
+    const Json& entry = findings.at(label);
+    golden.push_back({entry.at("logit").get<double>(), entry.at("peak").get<std::array<double, 3>>(),
+                      entry.at("boxes").get<std::vector<std::array<double, 4>>>()});
+  }
+  return golden;
+}
+
+Bundle bundle_of(const Json& manifest, const std::string& profile) {
+  Bundle bundle;
+  bundle.classes = manifest.at("classes").get<std::vector<std::string>>();
+  std::for_each(bundle.classes.begin(), bundle.classes.end(), name_of);
+  const std::size_t classes = bundle.classes.size();
+  const std::set<std::string> distinct(bundle.classes.begin(), bundle.classes.end());
+  require(classes >= 1 && classes <= kMaxClasses && distinct.size() == classes,
+          "expected distinct class names, from one to " + std::to_string(kMaxClasses));
+  for (const Json& stage : manifest.at("stages")) bundle.stages.push_back(size_of(stage, "a stage"));
+  require(!bundle.stages.empty() && bundle.stages.size() <= kMaxStages,
+          "expected from one to " + std::to_string(kMaxStages) + " stages");
+  bundle.name = name_of(manifest.at("name").get<std::string>());
+  bundle.version = name_of(manifest.at("version").get<std::string>());
+  bundle.input = size_of(manifest.at("input"), "an input");
+  bundle.relevance = relevance_of(manifest.at("relevance"), classes, bundle.stages.size());
+  bundle.temperature = manifest.at("temperature").get<double>();
+  require(bundle.temperature > 0 && std::isfinite(bundle.temperature), "expected a temperature above 0");
+  bundle.profile = profile_of(manifest, profile, classes);
+  if (manifest.contains("golden") && manifest.at("golden").is_object()) {
+    bundle.golden_film = manifest.at("golden").at("film").get<std::string>();
+    bundle.golden = golden_of(manifest.at("golden").at("findings"), bundle.classes);
+  }
+  return bundle;
+}
+
+std::map<std::string, std::string> files_of(const Json& manifest) {
+  auto files = manifest.at("files").get<std::map<std::string, std::string>>();
+  require(files.count(kModelFile) == 1, std::string("expected ") + kModelFile + " among its files");
+  for (const auto& [name, hash] : files) {
+    require(!name_of(name).empty() && name != "." && name != ".." && std::filesystem::path(name).filename() == name,
+            "expected plain file names, got '" + printable(name) + "'");
+    hash_of(hash);
+  }
+  return files;
+}
+
+}  // namespace
+
+Manifest parse_manifest(const std::string& raw, const std::string& profile, const std::string& origin) {
+  try {
+    const Json manifest = Json::parse(raw);
+    const auto schema = manifest.at("schema").get<std::string>();
+    if (schema != kSchema)
+      throw Failure(MSLOC_BUNDLE_SCHEMA, origin + ": expected schema " + kSchema + ", got '" + printable(schema) +
+                                             "'; update the library, or export the bundle again");
+    return {bundle_of(manifest, profile), files_of(manifest),
+            hash_of(manifest.at("thresholds_for").get<std::string>())};
+  } catch (const Json::exception& error) {
+    throw Failure(MSLOC_BUNDLE_DAMAGED, origin + ": expected a bundle's manifest, got " + printable(error.what()) +
+                                            "; export it again");
+  } catch (const Unusable& error) {
+    throw Failure(MSLOC_BUNDLE_DAMAGED, origin + ": unusable: " + error.what() + "; export it again");
+  }
+}
+
+}  // namespace msloc

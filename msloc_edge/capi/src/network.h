@@ -1,0 +1,55 @@
+// A plan of TensorRT with all that it needs to run: buffers on both sides, a stream, a CUDA graph.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda_stream.h"
+#include "nvinfer.h"
+#include "plan.h"
+
+namespace msloc {
+
+/// A plan for single films, ready to run. It is made, used and ended while its device's context is current.
+class Network {
+ public:
+  /// `shared`: buffers are one memory for both sides. Throws Failure MSLOC_BACKEND_FAILED, and Error of the driver.
+  Network(const Plan& plan, const PlanFor& wanted, bool shared);
+
+  /// Takes the image through, and waits. Throws Failure MSLOC_BACKEND_FAILED, and Error of the driver.
+  void run();
+
+  [[nodiscard]] float* image() const noexcept { return buffers_.front().host(); }
+  [[nodiscard]] const float* logits() const noexcept { return buffers_[1].host(); }
+  [[nodiscard]] const float* cams(int stage) const noexcept {
+    return buffers_[static_cast<std::size_t>(stage) + 2].host();
+  }
+  /// Why each film is enqueued by itself; empty: it is one launch of a CUDA graph.
+  [[nodiscard]] const std::string& eager_because() const noexcept { return eager_because_; }
+
+ private:
+  using Shape = std::vector<std::int64_t>;
+
+  [[nodiscard]] nvinfer1::ICudaEngine* deserialise(const Plan& plan, const PlanFor& wanted);
+  void set_image(const Shape& image, const std::string& command);
+  void bind(const std::string& name, const Shape& expected, bool shared);
+  void bind_heatmap(const Shape& expected);
+  void check(const std::string& name, const Shape& expected) const;
+  void set_address(const std::string& name, void* address);
+  void enqueue();
+
+  Logger log_;
+  cuda::Owned<cuda::Stream> stream_;
+  std::unique_ptr<nvinfer1::IRuntime> runtime_;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  std::unique_ptr<nvinfer1::IExecutionContext> context_;
+  std::vector<cuda::Buffer> buffers_;  // image, logits, the class maps of each stage
+  cuda::Owned<void*> heatmap_{nullptr, nullptr};
+  cuda::Owned<cuda::Graph> graph_{nullptr, nullptr};
+  std::string eager_because_;
+};
+
+}  // namespace msloc

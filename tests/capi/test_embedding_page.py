@@ -1,0 +1,40 @@
+"""docs/embedding.md says what there is: every status, every preset, every setting, and Python that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "embedding.md").read_text("utf-8")
+
+
+def test_every_status_has_its_row() -> None:
+    cases = (ROOT / "msloc_edge" / "capi" / "src" / "status.cpp").read_text("utf-8")
+    names = re.findall(r'case MSLOC_\w+: return "(\w+)"', cases)
+    table = PAGE.partition("## Statuses")[2].partition("\n## ")[0]
+    assert len(names) >= 30
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == names
+
+
+def test_every_preset_and_setting_is_named() -> None:
+    presets = json.loads((ROOT / "CMakePresets.json").read_text("utf-8"))
+    workflows = {preset["name"] for preset in presets["workflowPresets"]}
+    assert {name for name in workflows if name in PAGE} == workflows
+    lists = [ROOT / "CMakeLists.txt", *(ROOT / "msloc_edge" / "capi").glob("**/*.cmake")]
+    lists.append(ROOT / "msloc_edge" / "capi" / "CMakeLists.txt")
+    settings = {name for path in lists for name in re.findall(r"option\((MSLOC_\w+)", path.read_text("utf-8"))}
+    assert settings - {"MSLOC_BUILD_CAPI", "MSLOC_BUILD_PLUGIN"} == {name for name in settings if f"`{name}`" in PAGE}
+
+
+def test_the_python_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(compile(code, "docs/embedding.md", "exec"), namespace)
+    assert re.search(r"^\w+ 0\.\d\d at \d+, \d+: \d+ x \d+$", capsys.readouterr().out, re.MULTILINE)
