@@ -51,19 +51,26 @@ def find_boxes(
     regions, crop = regions[part], localization_map[part]
     if not regions.size:
         return ()
-    # Grana's algorithm takes half the time of the one that OpenCV chooses by itself.
-    count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(regions, 8, cv2.CV_32S, cv2.CCL_GRANA)
+    # Labels and contours together take half the time of OpenCV's own statistics of the regions.
+    _, labels = cv2.connectedComponents(regions, connectivity=8, ltype=cv2.CV_32S)
+    contours, hierarchy = cv2.findContours(regions, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     first_row, first_column = origin or (geometry.top, geometry.left)
     found = []
-    for region, (left, top, width, height, area) in enumerate(stats.tolist()[1:count], 1):
-        if area < MIN_AREA:
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0], strict=True):
+        left, top, width, height = cv2.boundingRect(contour)
+        if parent >= 0 or width * height < MIN_AREA:  # with a parent it is the edge of a hole
             continue
-        window = slice(top, top + height), slice(left, left + width)
-        _, peak, _, _ = cv2.minMaxLoc(crop[window], np.equal(labels[window], region).view(np.uint8))
-        found.append((peak - threshold, (left + x0 + first_column, top + y0 + first_row, width, height)))
-    found.sort(key=lambda item: -item[0])
-    boxes = geometry.boxes_to_image(np.array([box for _, box in found], np.float64))
+        window, (column, row) = (slice(top, top + height), slice(left, left + width)), contour[0, 0]
+        region = int(labels[row, column])
+        mask = np.equal(labels[window], region).view(np.uint8)
+        if cv2.countNonZero(mask) < MIN_AREA:
+            continue
+        _, peak, _, _ = cv2.minMaxLoc(crop[window], mask)
+        box = left + x0 + first_column, top + y0 + first_row, width, height
+        found.append((peak - threshold, -region, box))  # regions are numbered in reading order
+    found.sort(reverse=True)
+    boxes = geometry.boxes_to_image(np.array([box for _, _, box in found], np.float64))
     return tuple(
         Box(float(x), float(y), float(w), float(h), score * (rise / found[0][0]), label)
-        for (rise, _), (x, y, w, h) in zip(found, boxes, strict=True)
+        for (rise, _, _), (x, y, w, h) in zip(found, boxes, strict=True)
     )
