@@ -15,7 +15,7 @@ demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
 
 test: lint types
-	OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv-dev/ready
 	$(DEV)/ruff check

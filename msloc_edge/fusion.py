@@ -103,8 +103,8 @@ def fuse_cams(cams: Sequence[Array], relevance: Array, size: tuple[int, int], cl
         return Maps(_pixels(weighted, size))
     total: Array | None = None
     for stage in reversed(weighted):
-        finer = _halved(np.pad(stage, ((0, 0), (1, 1), (1, 1)), "edge"))[:, 1:-1, 1:-1]
-        total = finer if total is None else np.add(finer, _halved(total), out=finer)
+        finer = _halved(stage, border=1)
+        total = finer if total is None else np.add(finer, _halved(total, border=0), out=finer)
     assert total is not None
     return Maps(total, cell // 2)
 
@@ -131,18 +131,26 @@ def _doubling(sides: Sequence[tuple[int, ...]], cell: int) -> bool:
     )
 
 
-def _halved(values: Array) -> Array:
-    """The same bilinear function with twice as many knots: [J, a, b] -> [J, 2 a - 1, 2 b - 1]."""
-    count, height, width = values.shape
-    columns = np.empty((count, height, 2 * width - 1), np.float32)
-    columns[:, :, ::2] = values
-    _mean(values[:, :, :-1], values[:, :, 1:], columns[:, :, 1::2])
-    finer = np.empty((count, 2 * height - 1, 2 * width - 1), np.float32)
-    finer[:, ::2] = columns
-    _mean(columns[:, :-1], columns[:, 1:], finer[:, 1::2])
-    return finer
+def _halved(values: Array, border: int) -> Array:
+    """The same bilinear functions [J, a, b] at points half as far apart: [J, 2 a - 1 + 2 border, 2 b - 1 + 2 border].
 
+    border  1: half a step beyond the outermost points as well, where the function goes on as it ends
+    """
+    for axis in (2, 1):  # columns first: while there are few rows, as these are written in pieces
+        count = values.shape[axis]
+        finer = np.empty(
+            [2 * side - 1 + 2 * border if axis == a else side for a, side in enumerate(values.shape)], np.float32
+        )
 
-def _mean(a: Array, b: Array, out: Array) -> None:
-    np.add(a, b, out=out)
-    out *= 0.5
+        def at(start: int, stop: int, step: int = 1, of: Array = finer, axis: int = axis) -> Array:
+            return of[(slice(None),) * axis + (slice(start, stop, step),)]
+
+        at(border, border + 2 * count - 1, 2)[...] = values
+        between = at(border + 1, border + 2 * count - 2, 2)
+        np.add(at(0, count - 1, of=values), at(1, count, of=values), out=between)
+        between *= 0.5
+        if border:
+            at(0, 1)[...] = at(0, 1, of=values)
+            at(2 * count, 2 * count + 1)[...] = at(count - 1, count, of=values)
+        values = finer
+    return values

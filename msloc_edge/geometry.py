@@ -56,17 +56,22 @@ class Geometry:
         """Points [N, 2] as (x, y) in image pixels -> input pixels."""
         return points * np.array(self.scale) + (self.left, self.top)
 
-    def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points [N, 2] as (x, y) in input pixels -> image pixels; the exact inverse of `to_input`."""
-        return (points - (self.left, self.top)) / np.array(self.scale)
+    def to_image(self, x: float, y: float) -> tuple[float, float]:
+        """A point in input pixels -> image pixels; the exact inverse of `to_input`.
 
-    def boxes_to_image(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Boxes [N, 4] as (x, y, width, height) in input pixels -> image pixels, clipped to the image."""
-        boxes = boxes.reshape(-1, 4)
-        limits = (self.image_width, self.image_height)
-        low = np.clip(self.to_image(boxes[:, :2]), 0, limits)
-        high = np.clip(self.to_image(boxes[:, :2] + boxes[:, 2:]), 0, limits)
-        return np.concatenate([low, high - low], axis=1)
+        Numbers, not arrays: a film has few points, and for these numpy would take a hundred times as long.
+        """
+        scale_x, scale_y = self.scale
+        return (x - self.left) / scale_x, (y - self.top) / scale_y
+
+    def box_to_image(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        """A box in input pixels -> x, y, width, height in image pixels, clipped to the image."""
+        left, top = self._clipped(*self.to_image(x, y))
+        right, bottom = self._clipped(*self.to_image(x + width, y + height))
+        return left, top, right - left, bottom - top
+
+    def _clipped(self, x: float, y: float) -> tuple[float, float]:
+        return min(max(x, 0.0), self.image_width), min(max(y, 0.0), self.image_height)
 
     def letterbox(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """A displayed film [image_height, image_width] -> the model's input [input_height, input_width].

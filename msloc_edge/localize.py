@@ -23,9 +23,8 @@ def find_peak(localization_map: NDArray[np.float32], geometry: Geometry, origin:
     """
     top, left = origin or (geometry.top, geometry.left)
     row, column = np.unravel_index(int(localization_map.argmax()), localization_map.shape)
-    at = np.array([[column + 0.5 + left, row + 0.5 + top]])
-    x, y = geometry.to_image(at)[0]
-    return Peak(float(x), float(y), float(localization_map[row, column]))
+    x, y = geometry.to_image(float(column) + 0.5 + left, float(row) + 0.5 + top)
+    return Peak(x, y, float(localization_map[row, column]))
 
 
 def find_boxes(
@@ -69,8 +68,4 @@ def find_boxes(
         box = left + x0 + first_column, top + y0 + first_row, width, height
         found.append((peak - threshold, -region, box))  # regions are numbered in reading order
     found.sort(reverse=True)
-    boxes = geometry.boxes_to_image(np.array([box for _, _, box in found], np.float64))
-    return tuple(
-        Box(float(x), float(y), float(w), float(h), score * (rise / found[0][0]), label)
-        for (rise, _, _), (x, y, w, h) in zip(found, boxes, strict=True)
-    )
+    return tuple(Box(*geometry.box_to_image(*box), score * (rise / found[0][0]), label) for rise, _, box in found)
