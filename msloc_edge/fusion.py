@@ -138,19 +138,14 @@ def _halved(values: Array, border: int) -> Array:
     """
     for axis in (2, 1):  # columns first: while there are few rows, as these are written in pieces
         count = values.shape[axis]
-        finer = np.empty(
-            [2 * side - 1 + 2 * border if axis == a else side for a, side in enumerate(values.shape)], np.float32
-        )
-
-        def at(start: int, stop: int, step: int = 1, of: Array = finer, axis: int = axis) -> Array:
-            return of[(slice(None),) * axis + (slice(start, stop, step),)]
-
-        at(border, border + 2 * count - 1, 2)[...] = values
-        between = at(border + 1, border + 2 * count - 2, 2)
-        np.add(at(0, count - 1, of=values), at(1, count, of=values), out=between)
+        sides = [2 * side - 1 + 2 * border if axis == a else side for a, side in enumerate(values.shape)]
+        finer = np.empty(sides, np.float32)
+        before, after = np.moveaxis(values, axis, 0), np.moveaxis(finer, axis, 0)
+        after[border : border + 2 * count - 1 : 2] = before
+        between = after[border + 1 : border + 2 * count - 2 : 2]
+        np.add(before[:-1], before[1:], out=between)
         between *= 0.5
         if border:
-            at(0, 1)[...] = at(0, 1, of=values)
-            at(2 * count, 2 * count + 1)[...] = at(count - 1, count, of=values)
+            after[0], after[-1] = before[0], before[-1]
         values = finer
     return values
