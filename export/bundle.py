@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from msloc_edge.errors import ExportError
 from msloc_edge.export.card import Measured, model_card
 from msloc_edge.export.onnx import OPSET, to_onnx
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity
+from msloc_edge.files import temporary_beside
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.pipeline import Localizer
 
@@ -59,7 +59,7 @@ def export_bundle(
         raise ExportError(
             "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
-    scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    scratch = temporary_beside(out)
     scratch.mkdir(parents=True)
     try:
         _write(state, scratch, name, version, measured)

@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +29,7 @@ from msloc_edge.export.gate import LIMITS
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
 from msloc_edge.export.mixed import Converted, Films
 from msloc_edge.export.tensorrt import FLAVOURS, EngineChoices, Route, engine_files, route
+from msloc_edge.files import temporary_beside
 from msloc_edge.kernels.providers import open_provider
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
@@ -52,7 +52,7 @@ def write_target(
     require(bundle, out, target, choices)
     files, way = _contents(bundle, target, done, choices, progress)
     report = _report(bundle, target, done, films, choices, files, way)
-    scratch = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    scratch = temporary_beside(out)
     try:
         for name, content in {**files, REPORT: (json.dumps(report, indent=1) + "\n").encode()}.items():
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)

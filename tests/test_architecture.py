@@ -45,7 +45,7 @@ ALLOWED = {
     "engines": BASE,
     "backends": (*GROUND, "engines"),
     "backends.tensorrt": (*GROUND, "backends", "engines", "kernels"),
-    "backends.tensorrt_session": (*BASE, "engines", "kernels"),
+    "backends.tensorrt_session": (*BASE, "backends", "engines", "kernels"),
     "backends.torch": (*GROUND, "backends", "kernels", "model"),
     "backends.torch_cuda": ("backends", "geometry", "kernels", "model", "types"),
     "backends.torch_precision": ("model",),

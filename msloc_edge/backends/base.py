@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from msloc_edge.geometry import Geometry
 
 
+STEPS = ("copy_in", "network", "copy_out")
+"""Of a run on a device of its own, in their order; what `Outputs.timing_ms` is told by."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
     """What an engine gives for a batch: logits [B, K] and S stages of unweighted class maps [B, K, h_s, w_s].

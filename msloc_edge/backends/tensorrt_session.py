@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.backends.base import STEPS
+from msloc_edge.backends.recent import Recent
 from msloc_edge.engines.builder import cannot_start, load_plugins, logger
 from msloc_edge.engines.flavours import TENSORRT_RTX, Flavour
 from msloc_edge.engines.plan import Plan
@@ -26,7 +27,6 @@ LINES = 100
 """Of what the library says while it runs, which may be something on every run."""
 
 IMAGE, HEATMAP = "image", "heatmap"
-STEPS = ("copy_in", "network", "copy_out")
 
 
 class Lease:
@@ -65,7 +65,7 @@ class Session:
     def __init__(self, flavour: Flavour, plan: Plan, stream: Stream) -> None:
         self._trt, self._flavour, self.stream = flavour.load(), flavour, stream
         self.eager_because: str | None = None
-        self._slots: OrderedDict[int, _Slot] = OrderedDict()
+        self._slots = Recent(MOST_GRAPHS, self._make, lambda slot: slot.graph.free())
         self._log = logger(self._trt, LINES)
         with stream.current():
             self._engine = self._deserialise(plan)
@@ -86,7 +86,7 @@ class Session:
         """Films [B, 1, H, W] -> small outputs by name, the heatmaps on the device if any, milliseconds of STEPS."""
         stream, image = self.stream, self._buffers[IMAGE]
         with stream.current():
-            slot, size = self._slot(films.shape[0]), prod(films.shape)
+            slot, size = self._slots[films.shape[0]], prod(films.shape)
             if not isinstance(films, OnDevice):
                 image.host[:size] = films.ravel()
             marks = [stream.mark()]
@@ -111,8 +111,6 @@ class Session:
 
     def close(self) -> None:
         with self.stream.current():
-            for slot in self._slots.values():
-                slot.graph.free()
             self._slots.clear()
             del self._engine, self._runtime  # they free memory of this device
         self.stream.close()
@@ -142,15 +140,6 @@ class Session:
         address = self._leases.pop() if self._leases else self.stream.allocate(whole)
         self.stream.copy(address, self._heatmap, prod(shape))  # type: ignore[arg-type] # asked before
         return Lease(self.stream, self._leases, shape, address)
-
-    def _slot(self, count: int) -> _Slot:
-        if count in self._slots:
-            self._slots.move_to_end(count)
-        else:
-            self._slots[count] = self._make(count)
-            if len(self._slots) > MOST_GRAPHS:
-                self._slots.popitem(last=False)[1].graph.free()
-        return self._slots[count]
 
     def _make(self, count: int) -> _Slot:
         context, shapes = self._prepare(count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msloc_edge.backends.base import STEPS
+from msloc_edge.backends.recent import Recent
 from msloc_edge.backends.torch_precision import Predict
 from msloc_edge.geometry import Geometry
 from msloc_edge.kernels.ops import window_resize
@@ -25,8 +26,6 @@ WARMUP = 3
 
 MOST_GRAPHS = 8
 """Batch sizes whose graphs are kept; a graph holds the memory of its activations."""
-
-STEPS = ("copy_in", "network", "copy_out")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,14 +47,14 @@ class CudaNetwork:
         """predict  runs `net`, which is on the device"""
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._size, self._predict, self._device = net.config.size, predict, device
-        self._slots: OrderedDict[int, _Slot] = OrderedDict()
+        self._slots = Recent(MOST_GRAPHS, self._make)
         self.eager_because: str | None = None
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[Tensor, ...], dict[str, float]]:
         """Films [B, 1, H, W] -> logits [B, K] on the host, class maps on the device, milliseconds of STEPS."""
         with torch.cuda.device(self._device):
-            slot = self._slot(len(batch))
+            slot = self._slots[len(batch)]
             marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
             slot.host_films.numpy()[:] = batch
             marks[0].record()
@@ -69,15 +68,6 @@ class CudaNetwork:
             marks[3].synchronize()
             times = [before.elapsed_time(after) for before, after in pairwise(marks)]
             return slot.host_logits.numpy().copy(), cams, dict(zip(STEPS, times, strict=True))
-
-    def _slot(self, count: int) -> _Slot:
-        if count in self._slots:
-            self._slots.move_to_end(count)
-        else:
-            self._slots[count] = self._make(count)
-            if len(self._slots) > MOST_GRAPHS:
-                self._slots.popitem(last=False)
-        return self._slots[count]
 
     def _make(self, count: int) -> _Slot:
         size = self._size

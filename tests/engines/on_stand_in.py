@@ -114,7 +114,7 @@ def test_a_batch_size_is_captured_once(bundle: Bundle) -> None:
     backend = load_backend("tensorrt", bundle)
     for seed in range(5):
         same(bundle, backend.run(films(2, seed)), films(2, seed))
-    (slot,) = backend._session._slots.values()
+    (slot,) = backend._session._slots._kept.values()
     assert slot.context.enqueued == 2, "once to warm up, once to capture; then the graph"
     for count in range(1, 9):
         backend.run(films(count))
@@ -122,7 +122,7 @@ def test_a_batch_size_is_captured_once(bundle: Bundle) -> None:
     for count in range(1, 9):
         backend.run(films(count))
     assert live() == memory, "graphs of batch sizes that are not kept are freed"
-    assert list(backend._session._slots) == [5, 6, 7, 8]
+    assert list(backend._session._slots._kept) == [5, 6, 7, 8]
     backend.close()
 
 
@@ -344,7 +344,7 @@ def test_one_scratch_memory_serves_every_batch_size(bundle: Bundle) -> None:
     backend = ready(bundle)
     for count in (1, 2, 3):
         same(bundle, backend.run(films(count)), films(count))
-    contexts = [slot.context for slot in backend._engine._session._slots.values()]
+    contexts = [slot.context for slot in backend._engine._session._slots._kept.values()]
     assert len(contexts) == 3
     assert len({context.scratch for context in contexts}) == 1
     backend.close()
