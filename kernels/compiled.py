@@ -38,7 +38,7 @@ class Compiled:
 
     operation, variant  which kernel: "fuse_cams", and which of its forms
     sm, portable        the device that it is for; the portable form is PTX alone, for every device from that one on
-    dtype               of what the kernel writes: "fp16" or "fp32"
+    dtype               of the maps that the kernel reads or writes: "fp16" or "fp32"
     entry               name of the function in the files
     arguments           in the order of the launch, tuples spelled out
     grid                blocks along x, y, z: expressions over argument names, +, -, *, // and cdiv (see `grid_size`)

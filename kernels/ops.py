@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from msloc_edge.geometry import Geometry
+from msloc_edge.kernels.boxes import reference as boxes_reference
 from msloc_edge.kernels.fuse_cams import reference
 from msloc_edge.kernels.window_resize import reference as window_reference
 
@@ -43,6 +44,44 @@ def _(cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, classe
     return cams[0].new_empty((batch, wanted, height, width))
 
 
+@torch.library.custom_op("msloc::fuse_cams_peaks", mutates_args=(), device_types="cpu")
+def fuse_cams_peaks(
+    cams: Sequence[Tensor],
+    relevance: Tensor,
+    height: int,
+    width: int,
+    content: Optional[Tensor] = None,  # noqa: UP045
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The maps of all classes [B, K, H, W] in float32, and of each its highest value [B, K] and its (y, x) [B, K, 2].
+
+    content  [B, 4], the film's top, left, height and width in the map, where a peak may be; None: anywhere
+    """
+    maps = reference.fuse_cams([cam.float() for cam in cams], relevance, (height, width))
+    return maps, *reference.peaks(maps, content)
+
+
+@fuse_cams_peaks.register_kernel("cuda")
+def _(
+    cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, content: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    from msloc_edge.kernels.fuse_cams.launch import fuse_cams as launch
+
+    found = launch(cams, relevance, (height, width), content=content, dtype=torch.float32, peaks=True)
+    assert found.maps is not None
+    assert found.values is not None
+    assert found.positions is not None
+    return found.maps, found.values, found.positions
+
+
+@fuse_cams_peaks.register_fake
+def _(
+    cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, content: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, count, _ = reference.checked(cams, relevance, None)
+    maps = cams[0].new_empty((batch, count, height, width), dtype=torch.float32)
+    return maps, maps.new_empty((batch, count)), maps.new_empty((batch, count, 2), dtype=torch.int32)
+
+
 @torch.library.custom_op("msloc::window_resize", mutates_args=(), device_types="cpu")
 def window_resize(pixels: Tensor, table: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Tensor:
     """Stored pixels [H, W] through a table [2**bits] into the model's input [1, 1, h, w]: float32, in one pass.
@@ -63,6 +102,35 @@ def _(pixels: Tensor, table: Tensor, input_size: Sequence[int], place: Sequence[
 @window_resize.register_fake
 def _(pixels: Tensor, table: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Tensor:
     return table.new_empty((1, 1, *input_size))
+
+
+@torch.library.custom_op("msloc::regions", mutates_args=(), device_types="cpu")
+def regions(
+    maps: Tensor,
+    thresholds: Tensor,
+    content: Optional[Tensor] = None,  # noqa: UP045
+    most: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """The 8-connected regions where maps [B, J, H, W] exceed thresholds [J]: counts [B, J] and table [B, J, most, 8].
+
+    content  [B, 4], the film's top, left, height and width in the map; see kernels.boxes.reference
+    """
+    return boxes_reference.regions(maps, thresholds, content, most)
+
+
+@regions.register_kernel("cuda")
+def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64) -> tuple[Tensor, Tensor]:
+    from msloc_edge.kernels.boxes.launch import regions as launch
+
+    found = launch(maps, thresholds, content, most)
+    return found.counts, found.table
+
+
+@regions.register_fake
+def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64) -> tuple[Tensor, Tensor]:
+    batch, wanted = boxes_reference.checked(maps, thresholds, content, most)
+    counts = maps.new_empty((batch, wanted), dtype=torch.int32)
+    return counts, maps.new_empty((batch, wanted, most, boxes_reference.COLUMNS), dtype=torch.int32)
 
 
 def _geometry(pixels: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Geometry:

@@ -16,7 +16,7 @@ class Variant:
     """One kernel with all its choices made.
 
     operation, variant  which kernel: "fuse_cams", and which of its forms; "" where it has only one
-    dtype               of what the kernel writes: "fp16" or "fp32"
+    dtype               of the maps that the kernel reads or writes: "fp16" or "fp32"
     kernel              the function under @triton.jit
     signature           run-time parameter -> Triton type, in the kernel's order; a tuple parameter has a tuple of types
     constants           compile-time parameter -> value

@@ -5,7 +5,9 @@ from __future__ import annotations
 from itertools import product
 
 from msloc_edge.kernels.aot.spec import Types, Variant
-from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel, fuse_cams_peaks_kernel
+from msloc_edge.kernels.boxes.kernel import regions_kernel, runs_kernel
+from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
+from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.window_resize.kernel import window_resize_kernel
 
 DTYPES = ("fp16", "fp32")
@@ -13,7 +15,7 @@ DTYPES = ("fp16", "fp32")
 
 def variants() -> tuple[Variant, ...]:
     """In the order of kernels.json."""
-    return (*_fuse_cams(), _peaks(), *_window_resize())
+    return (*_fuse_cams(), _peaks(), *_window_resize(), *_boxes())
 
 
 STAGES = 4
@@ -29,7 +31,7 @@ FORMS = {
 
 
 def _fuse_cams() -> list[Variant]:
-    optional = {"classes", "thresholds", "maps", "peaks", "mask", "index"}
+    optional = {"classes", "thresholds", "content", "maps", "peaks", "mask", "index"}
     found = []
     for (form, used), dtype in product(FORMS.items(), DTYPES):
         signature: dict[str, Types] = {
@@ -37,6 +39,7 @@ def _fuse_cams() -> list[Variant]:
             "relevance": "*fp32",
             "classes": "*i32",
             "thresholds": "*fp32",
+            "content": "*i32",
             "heights": ("i32",) * STAGES,
             "widths": ("i32",) * STAGES,
             **dict.fromkeys(("count", "wanted", "height", "width", "rows"), "i32"),
@@ -102,3 +105,35 @@ def _window_resize() -> list[Variant]:
             )
         )
     return found
+
+
+COLUMNS, ROWS = 128, 512
+"""Of a turn: of the warp that finds the runs of a row, and of the block that joins those of a map."""
+
+
+def _boxes() -> list[Variant]:
+    sizes: dict[str, Types] = {"height": "i32", "width": "i32"}
+    runs = [
+        Variant(
+            operation="boxes",
+            variant="runs",
+            dtype=dtype,
+            kernel=runs_kernel,
+            signature={"maps": f"*{dtype}", "thresholds": "*fp32", "content": "*i32", **sizes, "runs": "*i32"},
+            constants={"block": COLUMNS},
+            grid=("height", "wanted", "batch"),
+            num_warps=1,
+        )
+        for dtype in DTYPES
+    ]
+    regions = Variant(
+        operation="boxes",
+        variant="regions",
+        dtype="fp32",
+        kernel=regions_kernel,
+        signature={"runs": "*i32", **sizes, "most": "i32", "counts": "*i32", "table": "*i32"},
+        constants={"block": ROWS},
+        grid=("batch * wanted", "1", "1"),
+        num_warps=ROWS // 32,
+    )
+    return [*runs, regions]

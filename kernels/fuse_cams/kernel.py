@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from msloc_edge.kernels.fuse_cams.peaks import content_rows, higher, part_keys
+
 
 @triton.jit
 def divided(n, whole):
@@ -38,20 +40,12 @@ def color_level(m, threshold):
 
 
 @triton.jit
-def peak_key(value, place):
-    """[n] int64 that order as (value, -place): of equal values the first place is the largest, and NaN tops all."""
-    value = tl.where(value == 0, 0.0, value)  # -0.0 equals 0.0
-    bits = tl.where(value == value, value.to(tl.int32, bitcast=True), 0x7FFFFFFF)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.to(tl.int64) << 32) | (0x7FFFFFFF - place).to(tl.int64)
-
-
-@triton.jit
 def fuse_cams_kernel(
     cams,  # S x [B, K, h_s, w_s] fp32, fp16 or bf16
     relevance,  # [K, S] fp32
     classes,  # [B, J] int32; None: all K
     thresholds,  # [K] fp32; None where neither mask nor index is wanted
+    content,  # [B, 4] int32: top, left, height, width of where a peak may be; None: anywhere
     heights,  # S x h_s
     widths,  # S x w_s
     count,  # K
@@ -115,8 +109,12 @@ def fuse_cams_kernel(
         above += (tl.zeros([block], tl.float32),)
         slopes += (tl.zeros([block], tl.float32),)
 
-    best = tl.full([block], float("-inf"), tl.float32)
-    best_row = tl.zeros([block], tl.int32) + row_first
+    if peaks is not None:
+        best = tl.full([block], float("-inf"), tl.float32)
+        best_row = tl.zeros([block], tl.int32) + row_first
+        if content is not None:
+            peak_first, peak_last = content_rows(content, plane // wanted)
+            best_row = tl.maximum(best_row, peak_first)
     bits = tl.zeros([block], tl.int32)
     for row in range(row_first, row_last):
         next_tops, next_rests, next_above, next_slopes = (), (), (), ()
@@ -153,40 +151,17 @@ def fuse_cams_kernel(
                 tl.store(mask + first_byte + (row // 8 * width + x), bits.to(tl.uint8), inside)
                 bits = tl.zeros([block], tl.int32)
         if peaks is not None:
-            higher = (best == best) & ((m > best) | (m != m))
-            best = tl.where(higher, m, best)
-            best_row = tl.where(higher, row, best_row)
+            rises_above = higher(m, best)
+            if content is not None:
+                rises_above &= (row >= peak_first) & (row < peak_last)
+            best = tl.where(rises_above, m, best)
+            best_row = tl.where(rises_above, row, best_row)
 
     if peaks is not None:
-        keys = peak_key(best, best_row * width + x)
+        keys = part_keys(best, best_row, x, width, content, plane // wanted, row_first, row_last)
         # One for each 32 columns, by their first lane: a warp exchanges its own registers, and needs no shared memory.
         warps: tl.constexpr = block // 32
         keys = tl.max(tl.reshape(keys, [warps, 32]), axis=1, keep_dims=True)
         lane = tl.arange(0, 32)[None, :]
         place = tl.program_id(0).to(tl.int64) * warps + tl.arange(0, warps)[:, None] + lane
         tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
-
-
-@triton.jit
-def fuse_cams_peaks_kernel(
-    peaks,  # [B, J, parts] int64 of fuse_cams_kernel
-    parts,  # parts of a map
-    width,  # W
-    values,  # [B, J] fp32
-    positions,  # [B, J, 2] int32: y, x
-):
-    """The highest value of each map and its first place, from the keys of its parts; grid: B * J, of one warp."""
-    plane = tl.program_id(0)
-    lane = tl.arange(0, 32)
-    keys = tl.full([32], -(2**63), tl.int64)
-    for start in range(0, parts, 32):
-        place = start + lane
-        here = tl.load(peaks + plane.to(tl.int64) * parts + place, mask=place < parts, other=-(2**63))
-        keys = tl.maximum(keys, here)
-    key = tl.max(keys, axis=0)
-    ordered = (key >> 32).to(tl.int32)
-    bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
-    place = 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32)
-    tl.store(values + plane, bits.to(tl.float32, bitcast=True))
-    tl.store(positions + 2 * plane, place // width)
-    tl.store(positions + 2 * plane + 1, place % width)

@@ -1,4 +1,4 @@
-"""fuse_cams on torch tensors through the Triton kernel: CUDA, or any tensor in Triton's interpreter."""
+"""fuse_cams on torch tensors through the Triton kernels: CUDA, or any tensor in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel, fuse_cams_peaks_kernel
+from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
+from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.fuse_cams.reference import checked
+from msloc_edge.kernels.fuse_cams.strided import fuse_cams_strided_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WARPS = 4
@@ -41,6 +43,7 @@ def fuse_cams(
     size: tuple[int, int],
     classes: Tensor | None = None,
     thresholds: Tensor | None = None,
+    content: Tensor | None = None,
     *,
     maps: bool = True,
     dtype: torch.dtype | None = None,
@@ -56,6 +59,7 @@ def fuse_cams(
     classes     [B, J] integers in 0..K-1; None computes all K. The map of any other number is NaN: a look would cost a
                 wait for the device
     thresholds  [K], logit units; mask and index need them
+    content     [B, 4] int32: top, left, height, width of where a peak may be, at least one pixel; None: anywhere
     dtype       of the maps that are stored; None: that of the first stage
 
     Raises ValueError when shapes or dtypes do not fit together, or exceed the kernel's 32-bit places inside one map.
@@ -69,11 +73,16 @@ def fuse_cams(
     elif thresholds is None or thresholds.shape != (count,):
         raise ValueError(f"expected thresholds of shape {(count,)}, got {_shape(thresholds)}")
 
+    if content is not None and content.shape != (batch, 4):
+        raise ValueError(f"expected content of shape {(batch, 4)}, got {_shape(content)}")
+
     device, planes = cams[0].device, batch * wanted
-    block = block_for(len(cams), only_maps=not (peaks or mask or index))
-    rows = rows_for(planes, height, width, block)
-    tiles = -(-height // rows) * -(-width // block)
-    parts = tiles * block // LANES
+    strides = () if mask or index else strides_of(cams, size)
+    tile = (
+        strided_tile(planes, size) if strides else general_tile(planes, size, len(cams), not (peaks or mask or index))
+    )
+    tiles = -(-height // tile.rows) * -(-width // tile.columns)
+    parts = tiles * tile.columns // tile.columns_of_key
     result = Fused(
         maps=torch.empty((batch, wanted, height, width), dtype=dtype, device=device) if maps else None,
         values=torch.empty((batch, wanted), dtype=torch.float32, device=device) if peaks else None,
@@ -84,42 +93,87 @@ def fuse_cams(
     if not planes or result == Fused():
         return result
     keys = torch.empty((planes, parts), dtype=torch.int64, device=device) if peaks else None
+    inputs = (
+        tuple(cam.contiguous() for cam in cams),
+        relevance.to(device, torch.float32).contiguous(),
+        None if classes is None else classes.to(device, torch.int32).contiguous(),
+    )
+    within = None if content is None or not peaks else content.to(device, torch.int32).contiguous()
+    numbers = (count, wanted, height, width, tile.rows)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        fuse_cams_kernel[(planes * tiles,)](
-            tuple(cam.contiguous() for cam in cams),
-            relevance.to(device, torch.float32).contiguous(),
-            None if classes is None else classes.to(device, torch.int32).contiguous(),
-            None if thresholds is None else thresholds.to(device, torch.float32).contiguous(),
-            tuple(cam.shape[2] for cam in cams),
-            tuple(cam.shape[3] for cam in cams),
-            *(count, wanted, height, width, rows),
-            *(result.maps, keys, result.mask, result.index),
-            block=block,
-            num_warps=WARPS,
-            maxnreg=registers_for(len(cams)),
-        )
+        if strides:
+            fuse_cams_strided_kernel[(planes * tiles,)](
+                *(*inputs, within, *numbers, result.maps, keys),
+                strides=strides,
+                block=tile.columns,
+                num_warps=WARPS,
+            )
+        else:
+            fuse_cams_kernel[(planes * tiles,)](
+                *inputs,
+                None if thresholds is None else thresholds.to(device, torch.float32).contiguous(),
+                within,
+                tuple(cam.shape[2] for cam in cams),
+                tuple(cam.shape[3] for cam in cams),
+                *numbers,
+                *(result.maps, keys, result.mask, result.index),
+                block=tile.columns,
+                num_warps=WARPS,
+                maxnreg=registers_for(len(cams)),
+            )
         if keys is not None:
             fuse_cams_peaks_kernel[(planes,)](keys, parts, width, result.values, result.positions, num_warps=1)
     return result
 
 
-def block_for(stages: int, only_maps: bool) -> int:
-    """Columns of a program: two a thread share the work of a row where the registers allow it."""
-    return 2 * LANES * WARPS if only_maps and stages <= 4 else LANES * WARPS
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What a program computes of a map, and how many of its columns share a key of the peaks."""
+
+    rows: int
+    columns: int
+    columns_of_key: int
 
 
-def registers_for(stages: int) -> int | None:
-    """The most registers of a thread: what four stages need without spilling on every device; None leaves it open."""
-    return 64 if stages <= 4 else None
+def strides_of(cams: Sequence[Tensor], size: tuple[int, int]) -> tuple[int, ...]:
+    """Pixels of a cell of each stage, where the strided kernel can be used; else none.
+
+    Every stage has square cells, of a multiple of 4 pixels, and at least two columns: as all stages of a network have.
+    """
+    strides = tuple(size[0] // cam.shape[2] for cam in cams)
+    fits = (
+        stride > 0 and stride % 4 == 0 and cam.shape[3] > 1 and (stride * cam.shape[2], stride * cam.shape[3]) == size
+        for stride, cam in zip(strides, cams, strict=True)
+    )
+    return strides if all(fits) else ()
+
+
+def strided_tile(planes: int, size: tuple[int, int]) -> Tile:
+    """Two columns a thread; many rows share what is computed once a column, few leave no multiprocessor without work.
+
+    400 programs are three for each multiprocessor of an H100: a rule of thumb, not measured.
+    """
+    columns = 2 * LANES * WARPS
+    tiles = planes * -(-size[1] // columns)
+    rows = next((rows for rows in (128, 32) if tiles * -(-size[0] // rows) >= 400), 16)
+    return Tile(rows, columns, 2 * LANES)
+
+
+def general_tile(planes: int, size: tuple[int, int], stages: int, only_maps: bool) -> Tile:
+    """Two columns a thread where the registers allow it."""
+    columns = 2 * LANES * WARPS if only_maps and stages <= 4 else LANES * WARPS
+    return Tile(rows_for(planes, *size, columns), columns, LANES)
 
 
 def rows_for(planes: int, height: int, width: int, block: int) -> int:
-    """Rows of a program: many share what is computed once a column, few leave no multiprocessor without work.
-
-    1024 programs are eight for each multiprocessor of an H100: a rule of thumb, not measured.
-    """
+    """Rows of a program of the general kernel; 1024 programs are a rule of thumb as well."""
     tiles = planes * -(-width // block)
     return next((rows for rows in (128, 32) if tiles * -(-height // rows) >= 1024), 8)
+
+
+def registers_for(stages: int) -> int | None:
+    """The most registers of a thread of the general kernel: what four stages need without spilling; None: any."""
+    return 64 if stages <= 4 else None
 
 
 def _check(cams: Sequence[Tensor], size: tuple[int, int], dtype: torch.dtype) -> None:

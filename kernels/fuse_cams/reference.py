@@ -50,9 +50,18 @@ def checked(cams: Sequence[Tensor], relevance: Tensor, classes: Tensor | None) -
     return batch, count, classes.shape[1]
 
 
-def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest value [B, J] of each map and its (y, x) [B, J, 2], int32: the first of several in reading order."""
-    flat, width = maps.flatten(2), maps.shape[3]
+def peaks(maps: Tensor, content: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The highest value [B, J] of each map and its (y, x) [B, J, 2], int32: the first of several in reading order.
+
+    content  [B, 4] integers: top, left, height, width of where it may be, at least one pixel; None: anywhere
+    """
+    height, width = maps.shape[2:]
+    if content is not None:
+        top, left, down, across = (side[:, None] for side in content.to(maps.device).unbind(dim=1))
+        y, x = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
+        rows, columns = (y >= top) & (y < top + down), (x >= left) & (x < left + across)
+        maps = maps.masked_fill(~(rows[:, None, :, None] & columns[:, None, None, :]), -torch.inf)
+    flat = maps.flatten(2)
     places = flat.argmax(dim=2)
     values = flat.gather(2, places[:, :, None])[:, :, 0]
     return values, torch.stack([places // width, places % width], dim=2).int()

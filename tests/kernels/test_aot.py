@@ -94,9 +94,9 @@ def machine_of(cubin: bytes) -> int:
 
 
 def test_every_operation_is_there_for_every_device(kernels: list[Compiled]) -> None:
-    assert {k.operation for k in kernels} == {"fuse_cams", "window_resize"}
+    assert {k.operation for k in kernels} == {"boxes", "fuse_cams", "window_resize"}
     forms = {(k.operation, k.variant, k.dtype) for k in kernels}
-    for operation, variant, _ in forms - {("fuse_cams", "peaks", "fp32")}:  # which reads no map
+    for operation, variant, _ in forms - {("fuse_cams", "peaks", "fp32"), ("boxes", "regions", "fp32")}:  # read no map
         assert {(operation, variant, "fp16"), (operation, variant, "fp32")} <= forms
     for form in forms:
         entries = [k for k in kernels if (k.operation, k.variant, k.dtype) == form]
@@ -319,7 +319,7 @@ def test_an_interpreted_kernel_is_refused() -> None:
     [
         (("--sm", "88"), "expected all, or some of 80, 86, 87, 89, 90, 100, 110, 120, got 88"),
         (("--sm", ""), "expected all, or some of"),
-        (("--operation", "sharpen"), "expected an operation of fuse_cams, window_resize, got sharpen"),
+        (("--operation", "sharpen"), "expected an operation of boxes, fuse_cams, window_resize, got sharpen"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ import torch
 
 from msloc_edge.errors import BackendError
 from msloc_edge.geometry import Geometry
+from msloc_edge.kernels.boxes.reference import regions
+from msloc_edge.kernels.boxes.table import rows
 from msloc_edge.kernels.compiled import INDEX, SCHEMA, Argument, Compiled, Picked, read_index
 from msloc_edge.kernels.driver import Device, Kernel, grid_size, pick
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
@@ -411,3 +413,30 @@ def test_window_resize_on_this_gpu(dtype: str, image: tuple[int, int], compiled:
         output = torch.full((1, 1, 512, 512), torch.nan, dtype=kind, device="cuda")
         launch(kernel, 1, {**named, "output": output})
         assert float((output.double() - expected).abs().max()) < 1 / 1024
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", list(DTYPES))
+@pytest.mark.parametrize("size", [(512, 512), (97, 131), (600, 1)])
+def test_boxes_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> None:
+    kind, _ = DTYPES[dtype]
+    height, width = size
+    maps = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(kind)
+    thresholds = torch.tensor([-1.0, 0.5, 2.0])
+    content = torch.tensor([[0, 0, height, width], [5, 0, height - 9, width]], dtype=torch.int32)
+    counts, table = regions(maps, thresholds, content, height * width)
+    expected = rows(counts.numpy(), table.numpy())
+    words = (4 * -(-width // 2) + 1) * height
+    inputs = {"maps": maps.cuda(), "thresholds": thresholds.cuda(), "content": content.cuda()}
+    named = {**inputs, "wanted": 3, "height": height, "width": width, "most": height * width}
+    steps = zip(on_gpu(compiled, "boxes", dtype, "runs"), on_gpu(compiled, "boxes", "fp32", "regions"), strict=True)
+    for of_rows, of_maps in steps:
+        written = {
+            "runs": torch.full((2, 3, words), -1, dtype=torch.int32, device="cuda"),
+            "counts": torch.full((2, 3), -1, dtype=torch.int32, device="cuda"),
+            "table": torch.full((2, 3, height * width, 8), -1, dtype=torch.int32, device="cuda"),
+        }
+        for kernel in (of_rows, of_maps):
+            launch(kernel, 2, {**named, **written})
+        assert rows(written["counts"].cpu().numpy(), written["table"].cpu().numpy()) == expected

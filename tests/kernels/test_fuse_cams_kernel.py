@@ -168,6 +168,77 @@ def test_rows_of_a_program(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     check_everything(*draw([(5, 3), (40, 2)]), (35, 4))
 
 
+STRIDED = [
+    ([(4, 8), (2, 4)], (16, 32)),  # the finest possible: 4 and 8 pixels a cell
+    ([(3, 5)], (12, 20)),  # odd grids
+    ([(6, 66), (1, 11), (3, 33)], (24, 264)),  # 4, 24 and 8 pixels; two tiles of columns, of rows; a row of cells
+    ([(1, 2)] * 8, (8, 16)),
+]
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize(("shapes", "size"), STRIDED)
+def test_cells_of_whole_strides(shapes: list[tuple[int, int]], size: tuple[int, int], dtype: torch.dtype) -> None:
+    """The strided kernel: the maps against the reference, the peaks against these very maps, both also alone."""
+    from msloc_edge.kernels.fuse_cams.launch import fuse_cams, strides_of
+
+    cams, relevance = draw(shapes, classes=2, batch=2, dtype=dtype)
+    assert strides_of(cams, size)
+    classes = torch.tensor([[1], [0]])
+    content = torch.tensor([[0, 1, size[0], size[1] - 1], [3, 2, 4, 5]])
+    both = fuse_cams(cams, relevance, size, classes, content=content, dtype=torch.float32, peaks=True)
+    maps, values, positions = astuple(both)[:3]
+    assert ratio(maps, doubled(cams, relevance, size, classes)) < LIMITS[torch.float32]
+    for image, (top, left, height, width) in enumerate(content.tolist()):
+        inside = maps[image, 0, top : top + height, left : left + width]
+        at = [int(inside.argmax()) // width + top, int(inside.argmax()) % width + left]
+        assert positions[image, 0].tolist() == at
+        assert values[image, 0] == inside.max()
+    alone = fuse_cams(cams, relevance, size, classes, content=content, maps=False, peaks=True)
+    assert torch.equal(alone.positions, positions)  # type: ignore[arg-type]
+    stored = fuse_cams(cams, relevance, size, classes).maps
+    assert stored is not None
+    assert stored.dtype == dtype
+    assert ratio(stored, maps.double()) < LIMITS[dtype]
+
+
+@interpreted
+@pytest.mark.parametrize("size", [(8, 12), (16, 16)])  # the general kernel, and the strided one
+def test_peaks_within_the_content(size: tuple[int, int]) -> None:
+    """A higher pixel beside it does not count, be it in a program that has no pixel inside or in one that has."""
+    from msloc_edge.kernels.fuse_cams.launch import fuse_cams
+
+    cam = torch.zeros(1, 1, 4, 4)
+    cam[0, 0, 0, 0], cam[0, 0, 3, 3] = 9.0, -1.0
+    bottom, right = size
+    content = torch.tensor([[bottom - 1, right - 2, 1, 2]])
+    values, positions = astuple(fuse_cams([cam], torch.ones(1, 1), size, content=content, peaks=True))[1:3]
+    whole = doubled([cam], torch.ones(1, 1), size)[0, 0, -1, -2:]
+    assert positions[0, 0].tolist() == [bottom - 1, right - 2]
+    np.testing.assert_allclose(values[0, 0], whole.max(), rtol=1e-6)
+
+
+@interpreted
+def test_what_the_strided_kernel_is_for() -> None:
+    from msloc_edge.kernels.fuse_cams.launch import strides_of
+
+    def maps(*shapes: tuple[int, int]) -> list[Tensor]:
+        return [torch.zeros(1, 1, *shape) for shape in shapes]
+
+    assert strides_of(maps((128, 128), (16, 16)), (512, 512)) == (4, 32)
+    for shapes, size in (
+        ([(8, 8)], (16, 16)),  # 2 pixels
+        ([(4, 4)], (24, 24)),  # 6 pixels
+        ([(4, 4)], (16, 32)),  # not square
+        ([(4, 4)], (17, 17)),
+        ([(4, 4), (5, 5)], (16, 16)),
+        ([(4, 1)], (16, 4)),  # one column
+        ([(32, 32)], (16, 16)),
+    ):
+        assert strides_of(maps(*shapes), size) == ()
+
+
 @interpreted
 def test_class_subsets() -> None:
     from msloc_edge.kernels.fuse_cams.launch import fuse_cams
@@ -289,6 +360,7 @@ def test_thresholds_and_values_of_every_kind(threshold: float) -> None:
         ({"cams": [torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, 4)]}, r"maps of shape \[2, 3, h, w\]"),
         ({"classes": torch.zeros(1, 2)}, r"classes of shape \[2, J\], got \(1, 2\)"),
         ({"classes": torch.zeros(2)}, r"classes of shape \[2, J\], got \(2,\)"),
+        ({"content": torch.zeros(1, 4)}, r"content of shape \(2, 4\), got \(1, 4\)"),
         ({"mask": True}, r"thresholds of shape \(3,\), got None"),
         ({"index": True, "thresholds": torch.zeros(2)}, r"thresholds of shape \(3,\), got \(2,\)"),
         ({"dtype": torch.uint8}, "float16 or bfloat16, got torch.uint8"),
@@ -328,6 +400,10 @@ def test_on_a_gpu(shapes: list[tuple[int, int]], size: tuple[int, int], dtype: t
     cams, relevance = [cam.cuda() for cam in cams], relevance.cuda()
     check_everything(cams, relevance, size)
     check_everything(cams, relevance, size, torch.tensor([[13, 0, 13], [1, 2, 3]], device="cuda"))
-    found = fuse_cams(cams, relevance, size).maps
+    found = fuse_cams(cams, relevance, size).maps  # where every cell is a whole stride, by the strided kernel
     assert found is not None
     assert ratio(found, doubled(cams, relevance, size)) < LIMITS[dtype]
+    maps, values, positions = astuple(fuse_cams(cams, relevance, size, dtype=torch.float32, peaks=True))[:3]
+    places = maps.flatten(2).cpu().numpy().argmax(axis=2)
+    assert np.array_equal(values.cpu().numpy(), maps.flatten(2).cpu().numpy().max(axis=2))
+    assert np.array_equal(positions.cpu().numpy(), np.stack([places // size[1], places % size[1]], axis=2))

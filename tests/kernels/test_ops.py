@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from msloc_edge.geometry import Geometry
 from msloc_edge.kernels import ops
+from msloc_edge.kernels.boxes import reference as boxes_reference
 from msloc_edge.kernels.fuse_cams import reference
 from msloc_edge.types import Frame
 
@@ -84,6 +85,38 @@ def test_window_resize_is_the_path_on_the_cpu(bits: int, image: tuple[int, int])
     torch.library.opcheck(ops.window_resize, arguments)
     found = ops.window_resize(*arguments)[0, 0].numpy()
     np.testing.assert_allclose(found, fit.letterbox(frame.display()), atol=5e-5)
+
+
+@pytest.mark.parametrize("content", [None, torch.tensor([[1, 2, 5, 4], [11, 19, 1, 1]], dtype=torch.int32)])
+def test_maps_with_their_peaks_registered_soundly(content: Tensor | None) -> None:
+    cams, relevance = draw()
+    arguments = (cams, relevance, *SIZE, content)
+    torch.library.opcheck(ops.fuse_cams_peaks, arguments)
+    maps, values, positions = torch.ops.msloc.fuse_cams_peaks(*arguments)
+    assert torch.equal(maps, reference.fuse_cams(cams, relevance, SIZE))
+    for image, (top, left, height, width) in enumerate([(0, 0, *SIZE)] * 2 if content is None else content.tolist()):
+        for k in range(3):
+            part = maps[image, k, top : top + height, left : left + width]
+            y, x = positions[image, k].tolist()
+            assert values[image, k] == part.max() == maps[image, k, y, x]
+            assert (y, x) == (top + int(part.argmax()) // width, left + int(part.argmax()) % width)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("content", [None, torch.tensor([[1, 2, 5, 4], [0, 0, 8, 0]], dtype=torch.int32)])
+def test_regions_registered_soundly(dtype: torch.dtype, content: Tensor | None) -> None:
+    maps = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
+    arguments = (maps, torch.tensor([-0.5, 0.0, 0.5]), content, 5)
+    torch.library.opcheck(ops.regions, arguments)
+    counts, table = torch.ops.msloc.regions(*arguments)
+    assert (counts.shape, table.shape) == ((2, 3), (2, 3, 5, 8))
+    for found, expected in zip((counts, table), boxes_reference.regions(*arguments), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_regions_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"float32 thresholds of shape \(3,\), got \(2,\)"):
+        ops.regions(torch.zeros(1, 3, 4, 4), torch.zeros(2))
 
 
 def test_import_is_light() -> None:

@@ -1,0 +1,151 @@
+"""The Triton form of fuse_cams for maps of a network: each stage's cells are squares of 4, 8, 16 ... pixels.
+
+Two neighbouring columns, and two neighbouring rows, then always lie between the same cells of every stage, and where
+they lie is known when the kernel is compiled: a third of the general kernel's instructions.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from msloc_edge.kernels.fuse_cams.peaks import content_rows, higher, part_keys
+
+
+@triton.jit
+def strided_columns(x, width, stride: tl.constexpr):
+    """Of pairs of columns x [2, n]: the source column to their left [n], and how far behind it they are [2, n]."""
+    cell = tl.min((x + stride // 2) // stride, axis=0)
+    part = ((2 * x + 1 + stride) % (2 * stride)).to(tl.float32) * (0.5 / stride)
+    part = tl.where(cell < width, part, 1.0)  # past the right edge all of the last column,
+    part = tl.where(cell == 0, 0.0, part)  # past the left edge all of the first
+    return tl.minimum(tl.maximum(cell - 1, 0), width - 2), part
+
+
+@triton.jit
+def strided_row(cam, row, left, part, height, width):
+    """Row `row` of a map [h, w] at pairs of columns: [2, n]; a row past an edge is the edge."""
+    place = cam + (tl.minimum(tl.maximum(row, 0), height - 1) * width + left)
+    first = tl.load(place).to(tl.float32)
+    second = tl.load(place + 1).to(tl.float32)
+    return first[None, :] + part * (second - first)[None, :]
+
+
+@triton.jit
+def line(row, below, rises, units, strides: tl.constexpr):
+    """The sum of all stages at row `row` [2, n], and what it rises by until the next [2, n]."""
+    m, rise = tl.zeros_like(below[0]), tl.zeros_like(below[0])
+    for s in tl.static_range(len(below)):
+        halves = (2 * row + 1 + strides[s]) % (2 * strides[s])  # of pixels past the source row above
+        m += units[s] * (2 * strides[s]) * (below[s] - rises[s])
+        m += units[s] * halves * rises[s]
+        rise += 2 * units[s] * rises[s]
+    return m, rise
+
+
+@triton.jit
+def fuse_cams_strided_kernel(
+    cams,  # S x [B, K, H / stride, W / stride] fp32, fp16 or bf16
+    relevance,  # [K, S] fp32
+    classes,  # [B, J] int32; None: all K
+    content,  # [B, 4] int32: top, left, height, width of where a peak may be; None: anywhere
+    count,  # K
+    wanted,  # J
+    height,  # H
+    width,  # W
+    rows,  # rows of a program, a multiple of 4
+    maps,  # [B, J, H, W] fp32, fp16 or bf16, or None; so is the next
+    peaks,  # [B, J, row tiles * column tiles * block / 64] int64
+    strides: tl.constexpr,  # S multiples of 4
+    block: tl.constexpr,  # columns of a program
+):
+    """M_k = sum_s w_{k,s} up(A_{k,s}) over rows x block pixels of one map, and its peaks.
+
+    grid  B * J * ceil(H / rows) * ceil(W / block)
+
+    A thread walks down pairs of columns. From row to row the sum of all stages goes on in a straight line: one addition
+    a pixel. It bends where a stage's next source row begins, half a pixel before the centre of a row; only there memory
+    is read.
+    """
+    width = width // 4 * 4  # it is one: the compiler may store four pixels at once
+    column_tiles = tl.cdiv(width, block)
+    tiles = tl.cdiv(height, rows) * column_tiles
+    plane = tl.program_id(0) // tiles
+    tile = tl.program_id(0) % tiles
+    row_first = tile // column_tiles * rows
+    row_last = tl.minimum(row_first + rows, height)
+    # Both columns of a pair along the first axis: so a thread has both, and reads what they share once.
+    x = tile % column_tiles * block + 2 * tl.arange(0, block // 2)[None, :] + tl.arange(0, 2)[:, None]
+    k = plane % wanted
+    if classes is not None:
+        k = tl.load(classes + plane)
+    known = (k >= 0) & (k < count)  # another number reads no foreign memory: its map is NaN
+    k = tl.where(known, k, 0)
+    first_map = (plane // wanted).to(tl.int64) * count + k
+
+    bases, lefts, parts, units = (), (), (), ()
+    below, rises = (), ()  # of each stage: the source row beneath, and what it is above the one before
+    for s in tl.static_range(len(cams)):
+        h, w = height // strides[s], width // strides[s]
+        weight = tl.where(known, tl.load(relevance + k * len(cams) + s), float("nan"))
+        unit = weight * (0.5 / strides[s])  # of half a pixel
+        base = cams[s] + first_map * (h * w)
+        left, part = strided_columns(x, w, strides[s])
+        cell = (row_first + strides[s] // 2) // strides[s]
+        above = strided_row(base, cell - 1, left, part, h, w)
+        beneath = strided_row(base, cell, left, part, h, w)
+        bases += (base,)
+        lefts += (left,)
+        parts += (part,)
+        units += (unit,)
+        below += (beneath,)
+        rises += (beneath - above,)
+    m, rise = line(row_first, below, rises, units, strides)
+
+    if maps is not None:
+        pixels = maps + plane.to(tl.int64) * height * width + row_first * width + x
+    if peaks is not None:
+        best = tl.full([2, block // 2], float("-inf"), tl.float32)
+        best_row = tl.zeros([2, block // 2], tl.int32) + row_first
+        if content is not None:
+            peak_first, peak_last = content_rows(content, plane // wanted)
+            best_row = tl.maximum(best_row, peak_first)
+    for start in range(row_first, row_last, 4):
+        for step in tl.static_range(4):
+            if maps is not None:
+                tl.store(pixels, m.to(maps.dtype.element_ty), x < width)
+                pixels += width
+            if peaks is not None:
+                rises_above = higher(m, best)
+                if content is not None:
+                    rises_above &= (start + step >= peak_first) & (start + step < peak_last)
+                best = tl.where(rises_above, m, best)
+                best_row = tl.where(rises_above, start + step, best_row)
+            m += rise
+            next_below, next_rises = (), ()
+            for s in tl.static_range(len(cams)):
+                beneath, r = below[s], rises[s]
+                if (step + 1) % 4 == strides[s] // 2 % 4:  # elsewhere no source row of this stage can begin
+                    past = start + (step + 1) + strides[s] // 2
+                    if past % strides[s] == 0:
+                        h, w = height // strides[s], width // strides[s]
+                        row = strided_row(bases[s], past // strides[s], lefts[s], parts[s], h, w)
+                        bend = (row - beneath) - r
+                        m += units[s] * bend
+                        rise += 2 * units[s] * bend
+                        r = row - beneath
+                        beneath = row
+                next_below += (beneath,)
+                next_rises += (r,)
+            below, rises = next_below, next_rises
+        if (start + 4) % 32 == 0:  # every addition is off by up to half a unit in the last place: not more than 32
+            m, rise = line(start + 4, below, rises, units, strides)
+
+    if peaks is not None:
+        keys = tl.max(part_keys(best, best_row, x, width, content, plane // wanted, row_first, row_last), axis=0)
+        # One for each 64 columns, by the first lane: a warp exchanges its own registers, and needs no shared memory.
+        warps: tl.constexpr = block // 64
+        keys = tl.max(tl.reshape(keys, [warps, 32]), axis=1, keep_dims=True)
+        lane = tl.arange(0, 32)[None, :]
+        place = tl.program_id(0).to(tl.int64) * warps + tl.arange(0, warps)[:, None] + lane
+        tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
