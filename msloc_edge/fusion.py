@@ -7,7 +7,7 @@ apart. There the stages are added, on a quarter of the pixels or less, and the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,13 +19,16 @@ Array = NDArray[np.float32]
 Part = tuple[slice, slice]
 """Rows and columns of a map, each with a start and a stop inside it."""
 
+TENT = np.array([0.5, 1, 0.5], np.float32)
+"""The filter that interpolates linearly: where 0 stands between two values, it puts their mean."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Maps:
     """Localization maps M_k of J classes of one image, in logit units.
 
     values  [J, a, b] at the knots, from the top-left corner of the map to its bottom-right one
-    step    pixels from knot to knot; 0: `values` are the pixels themselves
+    step    pixels from knot to knot, an even number; 0: `values` are the pixels themselves
     """
 
     values: Array
@@ -38,54 +41,48 @@ class Maps:
         rows, columns = (slice(0, (side - 1) * self.step) for side in self.values.shape[1:])
         return np.stack([self.pixels(j, (rows, columns)) for j in range(len(self.values))])
 
+    def knots(self, part: Part) -> Part:
+        """The knots that the pixels of a part lie between."""
+        if not self.step:
+            return part
+        rows, columns = (slice(span.start // self.step, -(-span.stop // self.step) + 1) for span in part)
+        return rows, columns
+
     def pixels(self, j: int, part: Part) -> Array:
         """A part of map `j`: [h, w]."""
-        rows, columns = part
+        around, beside = self.knots(part)
+        knots = self.values[j, around, beside]
         if not self.step:
-            return self.values[j, rows, columns]
-        (top, down), (left, right) = ((span.start // self.step, -(-span.stop // self.step) + 1) for span in part)
-        around = self.values[j, top:down, left:right]
-        size = around.shape[1] * self.step, around.shape[0] * self.step
-        enlarged = np.asarray(cv2.resize(around, size, interpolation=cv2.INTER_LINEAR), np.float32)
+            return knots
+        size = knots.shape[1] * self.step, knots.shape[0] * self.step
+        enlarged = np.asarray(cv2.resize(knots, size, interpolation=cv2.INTER_LINEAR), np.float32)
         # cv2's first pixel lies half a step before the first knot, the map's first one half a pixel after it.
-        y, x = (span.start - first * self.step + self.step // 2 for span, first in ((rows, top), (columns, left)))
+        rows, columns = part
+        y = rows.start - around.start * self.step + self.step // 2
+        x = columns.start - beside.start * self.step + self.step // 2
         return enlarged[y : y + rows.stop - rows.start, x : x + columns.stop - columns.start]
 
-    def salient(self, j: int, threshold: float, within: Part) -> tuple[Array, tuple[int, int]]:
-        """All that matters of map `j` within a part of it: the pixels [h, w] of a part of that, and its (row, column).
+    def highest(self, j: int, within: Part) -> tuple[int, int, float]:
+        """Row, column and value of the highest pixel in a part of map `j`, of equal ones the first in reading order.
 
-        Nothing outside exceeds `threshold`, and the peak is inside.
+        No pixel is higher than all knots around it, so that rows whose knots are lower than some pixel need no look.
         """
-        x, y, width, height = cv2.boundingRect(np.greater(self.values[j], threshold).view(np.uint8))
-        if width:
-            part = self._around(y, y + height, within[0]), self._around(x, x + width, within[1])
-            found = self.pixels(j, part)
-            if found.size and found.max() > threshold:
-                return found, (part[0].start, part[1].start)
-        return self.pixels(j, within), (within[0].start, within[1].start)
+        (rows, columns), (around, beside) = within, self.knots(within)
+        tops = self.values[j, around, beside].max(axis=1)
+        at = int(tops.argmax())
+        reached = self.pixels(j, (self._beside(at, at, rows), columns)).max()
+        near = np.flatnonzero(~(tops < reached))  # NaN is not lower
+        rows = self._beside(int(near[0]), int(near[-1]), rows) if len(near) else rows
+        pixels = self.pixels(j, (rows, columns))
+        row, column = divmod(int(pixels.argmax()), pixels.shape[1])
+        return rows.start + row, columns.start + column, float(pixels[row, column])
 
-    def _around(self, start: int, stop: int, within: slice) -> slice:
-        """The pixels that these knots take part in; each is a weighted mean of those around it."""
-        if self.step:
-            start, stop = (start - 1) * self.step, stop * self.step
-        start = min(max(start, within.start), within.stop)
-        return slice(start, max(start, min(stop, within.stop)))
-
-
-class Labelled(Mapping[str, Array]):
-    """label -> map [h, w] over one part, enlarged when it is looked at."""
-
-    def __init__(self, maps: Maps, labels: Sequence[str], part: Part) -> None:
-        self._maps, self._order, self._part = maps, {label: j for j, label in enumerate(labels)}, part
-
-    def __getitem__(self, label: str) -> Array:
-        return self._maps.pixels(self._order[label], self._part)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._order)
-
-    def __len__(self) -> int:
-        return len(self._order)
+    def _beside(self, first: int, last: int, within: slice) -> slice:
+        """Rows of pixels within some, beside a first to a last of the rows of knots around these."""
+        if not self.step:
+            return slice(within.start + first, within.start + last + 1)
+        first, last = (within.start // self.step + row for row in (first, last))
+        return slice(max((first - 1) * self.step, within.start), min((last + 1) * self.step, within.stop))
 
 
 def fuse_cams(cams: Sequence[Array], relevance: Array, size: tuple[int, int], classes: Sequence[int]) -> Maps:
@@ -96,28 +93,45 @@ def fuse_cams(cams: Sequence[Array], relevance: Array, size: tuple[int, int], cl
     size       (H, W) of the maps
     classes    the J class indices wanted
     """
-    wanted = np.asarray(classes, np.intp)
-    weighted = [cam[wanted] * relevance[wanted, stage, None, None] for stage, cam in enumerate(cams)]
-    cell = size[0] // weighted[0].shape[1]
-    if not len(wanted) or cell % 4 or not _doubling([size, *(cam.shape[1:] for cam in weighted)], cell):
-        return Maps(_pixels(weighted, size))
+    cell = size[0] // cams[0].shape[1]
+    if not len(classes) or cell % 4 or not _doubling([size, *(cam.shape[1:] for cam in cams)], cell):
+        return Maps(_pixels(cams, relevance, size, classes))
     total: Array | None = None
-    for stage in reversed(weighted):
-        finer = _halved(stage, border=1)
-        total = finer if total is None else np.add(finer, _halved(total, border=0), out=finer)
+    for stage in reversed(range(len(cams))):
+        total = _finer(cams[stage], relevance[:, stage], total, classes)
     assert total is not None
     return Maps(total, cell // 2)
 
 
-def _pixels(weighted: Sequence[Array], size: tuple[int, int]) -> Array:
-    """The maps of any stages [J, h_s, w_s], each enlarged by itself.
+def _finer(cams: Array, weights: Array, total: Array | None, classes: Sequence[int]) -> Array:
+    """A stage's weighted maps [J, h, w] and the total of coarser ones [J, h + 1, w + 1], at points half as far apart.
+
+    The stage's knots are the centres of its cells, the total's the corners, so that they can stand on one lattice
+    [J, 2 h + 1, 2 w + 1] with zeros between. What interpolates the one interpolates the other: one filter does both.
+    """
+    _, height, width = cams.shape
+    lattice = np.zeros((len(classes), 2 * height + 3, 2 * width + 3), np.float32)  # with a border, cut off at the end
+    for points, k in zip(lattice, classes, strict=True):
+        np.multiply(cams[k], weights[k], out=points[2:-2:2, 2:-2:2])
+    for border, centre in ((0, 2), (-1, -3)):  # beyond the outermost centres a map goes on as it ends
+        lattice[:, border] = lattice[:, centre]
+        lattice[:, :, border] = lattice[:, :, centre]
+    if total is not None:
+        lattice[:, 1:-1:2, 1:-1:2] = total
+    finer: Array = np.asarray(cv2.sepFilter2D(lattice.reshape(-1, 2 * width + 3), -1, TENT, TENT), np.float32)
+    finer = finer.reshape(lattice.shape)
+    return finer[:, 1:-1, 1:-1]
+
+
+def _pixels(cams: Sequence[Array], relevance: Array, size: tuple[int, int], classes: Sequence[int]) -> Array:
+    """The maps of any stages, each enlarged by itself: [J, H, W].
 
     cv2's INTER_LINEAR is the same operation as torch's bilinear with align_corners=False.
     """
-    maps = np.zeros((len(weighted[0]), *size), np.float32)
-    for stage in weighted:
-        for whole, cam in zip(maps, stage, strict=True):
-            whole += cv2.resize(cam, size[::-1], interpolation=cv2.INTER_LINEAR)
+    maps = np.zeros((len(classes), *size), np.float32)
+    for whole, k in zip(maps, classes, strict=True):
+        for cam, weight in zip(cams, relevance[k], strict=True):
+            whole += cv2.resize(cam[k] * weight, size[::-1], interpolation=cv2.INTER_LINEAR)
     return maps
 
 
@@ -129,23 +143,3 @@ def _doubling(sides: Sequence[tuple[int, ...]], cell: int) -> bool:
         for factor, pair in zip(factors, pairwise(sides), strict=True)
         for fine, coarse in zip(*pair, strict=True)
     )
-
-
-def _halved(values: Array, border: int) -> Array:
-    """The same bilinear functions [J, a, b] at points half as far apart: [J, 2 a - 1 + 2 border, 2 b - 1 + 2 border].
-
-    border  1: half a step beyond the outermost points as well, where the function goes on as it ends
-    """
-    for axis in (2, 1):  # columns first: while there are few rows, as these are written in pieces
-        count = values.shape[axis]
-        sides = [2 * side - 1 + 2 * border if axis == a else side for a, side in enumerate(values.shape)]
-        finer = np.empty(sides, np.float32)
-        before, after = np.moveaxis(values, axis, 0), np.moveaxis(finer, axis, 0)
-        after[border : border + 2 * count - 1 : 2] = before
-        between = after[border + 1 : border + 2 * count - 2 : 2]
-        np.add(before[:-1], before[1:], out=between)
-        between *= 0.5
-        if border:
-            after[0], after[-1] = before[0], before[-1]
-        values = finer
-    return values

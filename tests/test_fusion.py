@@ -1,4 +1,4 @@
-"""Maps by way of their knots against torch's interpolation, and what of them is looked at against all of them."""
+"""Maps by way of their knots against torch's interpolation, and parts of them against all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msloc_edge.fusion import Labelled, Maps, fuse_cams
+from msloc_edge.fusion import Maps, fuse_cams
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams as reference
 
 DOUBLING = [(64, 96), (16, 24), (8, 12), (4, 6), (2, 3)]
@@ -57,63 +57,36 @@ def test_the_wanted_classes_in_their_order() -> None:
     assert fuse_cams(cams, relevance, DOUBLING[0], []).dense().shape == (0, *DOUBLING[0])
 
 
-def test_maps_by_label_are_parts_of_the_whole() -> None:
-    cams, relevance = stages(DOUBLING[1:])
-    maps = fuse_cams(cams, relevance, DOUBLING[0], [1, 2])
-    part = slice(5, 60), slice(0, 33)
-    labelled = Labelled(maps, ["Mass", "Nodule"], part)
-    assert list(labelled) == ["Mass", "Nodule"]
-    assert len(labelled) == 2
-    np.testing.assert_array_equal(labelled["Nodule"], maps.dense()[1][part])
-    with pytest.raises(KeyError):
-        labelled["Hernia"]
+@st.composite
+def parts(draw: st.DrawFn, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a map, one of each at least."""
+    starts = [draw(st.integers(0, side - 1)) for side in size]
+    rows, columns = (slice(a, draw(st.integers(a + 1, side))) for a, side in zip(starts, size, strict=True))
+    return rows, columns
 
 
-@given(
-    st.integers(0, 2**32 - 1),
-    st.sampled_from([DOUBLING, [(40, 40), (10, 10), (5, 5)], [(33, 21), (8, 9)]]),
-    st.floats(-3, 3),
-    st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)),
-    st.tuples(st.floats(0.1, 1), st.floats(0.1, 1)),
-)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([DOUBLING, [(40, 40), (5, 5)], [(33, 21), (8, 9)]]), st.data())
 @settings(max_examples=200)
-def test_the_salient_part_holds_the_peak_and_all_above(
-    seed: int,
-    sides: list[tuple[int, int]],
-    threshold: float,
-    start: tuple[float, float],
-    share: tuple[float, float],
-) -> None:
-    cams, relevance = stages(sides[1:], 1, seed)
-    maps = fuse_cams(cams, relevance, sides[0], [0])
-    first = [int(s * side) for s, side in zip(start, sides[0], strict=True)]
-    within = tuple(slice(a, a + max(1, int(s * (side - a)))) for a, s, side in zip(first, share, sides[0], strict=True))
+def test_parts_and_their_highest_pixels(seed: int, sides: list[tuple[int, int]], data: st.DataObject) -> None:
+    cams, relevance = stages(sides[1:], 2, seed)
+    maps = fuse_cams(cams, relevance, sides[0], [0, 1])
+    part = data.draw(parts(sides[0]))
+    whole = maps.dense()[1][part]
 
-    salient, (row, column) = maps.salient(0, threshold, (within[0], within[1]))
-
-    whole = maps.dense()[0]
-    height, width = salient.shape
-    assert within[0].start <= row <= row + height <= within[0].stop
-    assert within[1].start <= column <= column + width <= within[1].stop
-    np.testing.assert_array_equal(salient, whole[row : row + height, column : column + width])
-    assert salient.max() == whole[within].max()
-    outside = whole.copy()
-    outside[row : row + height, column : column + width] = -np.inf
-    assert not (outside[within] > threshold + 1e-6).any()
+    np.testing.assert_array_equal(maps.pixels(1, part), whole)
+    row, column = np.unravel_index(int(whole.argmax()), whole.shape)
+    assert maps.highest(1, part) == (part[0].start + row, part[1].start + column, whole[row, column])
 
 
-def test_little_is_enlarged_where_little_is_above() -> None:
-    cams = [np.zeros((1, 16, 16), np.float32)]
-    cams[0][0, 3, 4] = 1
-    maps = fuse_cams(cams, np.ones((1, 1), np.float32), (64, 64), [0])
-    salient, (row, column) = maps.salient(0, 0.4, (slice(0, 64), slice(0, 64)))
-    assert (row, column, *salient.shape) == (10, 14, 8, 8)  # the cell's centre and half a cell around it
-    assert salient.max() == maps.dense().max()
-
-
-def test_maps_that_are_pixels_already() -> None:
-    canvas = np.zeros((1, 20, 30), np.float32)
-    canvas[0, 4:7, 10:12] = 2
-    salient, origin = Maps(canvas).salient(0, 1, (slice(0, 20), slice(0, 30)))
-    assert origin == (4, 10)
-    np.testing.assert_array_equal(salient, canvas[0, 4:7, 10:12])
+@pytest.mark.parametrize(
+    ("knots", "expected"),
+    [
+        pytest.param(np.zeros((3, 4)), (0, 0, 0), id="all equal"),
+        pytest.param(np.eye(3, 4), (0, 0, 0.625), id="the first of equal pixels"),
+        pytest.param([[0, 0, 9, 0], [0, 0, 0, 0], [7, 7, 0, 0]], (3, 0, 5.25), id="not beside the highest knot"),
+        pytest.param([[0, 0, 0, 0], [0, 5, 0, 0], [0, 0, 0, np.nan]], (2, 4, np.nan), id="NaN, as numpy has it"),
+    ],
+)
+def test_the_highest_pixel_by_hand(knots: np.ndarray, expected: tuple[int, int, float]) -> None:
+    maps = Maps(np.asarray(knots, np.float32)[None], step=2)
+    assert maps.highest(0, (slice(0, 4), slice(0, 6))) == pytest.approx(expected, nan_ok=True)
