@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +27,12 @@ from numpy.typing import NDArray
 from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.errors import BackendError, InputError, MslocError
-from msloc_edge.fusion import Labelled
 from msloc_edge.geometry import Geometry
-from msloc_edge.localize import find_boxes, find_peak
+from msloc_edge.localize import locate, to_boxes, to_peak
 from msloc_edge.preprocess import Prepared, looks_inverted
 from msloc_edge.reading import decode_frame, frame_from_array, read_frame
-from msloc_edge.result import Result
-from msloc_edge.types import Box, Finding, Frame, Peak
+from msloc_edge.result import Labelled, Result
+from msloc_edge.types import Finding, Frame
 
 AnyFilm = Union[str, Path, bytes, NDArray[Any], Frame]  # noqa: UP007 - Python 3.10 cannot join str and a generic alias
 """A film file, its content, an array of stored pixels, or a Frame."""
@@ -137,9 +137,8 @@ class Localizer:
         height, width = read.pixels.shape
         geometry = Geometry.fit((height, width), self.bundle.input_size)
         fitted = self.backend.letterbox(read, geometry)
-        suspect = ("polarity_suspect",) if looks_inverted(fitted[geometry.content]) else ()
         clock.lap("preprocess")
-        return Prepared(read, fitted, geometry, read.warnings + suspect, clock.laps)
+        return Prepared(read, fitted, geometry, clock.laps)
 
     def run(self, films: Sequence[Prepared]) -> list[Result]:
         """Run the engine over prepared films as one batch, and localize each."""
@@ -150,14 +149,14 @@ class Localizer:
 
     def _infer(self, films: Sequence[Prepared]) -> tuple[Outputs, Mapping[str, float]]:
         """Outputs of a batch, and the engine's milliseconds per film, by stage."""
-        batch = np.stack([film.input for film in films])[:, None]
+        inputs, contents = [film.input for film in films], [film.geometry.content for film in films]
         with self._engine:
             if self._closed:
                 raise BackendError(
                     "backend_closed", "expected an open Localizer, got one that was closed; make a new one"
                 )
             clock = _Clock()
-            outputs = self.backend.run(batch)
+            outputs = self.backend.run_films(inputs, contents, self.profile.map)
             clock.lap("network")
         stages = outputs.timing_ms or clock.laps
         return outputs, {stage: ms / len(films) for stage, ms in stages.items()}
@@ -167,27 +166,28 @@ class Localizer:
         scores = bundle.probabilities(outputs.logits[at])
         positive = scores >= np.array(self.profile.score)
         wanted = [k for k in range(len(bundle.classes)) if self.all_classes or positive[k]]
+        labels, thresholds = [bundle.classes[k] for k in wanted], [self.profile.map[k] for k in wanted]
         content = film.geometry.content
-        maps = outputs.maps(at, bundle.relevance, bundle.input_size, wanted)
-        clock.lap("fuse")
-        found: dict[int, tuple[Peak, tuple[Box, ...]]] = {}
-        for j, k in enumerate(wanted):
-            salient, origin = maps.salient(j, self.profile.map[k], content)
-            found[k] = (
-                find_peak(salient, film.geometry, origin),
-                find_boxes(salient, self.profile.map[k], float(scores[k]), film.geometry, bundle.classes[k], origin),
-            )
+        maps = cache(lambda: outputs.maps(at, bundle.relevance, bundle.input_size, wanted))
+        located = outputs.located(at, wanted)
+        if located is None:
+            maps()
+            clock.lap("fuse")
+            located = locate(maps(), thresholds, content)
+        found = dict(zip(wanted, located, strict=True))
         findings = tuple(
             Finding(
                 label,
                 float(scores[k]),
                 self.profile.score[k],
                 bool(positive[k]),
-                tuple(float(w) for w in bundle.relevance[k]),
-                *found.get(k, ()),
+                tuple(bundle.relevance[k].tolist()),
+                to_peak(found[k], film.geometry) if k in found else None,
+                to_boxes(found[k], self.profile.map[k], float(scores[k]), film.geometry, label) if k in found else (),
             )
             for k, label in enumerate(bundle.classes)
         )
+        suspect = ("polarity_suspect",) if looks_inverted(np.asarray(film.input)[content]) else ()
         clock.lap("localize")
         return Result(
             input=film.frame.name,
@@ -196,10 +196,10 @@ class Localizer:
             backend=self.backend.name,
             geometry=film.geometry,
             findings=findings,
-            warnings=film.warnings,
+            warnings=film.frame.warnings + suspect,
             timing_ms={**film.timing_ms, **timing_ms, **clock.laps},
-            maps=Labelled(maps, [bundle.classes[k] for k in wanted], content),
-            stage_maps={bundle.classes[k]: outputs.stage_maps(at, k) for k in wanted},
+            maps=Labelled(labels, lambda j: maps().pixels(j, content)),
+            stage_maps=Labelled(labels, lambda j: outputs.stage_maps(at, wanted[j])),
             map_thresholds=self.map_thresholds,
             film=film.frame,
         )

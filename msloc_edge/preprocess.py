@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from msloc_edge.geometry import Geometry
 from msloc_edge.types import Frame
@@ -19,15 +19,18 @@ lowest had -0.21, the median 0.48; a film shown in negative changes the sign."""
 class Prepared:
     """A film ready for the engine.
 
-    input     [h, w] float32, the model's input
-    warnings  the frame's, and what its display showed
+    input  the model's input [h, w]: an array, or what numpy makes one of if it is on a device
     """
 
     frame: Frame
-    input: NDArray[np.float32]
+    input: ArrayLike
     geometry: Geometry
-    warnings: tuple[str, ...]
     timing_ms: dict[str, float]
+
+    @property
+    def batch(self) -> NDArray[np.float32]:
+        """The input as a batch of one on the host: [1, 1, h, w]."""
+        return np.asarray(self.input, np.float32)[None, None]
 
 
 def looks_inverted(film: NDArray[np.float32]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCHEMA = "msloc-edge/result/1"
+
+Kept = TypeVar("Kept")
+
+
+class Labelled(Mapping[str, Kept]):
+    """label -> what `fetch` gives for its place among the labels, each time that it is looked at."""
+
+    def __init__(self, labels: Sequence[str], fetch: Callable[[int], Kept]) -> None:
+        self._places, self._fetch = {label: place for place, label in enumerate(labels)}, fetch
+
+    def __getitem__(self, label: str) -> Kept:
+        return self._fetch(self._places[label])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +61,7 @@ class Result:
     warnings: tuple[str, ...] = ()
     timing_ms: dict[str, float] = field(default_factory=dict)
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    stage_maps: dict[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+    stage_maps: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
     map_thresholds: dict[str, float] = field(default_factory=dict)
     film: Frame | None = None
 

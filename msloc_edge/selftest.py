@@ -46,7 +46,7 @@ class Deviation:
 def result(localizer: Localizer) -> dict[str, Any]:
     """What a localizer of all classes finds on the built-in film: the golden result, if it is the reference."""
     film = localizer.prepare(FILM)
-    logits = localizer.backend.run(film.input[None, None]).logits[0]
+    logits = localizer.backend.run(film.batch).logits[0]
     found = localizer.run([film])[0]
     return {
         "film": sha256_file(FILM),

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from msloc_edge.bundle import Bundle
 from msloc_edge.types import Frame
 
 if TYPE_CHECKING:
-    from msloc_edge.fusion import Maps
+    from msloc_edge.fusion import Maps, Part
     from msloc_edge.geometry import Geometry
+    from msloc_edge.localize import Located
 
 
 STEPS = ("copy_in", "network", "copy_out")
@@ -41,6 +42,10 @@ class Outputs:
 
         return fuse_cams([cam[image] for cam in self.cams], relevance, size, classes)
 
+    def located(self, image: int, classes: Sequence[int]) -> list[Located] | None:
+        """What the engine has located itself, of J classes of one image; None: it is to be found in the maps."""
+        return None
+
     def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
         """The unweighted class maps of one class of one image: S arrays [h_s, w_s]."""
         return tuple(cam[image, k] for cam in self.cams)
@@ -59,9 +64,21 @@ class Backend(ABC):
         Raises BackendError: backend_missing, backend_device, backend_failed.
         """
 
-    def letterbox(self, frame: Frame, geometry: Geometry) -> NDArray[np.float32]:
-        """A film windowed and fitted into the model's input [h, w]; in any thread, beside `run`."""
+    def letterbox(self, frame: Frame, geometry: Geometry) -> ArrayLike:
+        """A film windowed and fitted into the model's input: an array [h, w], or what numpy can make one of.
+
+        In any thread, beside `run`.
+        """
         return geometry.letterbox(frame.display())
+
+    def run_films(self, films: Sequence[ArrayLike], contents: Sequence[Part], thresholds: Sequence[float]) -> Outputs:
+        """`run`, of films as `letterbox` gives them. An engine on a device may locate there what they show.
+
+        contents    rows and columns of the model's input that each film covers
+        thresholds  of the maps of all classes, logit units
+        """
+        inputs = [np.asarray(film, np.float32)[None] for film in films]
+        return self.run(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))  # one film is not copied
 
     @abstractmethod
     def run(self, batch: NDArray[np.float32]) -> Outputs:

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors.torch import load_file
 
 from msloc_edge.backends.base import Backend, Outputs
-from msloc_edge.backends.torch_cuda import CudaNetwork, CudaWindow
+from msloc_edge.backends.torch_cuda import CudaNetwork, Found, Search
 from msloc_edge.backends.torch_precision import PRECISIONS, in_precision
+from msloc_edge.backends.torch_window import CudaWindow
 from msloc_edge.bundle import WEIGHTS, Bundle
 from msloc_edge.errors import BackendError
-from msloc_edge.fusion import Maps
+from msloc_edge.fusion import Maps, Part
 from msloc_edge.geometry import Geometry
+from msloc_edge.kernels.boxes.table import rows
 from msloc_edge.kernels.ops import fuse_cams
+from msloc_edge.localize import MIN_AREA, Located
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.types import Frame
 
@@ -27,6 +30,20 @@ class TorchOutputs(Outputs):
     """Class maps that stay on the device; what is asked for of them is copied."""
 
     tensors: tuple[torch.Tensor, ...] = ()
+    found: Found | None = None
+
+    def located(self, image: int, classes: Sequence[int]) -> list[Located] | None:
+        if self.found is None:
+            return None
+        found, some = self.found, list(classes)
+        values, positions = found.values[image, some].tolist(), found.positions[image, some].tolist()
+        (regions,) = rows(found.counts[image, some][None], found.table[image, some][None])
+        if any(regions_of_map is None for regions_of_map in regions):
+            return None
+        return [
+            Located(x + 0.5, y + 0.5, value, tuple(region for region in own or () if region.area >= MIN_AREA))
+            for value, (y, x), own in zip(values, positions, regions, strict=True)
+        ]
 
     def maps(self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]) -> Maps:
         cams = [cam[image : image + 1] for cam in self.tensors]
@@ -73,23 +90,34 @@ class TorchBackend(Backend):
         net.load_state_dict(load_file(bundle.weights))
         return cls(net.eval(), torch.device(place), precision)
 
-    def letterbox(self, frame: Frame, geometry: Geometry) -> NDArray[np.float32]:
+    def letterbox(self, frame: Frame, geometry: Geometry) -> ArrayLike:
         return self._window(frame, geometry) if self._window else super().letterbox(frame, geometry)
+
+    def run_films(self, films: Sequence[ArrayLike], contents: Sequence[Part], thresholds: Sequence[float]) -> Outputs:
+        if self._cuda is None:
+            return super().run_films(films, contents, thresholds)
+        return self._on_cuda(self._cuda, films, Search(contents, thresholds))
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> Outputs:
+        if self._cuda:
+            return self._on_cuda(self._cuda, list(batch[:, 0]))
         size = self._net.config.size
         try:
             if batch.shape[2:] != (size, size):  # torch would take it, and give maps of another grid
                 raise RuntimeError(f"expected films of {size} x {size} pixels")
-            if self._cuda:
-                logits, tensors, timing_ms = self._cuda.run(batch)
-                return TorchOutputs(logits, (), timing_ms, tensors)
             prediction = self._predict(torch.from_numpy(batch).contiguous(memory_format=torch.channels_last))
         except RuntimeError as error:
             raise BackendError("backend_failed", f"torch failed on a batch of shape {batch.shape}: {error}") from error
         cams = tuple(cam.numpy() for cam in prediction.cams)
         return TorchOutputs(prediction.logits.numpy(), cams, {}, prediction.cams)
+
+    def _on_cuda(self, cuda: CudaNetwork, films: Sequence[ArrayLike], search: Search | None = None) -> Outputs:
+        try:
+            logits, cams, timing_ms, found = cuda.run(films, search)
+        except (RuntimeError, ValueError) as error:
+            raise BackendError("backend_failed", f"torch failed on {len(films)} films: {error}") from error
+        return TorchOutputs(logits, (), timing_ms, cams, found)
 
     def describe(self) -> Mapping[str, str]:
         facts = {"engine": self.name, "version": torch.__version__, "device": str(self._device)}

@@ -31,7 +31,7 @@ def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
     """fuse_cams for one film and all classes, in the engine's own form."""
     bundle = localizer.bundle
     classes = range(len(bundle.classes))
-    outputs = [localizer.backend.run(film.input[None, None]) for film in films]
+    outputs = [localizer.backend.run(film.batch) for film in films]
 
     def fuse(at: int) -> Mapping[str, float]:
         outputs[at % len(outputs)].maps(0, bundle.relevance, bundle.input_size, classes).dense()
@@ -42,7 +42,7 @@ def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
 
 def network(backend: Backend, films: Sequence[Prepared]) -> Target:
     """The engine's run, one film."""
-    inputs = [film.input[None, None] for film in films]
+    inputs = [film.batch for film in films]
 
     def run(at: int) -> Mapping[str, float]:
         return backend.run(inputs[at % len(inputs)]).timing_ms
@@ -73,7 +73,7 @@ def end_to_end(localizer: Localizer, files: Sequence[Path], lines: FileIO, clock
 
 def network_batches(backend: Backend, films: Sequence[Prepared], batch: int) -> Generator[int, None, None]:
     """The engine's runs of `batch` films, without an end; yields how many were in each."""
-    inputs = np.stack([films[at % len(films)].input for at in range(batch)])[:, None]
+    inputs = np.concatenate([films[at % len(films)].batch for at in range(batch)])
     while True:
         backend.run(inputs)
         yield batch
@@ -98,7 +98,7 @@ def classify(localizer: Localizer, classifier: Backend, files: Sequence[Path], l
     def run(at: int) -> Mapping[str, float]:
         film = localizer.prepare(files[at % len(files)])
         begin = clock.now()
-        logits = classifier.run(film.input[None, None]).logits[0]
+        logits = classifier.run(film.batch).logits[0]
         ran = clock.now()
         scores = dict(zip(localizer.bundle.classes, localizer.bundle.probabilities(logits).tolist(), strict=True))
         lines.write(json.dumps({"input": film.frame.name, "scores": scores}).encode() + b"\n")
