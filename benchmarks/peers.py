@@ -110,7 +110,7 @@ def prepared(bundle: Bundle, folder: Path | None, count: int) -> list[Film]:
         found = films_in(folder) or sys.exit(f"{folder} holds no film")
         films = found[:: max(1, len(found) // count)][:count]
     with Localizer(bundle.path) as localizer:
-        return [np.ascontiguousarray(localizer.prepare(film).input[None, None]) for film in films]
+        return [localizer.prepare(film).batch for film in films]
 
 
 def enter(bundle: Bundle, scratch: Path, threads: int) -> tuple[dict[str, Contestant], dict[str, str]]:
