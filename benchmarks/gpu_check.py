@@ -10,8 +10,9 @@ plugin     the launch code of the TensorRT plugin, built here, against the formu
 kernels    benchmarks/kernels.py: against eager and torch.compile, with the ceilings of the same run
 whole      benchmarks/whole_image.py: pixels to boxes beside the bare classifier, one at a time and as a stream
 bench      msloc-edge bench on the GPU: film file to boxes beside the bare classifier
-Works from a checkout, without an installation: the packages are linked into a scratch folder. Every step has a time
-limit and goes on after another has failed. DIR (default benchmarks/results) gets gpu_check.json, which names the GPU,
+Works from a checkout, without an installation: the packages are linked into a scratch folder, where every step runs (in
+the checkout, Python would take the folder msloc_edge for the whole package). Every step has a time limit, and goes on
+after another has failed. DIR (default benchmarks/results) gets gpu_check.json, which names the GPU,
 and the steps' own files. Exit status 1 if a step failed.
 
 Not run yet: no GPU was at hand when it was written.
@@ -22,14 +23,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
+NEEDED = {
+    **{
+        name: name for name in ("torch", "triton", "numpy", "click", "rich", "onnxruntime", "safetensors", "hypothesis")
+    },
+    **{"cv2": "opencv-python-headless", "PIL": "pillow", "pytest": "pytest"},
+}
+"""Module -> package of what the steps import."""
 PACKAGES = ("kernels", "export", "train")
 LIMIT_INPUT, LIMIT_LOGIT, LIMIT_PEAK, LIMIT_IOU = 5e-5, 1e-3, 5e-3, 0.99
 LIMIT_LOGIT_16 = {"fp16": 0.05, "bf16": 0.4}
@@ -38,13 +49,14 @@ BENCH = ("--generate", "3000x2500x12", "--films", "100", "--seconds", "15", "--c
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     own = {"parity": parity, "plugin": plugin}
     parser.add_argument("--only", choices=own, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
         own[args.only]()
         return
+    facts, args.out = gpu(), args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         links(Path(scratch))
@@ -54,13 +66,16 @@ def main() -> None:
         steps = {
             "tests": ([sys.executable, "-m", "pytest", "-m", "gpu", "-q", str(ROOT / "tests/kernels")], 150),
             "selftest": ([*cli, "selftest", "--backend", "torch", "--device", "cuda"], 60),
-            "parity": ([sys.executable, __file__, "--only", "parity"], 90),
-            "plugin": ([sys.executable, __file__, "--only", "plugin"], 90),
+            "parity": ([sys.executable, str(Path(__file__).resolve()), "--only", "parity"], 90),
+            "plugin": ([sys.executable, str(Path(__file__).resolve()), "--only", "plugin"], 90),
             "kernels": ([sys.executable, str(ROOT / "benchmarks/kernels.py"), "--device", "cuda"], 100),
             "whole": ([sys.executable, str(ROOT / "benchmarks/whole_image.py")], 100),
             "bench": ([*cli, "bench", "--backend", "torch", "--device", "cuda", *BENCH, "--json", str(bench_file)], 80),
         }
-        result: dict[str, Any] = {"gpu": gpu(), "steps": {name: step(name, *what) for name, what in steps.items()}}
+        result = {"gpu": facts, "steps": {name: step(name, *what, Path(scratch)) for name, what in steps.items()}}
+    if args.out != RESULTS:
+        for made in (*RESULTS.glob("kernels.cuda.*"), *RESULTS.glob("whole_image.json")):
+            shutil.copy(made, args.out)
     path = args.out / "gpu_check.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     for name, found in result["steps"].items():
@@ -80,6 +95,8 @@ def links(folder: Path) -> None:
 
 
 def gpu() -> dict[str, Any]:
+    if missing := [package for module, package in NEEDED.items() if find_spec(module) is None]:
+        sys.exit(f"gpu_check: expected {', '.join(missing)}, found none; install with: pip install {' '.join(missing)}")
     import torch
 
     if not torch.cuda.is_available():
@@ -88,12 +105,12 @@ def gpu() -> dict[str, Any]:
     return {"name": found.name, "sm": f"{found.major}{found.minor}", "torch": torch.__version__, "time": time.ctime()}
 
 
-def step(name: str, command: list[str], limit: float) -> dict[str, Any]:
+def step(name: str, command: list[str], limit: float, folder: Path) -> dict[str, Any]:
     """Exit status (124: out of time), seconds, and the end of what it printed."""
     print(f"{name} ...", flush=True)
     begin = time.perf_counter()
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit)
         status, said = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as error:
         status, said = 124, f"{error}"

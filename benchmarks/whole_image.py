@@ -77,7 +77,7 @@ def drawn_bundle(folder: Path, backbone: str, size: int) -> Bundle:
     net = build(ModelConfig(shipped.classes, backbone, size))
     folder.mkdir()
     shutil.copy(shipped.onnx, folder / ONNX)
-    save_file(net.state_dict(), folder / WEIGHTS)
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, folder / WEIGHTS)
     manifest = {
         **shipped.manifest,
         "architecture": net.config.to_dict(),

@@ -53,10 +53,19 @@ def assembler(sm: int) -> str:
     A driver loads the cubins of its own and of older major versions of CUDA: what CUDA 13 assembles would not load on
     JetPack 6, whose driver is of CUDA 12.6.
     """
-    for name in ("ptxas", "ptxas-blackwell"):
-        if (tool := TOOLS / name).exists() and f"sm_{sm}" in _known(str(tool)):
-            return str(tool)
+    if tools := _that_know(sm):
+        return tools[0]
     raise ExportError("kernel_refused", f"no assembler in {TOOLS} knows sm_{sm}")
+
+
+def is_known(sm: int) -> bool:
+    """Whether one of triton's assemblers knows the architecture: those of Triton 3.6 do not know sm_110."""
+    return bool(_that_know(sm))
+
+
+def _that_know(sm: int) -> list[str]:
+    tools = [TOOLS / name for name in ("ptxas", "ptxas-blackwell")]
+    return [str(tool) for tool in tools if tool.exists() and f"sm_{sm}" in _known(str(tool))]
 
 
 @cache

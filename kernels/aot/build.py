@@ -16,7 +16,7 @@ from triton.runtime.jit import JITFunction
 
 from msloc_edge.errors import ExportError
 from msloc_edge.files import atomic_write
-from msloc_edge.kernels.aot.assemble import assemble
+from msloc_edge.kernels.aot.assemble import assemble, is_known
 from msloc_edge.kernels.aot.ptx import entry, retarget, strip_scratch
 from msloc_edge.kernels.aot.spec import Variant
 from msloc_edge.kernels.compiled import INDEX, SCHEMA, Compiled
@@ -90,7 +90,8 @@ def to_ptx(variant: Variant, sm: int) -> tuple[str, int]:
 
 
 def _write(folder: Path, variant: Variant, text: str, shared: int, sm: int, portable: bool) -> Compiled:
-    assembled = [assemble(text, device) for device in (DEVICES if portable else (sm,))]
+    judges = filter(is_known, DEVICES) if portable else (sm,)
+    assembled = [assemble(text, device) for device in judges]
     data = {"ptx": text.encode()}
     if not portable:
         data["cubin"] = assembled[0].cubin
