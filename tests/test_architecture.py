@@ -49,6 +49,7 @@ ALLOWED = {
     "backends.tensorrt_session": (*BASE, "backends", "engines", "kernels"),
     "backends.torch": (*GROUND, "backends", "kernels", "model"),
     "backends.torch_cuda": ("backends", "fusion", "kernels", "model"),
+    "backends.torch_folded": (),
     "backends.torch_precision": ("model",),
     "backends.torch_window": ("geometry", "kernels", "types"),
     "pipeline": (*GROUND, "backends", "result"),

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from msloc_edge.backends.base import Backend, Outputs
 from msloc_edge.backends.torch_cuda import CudaNetwork, Found, Search
+from msloc_edge.backends.torch_folded import folded
 from msloc_edge.backends.torch_precision import PRECISIONS, in_precision
 from msloc_edge.backends.torch_window import CudaWindow
 from msloc_edge.bundle import WEIGHTS, Bundle
@@ -88,7 +89,8 @@ class TorchBackend(Backend):
             torch.set_num_threads(threads)
         net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
         net.load_state_dict(load_file(bundle.weights))
-        return cls(net.eval(), torch.device(place), precision)
+        net.backbone = folded(net.eval().backbone)  # type: ignore[assignment]
+        return cls(net, torch.device(place), precision)
 
     def letterbox(self, frame: Frame, geometry: Geometry) -> ArrayLike:
         return self._window(frame, geometry) if self._window else super().letterbox(frame, geometry)

@@ -167,7 +167,7 @@ class CudaNetwork:
         torch.cuda.current_stream().wait_stream(side)
         try:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads window films meanwhile
                 results = work()
         except RuntimeError as error:
             self.eager_because = str(error).splitlines()[0]

@@ -28,7 +28,8 @@ class DeviceFilm:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float32]:
         self._copied.synchronize()
-        return np.array(self._host.numpy(), dtype, copy=bool(copy))
+        array: NDArray[np.float32] = self._host.numpy()
+        return array.astype(dtype or array.dtype, copy=bool(copy))
 
     def copy_to(self, target: Tensor) -> None:
         """On the current stream, which waits for the film and not for its way to the host."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from msloc_edge.backends import Backend
 from msloc_edge.backends.torch import TorchBackend
 from msloc_edge.bench.classifier import linear_weights
+from msloc_edge.model.network import BACKBONES
 
 
 class PooledLinear(nn.Module):
@@ -28,5 +29,6 @@ def without_maps(backend: Backend) -> Backend:
     assert isinstance(backend, TorchBackend)
     net = backend._net
     net.neck = nn.Identity()
-    net.head = PooledLinear(len(net.config.classes), net.backbone.channels[-1]).to(backend._device)  # type: ignore[assignment]
+    channels = BACKBONES[net.config.backbone].channels[-1]
+    net.head = PooledLinear(len(net.config.classes), channels).to(backend._device)  # type: ignore[assignment]
     return backend
