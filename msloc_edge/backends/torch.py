@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from msloc_edge.backends.base import Backend, Outputs
 from msloc_edge.backends.torch_cuda import CudaNetwork, Found, Search
 from msloc_edge.backends.torch_folded import folded
-from msloc_edge.backends.torch_precision import PRECISIONS, in_precision
+from msloc_edge.backends.torch_precision import PRECISIONS, Predict, in_precision
 from msloc_edge.backends.torch_window import CudaWindow
 from msloc_edge.bundle import WEIGHTS, Bundle
 from msloc_edge.errors import BackendError
@@ -65,9 +65,12 @@ class TorchBackend(Backend):
 
     name = "torch"
 
-    def __init__(self, net: CamNet, device: torch.device, precision: str = "fp32") -> None:
+    def __init__(
+        self, net: CamNet, device: torch.device, precision: str = "fp32", predict: Predict | None = None
+    ) -> None:
+        """predict  runs `net`, or what of it is wanted; None: all of it"""
         self._net, self._device, self._precision = net, device, precision
-        self._predict = in_precision(net, PRECISIONS[precision])
+        self._predict = predict or in_precision(net, PRECISIONS[precision])
         on_cuda = device.type == "cuda"
         self._cuda = CudaNetwork(net.to(device), self._predict, device) if on_cuda else None
         self._window = CudaWindow(device) if on_cuda else None

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from msloc_edge.backends import Backend
 from msloc_edge.backends.torch import TorchBackend
+from msloc_edge.backends.torch_precision import PRECISIONS
 from msloc_edge.bench.classifier import linear_weights
-from msloc_edge.model.network import BACKBONES
-
-
-class PooledLinear(nn.Module):
-    """Takes a RelevanceHead's place: the deepest stage's features, averaged and multiplied -> logits, no class maps."""
-
-    def __init__(self, classes: int, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.from_numpy(linear_weights(classes, channels)))
-
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return features[-1].mean(dim=(2, 3)) @ self.weight.T, ()
+from msloc_edge.model.network import BACKBONES, Prediction
 
 
 def without_maps(backend: Backend) -> Backend:
-    """A loaded torch backend, with the neck and the head of its network replaced."""
+    """A loaded torch backend's network without neck and head: its deepest features, averaged, multiplied -> logits."""
     assert isinstance(backend, TorchBackend)
-    net = backend._net
-    net.neck = nn.Identity()
+    net, device, precision = backend._net, backend._device, backend._precision
     channels = BACKBONES[net.config.backbone].channels[-1]
-    net.head = PooledLinear(len(net.config.classes), channels).to(backend._device)  # type: ignore[assignment]
-    return backend
+    weight = torch.from_numpy(linear_weights(len(net.config.classes), channels)).to(device)
+    net.neck = torch.nn.Identity()
+
+    def classify(films: Tensor) -> Prediction:
+        with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            deepest = net.features(films)[-1]
+        return Prediction(deepest.float().mean(dim=(2, 3)) @ weight.T, ())
+
+    return TorchBackend(net, device, precision, classify)
