@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.errors import BackendError, InputError, MslocError
 from msloc_edge.geometry import Geometry
-from msloc_edge.localize import locate, to_boxes, to_peak
+from msloc_edge.localize import Located, locate, to_boxes, to_peak
 from msloc_edge.preprocess import Prepared, looks_inverted
 from msloc_edge.reading import decode_frame, frame_from_array, read_frame
 from msloc_edge.result import Labelled, Result
@@ -163,9 +163,8 @@ class Localizer:
 
     def _result(self, film: Prepared, outputs: Outputs, at: int, timing_ms: Mapping[str, float]) -> Result:
         clock, bundle = _Clock(), self.bundle
-        scores = bundle.probabilities(outputs.logits[at])
-        positive = scores >= np.array(self.profile.score)
-        wanted = [k for k in range(len(bundle.classes)) if self.all_classes or positive[k]]
+        scores = bundle.probabilities(outputs.logits[at]).tolist()
+        wanted = [k for k, score in enumerate(scores) if self.all_classes or score >= self.profile.score[k]]
         labels, thresholds = [bundle.classes[k] for k in wanted], [self.profile.map[k] for k in wanted]
         content = film.geometry.content
         maps = cache(lambda: outputs.maps(at, bundle.relevance, bundle.input_size, wanted))
@@ -175,18 +174,7 @@ class Localizer:
             clock.lap("fuse")
             located = locate(maps(), thresholds, content)
         found = dict(zip(wanted, located, strict=True))
-        findings = tuple(
-            Finding(
-                label,
-                float(scores[k]),
-                self.profile.score[k],
-                bool(positive[k]),
-                tuple(bundle.relevance[k].tolist()),
-                to_peak(found[k], film.geometry) if k in found else None,
-                to_boxes(found[k], self.profile.map[k], float(scores[k]), film.geometry, label) if k in found else (),
-            )
-            for k, label in enumerate(bundle.classes)
-        )
+        findings = tuple(self._finding(k, score, found.get(k), film.geometry) for k, score in enumerate(scores))
         suspect = ("polarity_suspect",) if looks_inverted(np.asarray(film.input)[content]) else ()
         clock.lap("localize")
         return Result(
@@ -203,6 +191,14 @@ class Localizer:
             map_thresholds=self.map_thresholds,
             film=film.frame,
         )
+
+    def _finding(self, k: int, score: float, located: Located | None, geometry: Geometry) -> Finding:
+        label, threshold = self.bundle.classes[k], self.profile.score[k]
+        finding = Finding(label, score, threshold, score >= threshold, tuple(self.bundle.relevance[k].tolist()))
+        if located is None:
+            return finding
+        boxes = to_boxes(located, self.profile.map[k], score, geometry, label)
+        return replace(finding, peak=to_peak(located, geometry), boxes=boxes)
 
     def stream(
         self,

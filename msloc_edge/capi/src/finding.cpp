@@ -1,6 +1,9 @@
 #include "finding.h"
 
 #include <algorithm>
+#include <limits>
+
+#include "highest.h"
 
 namespace msloc {
 namespace {
@@ -25,15 +28,37 @@ void insert_sorted(std::vector<msloc_box>& boxes, const msloc_box& box) noexcept
   }
 }
 
+/// The highest value in the row that promises most: no map's peak is lower.
+float reached_by(Map& map) noexcept {
+  int best = 0;
+  for (int y = 1; y < map.height(); ++y)
+    if (map.bound(y) > map.bound(best)) best = y;
+  return highest(map.row(best), map.width());
+}
+
+/// Finds the highest pixel, of equal ones the first in reading order, and the regions. Rows whose bounds say that they
+/// can hold neither are never made.
+Maximum look_at(Map& map, float threshold, Regions& regions) noexcept {
+  Maximum peak{0, 0, -std::numeric_limits<float>::infinity()};
+  regions.begin(map.width(), threshold);
+  const float least = std::min(reached_by(map), threshold);
+  for (int y = 0; y < map.height(); ++y) {
+    if (map.bound(y) < least) continue;
+    const float* row = map.row(y);
+    const float top = highest(row, map.width());
+    if (top > peak.value) peak = {static_cast<int>(std::find(row, row + map.width(), top) - row), y, top};
+    if (top > threshold) regions.add(row, y);
+  }
+  return peak;
+}
+
 }  // namespace
 
-void localize_class(const float* map, double threshold, const Geometry& geometry, Regions& regions,
-                    Finding& finding) noexcept {
+void localize_class(Map& map, double threshold, const Geometry& geometry, Regions& regions, Finding& finding) noexcept {
   finding.localized = true;
-  finding.peak = find_maximum(map, geometry.width, geometry.height);
+  finding.peak = look_at(map, static_cast<float>(threshold), regions);
   finding.peak_at = geometry.to_image({finding.peak.x + 0.5 + geometry.left, finding.peak.y + 0.5 + geometry.top});
-  if (!(finding.peak.value > static_cast<float>(threshold))) return;
-  for (const Region& region : regions.find(map, geometry.width, geometry.height, static_cast<float>(threshold))) {
+  for (const Region& region : regions.finish()) {
     if (region.area < kMinArea) continue;
     ++finding.boxes_found;
     insert_sorted(finding.boxes, box_of(region, region.peak - threshold, geometry));

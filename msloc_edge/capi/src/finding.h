@@ -4,12 +4,20 @@
 #include <vector>
 
 #include "geometry.h"
+#include "map.h"
 #include "msloc_edge.h"
 #include "regions.h"
 
 namespace msloc {
 
 inline constexpr int kMinArea = 16;  // input pixels, as msloc_edge.localize.MIN_AREA
+
+/// A pixel of a map.
+struct Maximum {
+  int x;
+  int y;
+  float value;
+};
 
 /// What is known of one class of one film.
 struct Finding {
@@ -23,10 +31,8 @@ struct Finding {
   std::vector<msloc_box> boxes;  // strongest first; its capacity is how many are kept
 };
 
-/// Fills peak and boxes of a finding whose score is known. No box beyond the capacity of `finding.boxes` is kept.
-///
-/// map  [geometry.height, geometry.width], logit units, over the film's area of the input
-void localize_class(const float* map, double threshold, const Geometry& geometry, Regions& regions,
-                    Finding& finding) noexcept;
+/// Fills peak and boxes of a finding whose score is known, from a map over the film's area of the input. No box beyond
+/// the capacity of `finding.boxes` is kept. NaN is passed over; a peak of -inf says that no pixel is a number.
+void localize_class(Map& map, double threshold, const Geometry& geometry, Regions& regions, Finding& finding) noexcept;
 
 }  // namespace msloc

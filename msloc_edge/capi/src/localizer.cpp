@@ -30,15 +30,13 @@ Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits
       limits_(limits),
       pool_(limits.threads),
       letterbox_(bundle_.input, limits.threads),
-      fuse_(bundle_),
       table_(std::size_t{1} << 16),
       findings_(bundle_.classes.size()) {
   const Size input = bundle_.input;
   const auto pixels = static_cast<std::size_t>(input.width) * static_cast<std::size_t>(input.height);
   workers_.reserve(static_cast<std::size_t>(limits.threads));
   for (int worker = 0; worker < limits.threads; ++worker)
-    workers_.push_back({std::vector<float>(pixels), std::vector<float>(static_cast<std::size_t>(fuse_.scratch_size())),
-                        Regions(input.width, input.height)});
+    workers_.push_back({Map(bundle_), Regions(input)});
   for (Finding& finding : findings_) finding.boxes.reserve(static_cast<std::size_t>(limits.max_boxes));
   wanted_.reserve(findings_.size());
   std::fill_n(engine_->input(), pixels, 0.0F);
@@ -65,6 +63,13 @@ void Localizer::run(const Film& film, bool all_classes, const Checkpoint& checkp
   localize(all_classes, checkpoint);
   summary_.localize_ms = watch.lap();
   has_result_ = true;
+}
+
+void Localizer::map(int k, float* out) noexcept {
+  const Size input = bundle_.input;
+  Map& map = workers_.front().map;
+  map.set(*engine_, k, {0, 0, input.width, input.height});
+  for (int y = 0; y < input.height; ++y) out = std::copy_n(map.row(y), input.width, out);
 }
 
 void Localizer::score() {
@@ -94,8 +99,8 @@ void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
   auto work = [&](int worker, int job) noexcept {
     Worker& own = workers_[static_cast<std::size_t>(worker)];
     const int k = wanted_[group + static_cast<std::size_t>(job)];
-    fuse_.run(*engine_, k, place, own.map.data(), own.lines.data());
-    localize_class(own.map.data(), bundle_.profile.map[static_cast<std::size_t>(k)], geometry, own.regions,
+    own.map.set(*engine_, k, place);
+    localize_class(own.map, bundle_.profile.map[static_cast<std::size_t>(k)], geometry, own.regions,
                    findings_[static_cast<std::size_t>(k)]);
   };
   for (; group < wanted_.size(); group += static_cast<std::size_t>(pool_.size())) {

@@ -11,8 +11,8 @@
 #include "engine.h"
 #include "film.h"
 #include "finding.h"
-#include "fuse.h"
 #include "letterbox.h"
+#include "map.h"
 #include "pool.h"
 #include "regions.h"
 
@@ -63,17 +63,15 @@ class Localizer {
   [[nodiscard]] const std::vector<Finding>& findings() const noexcept { return findings_; }
 
   /// Writes the map of class k over the whole input [height, width].
-  void map(int k, float* out) noexcept { fuse_.run(*engine_, k, whole(), out, workers_.front().lines.data()); }
+  void map(int k, float* out) noexcept;
 
  private:
   /// What one thread needs to localize a class.
   struct Worker {
-    std::vector<float> map;
-    std::vector<float> lines;
+    Map map;
     Regions regions;
   };
 
-  [[nodiscard]] Patch whole() const noexcept { return {0, 0, bundle_.input.width, bundle_.input.height}; }
   void score();
   void localize(bool all_classes, const Checkpoint& checkpoint);
 
@@ -82,7 +80,6 @@ class Localizer {
   Limits limits_;
   Pool pool_;
   Letterbox letterbox_;
-  Fuse fuse_;
   std::vector<float> table_;
   std::vector<Worker> workers_;
   std::vector<Finding> findings_;

@@ -1,84 +1,75 @@
 #include "regions.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
+
+#include "highest.h"
 
 namespace msloc {
 namespace {
 
 constexpr int kFar = std::numeric_limits<int>::max();
-constexpr Region kNothing{kFar, kFar, 0, 0, 0, std::numeric_limits<float>::lowest()};
+constexpr Region kNothing{kFar, kFar, 0, 0, 0, -std::numeric_limits<float>::infinity()};
 
-/// The highest of `count` values. Lanes side by side, so that the compiler takes one vector instruction for all.
-float highest(const float* values, int count) noexcept {
-  constexpr int kLanes = 16;
-  float best[kLanes];
-  std::fill_n(best, kLanes, values[0]);
-  int i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane) best[lane] = std::max(best[lane], values[i + lane]);
-  for (; i < count; ++i) best[0] = std::max(best[0], values[i]);
-  return *std::max_element(best, best + kLanes);
+Region both(const Region& a, const Region& b) noexcept {
+  return {std::min(a.left, b.left),     std::min(a.top, b.top), std::max(a.right, b.right),
+          std::max(a.bottom, b.bottom), a.area + b.area,        std::max(a.peak, b.peak)};
 }
 
 }  // namespace
 
-Maximum find_maximum(const float* map, int width, int height) noexcept {
-  Maximum best{0, 0, map[0]};
-  for (int y = 0; y < height; ++y) {
-    const float* row = map + y * width;
-    const float value = highest(row, width);
-    if (value > best.value) best = {static_cast<int>(std::find(row, row + width, value) - row), y, value};
-  }
-  return best;
-}
-
-Regions::Regions(int max_width, int max_height) {
-  const auto across = static_cast<std::size_t>(max_width) / 2 + 1;
-  const auto down = static_cast<std::size_t>(max_height) / 2 + 1;
-  above_.reserve(across);
-  current_.reserve(across);
+Regions::Regions(Size largest) : above_(static_cast<std::size_t>(largest.width)) {
+  const auto across = static_cast<std::size_t>(largest.width) / 2 + 1;
+  const auto down = static_cast<std::size_t>(largest.height) / 2 + 1;
+  runs_.reserve(across);
+  before_.reserve(across);
   // Of the 2 x 2 pixels of a cell all touch each other, so at most one of them begins a region.
   parent_.reserve(across * down);
   regions_.reserve(across * down);
 }
 
-const std::vector<Region>& Regions::find(const float* map, int width, int height, float threshold) noexcept {
-  above_.clear();
+void Regions::begin(int width, float threshold) noexcept {
+  width_ = width;
+  threshold_ = threshold;
+  row_ = 0;
+  runs_.clear();
   parent_.clear();
   regions_.clear();
-  for (int y = 0; y < height; ++y) {
-    current_.clear();
-    const float* row = map + y * width;
-    if (highest(row, width) > threshold) scan_row(row, y, width, threshold);
-    std::swap(above_, current_);
-  }
-  collect_roots();
-  return regions_;
 }
 
-void Regions::scan_row(const float* row, int y, int width, float threshold) noexcept {
-  std::size_t above = 0;
-  for (int x = 0; x < width; ++x) {
-    if (!(row[x] > threshold)) continue;
-    Run run{x, x, 0};
-    float peak = row[x];
-    for (; x < width && row[x] > threshold; ++x) peak = std::max(peak, row[x]);
-    run.end = x;
-    run.region = region_of(run, above);
+void Regions::add(const float* row, int y) noexcept {
+  std::swap(before_, runs_);
+  runs_.clear();
+  if (y > row_ + 1) before_.clear();
+  row_ = y;
+  for (int x = 0; x < width_; ++x) above_[static_cast<std::size_t>(x)] = row[x] > threshold_ ? 1 : 0;
+  std::size_t touching = 0;
+  Run run{};
+  while ((run.start = find(1, run.stop)) < width_) {
+    run.stop = find(0, run.start);
+    run.region = region_of(run, touching);
+    const int length = run.stop - run.start;
     Region& region = regions_[static_cast<std::size_t>(run.region)];
-    region = {std::min(region.left, run.begin), std::min(region.top, y),           std::max(region.right, run.end),
-              std::max(region.bottom, y + 1),   region.area + run.end - run.begin, std::max(region.peak, peak)};
-    current_.push_back(run);
+    region = both(region, {run.start, y, run.stop, y + 1, length, highest(row + run.start, length)});
+    runs_.push_back(run);
   }
 }
 
-/// The region of a run: that of the runs above that touch it, joined, or a new one. `above` is the first run that may.
-int Regions::region_of(const Run& run, std::size_t& above) noexcept {
+/// The next pixel that is or is not above the threshold; the row's end where none is.
+int Regions::find(std::uint8_t above, int from) const noexcept {
+  const std::uint8_t* pixels = above_.data();
+  const void* found = std::memchr(pixels + from, above, static_cast<std::size_t>(width_ - from));
+  return found == nullptr ? width_ : static_cast<int>(static_cast<const std::uint8_t*>(found) - pixels);
+}
+
+/// The region of a run: that of the runs above that touch it, joined, or a new one. `touching` is the first of these
+/// runs, or where to look for it.
+int Regions::region_of(const Run& run, std::size_t& touching) noexcept {
   int region = -1;
-  while (above < above_.size() && above_[above].end < run.begin) ++above;
-  for (std::size_t i = above; i < above_.size() && above_[i].begin <= run.end; ++i)
-    region = region < 0 ? root(above_[i].region) : join(region, root(above_[i].region));
+  while (touching < before_.size() && before_[touching].stop < run.start) ++touching;
+  for (std::size_t i = touching; i < before_.size() && before_[i].start <= run.stop; ++i)
+    region = region < 0 ? root(before_[i].region) : join(region, root(before_[i].region));
   if (region >= 0) return region;
   parent_.push_back(static_cast<int>(parent_.size()));
   regions_.push_back(kNothing);
@@ -98,19 +89,18 @@ int Regions::root(int region) noexcept {
 int Regions::join(int first, int second) noexcept {
   const auto [keep, gone] = std::minmax(first, second);
   if (keep == gone) return keep;
-  Region& a = regions_[static_cast<std::size_t>(keep)];
-  const Region& b = regions_[static_cast<std::size_t>(gone)];
-  a = {std::min(a.left, b.left),     std::min(a.top, b.top), std::max(a.right, b.right),
-       std::max(a.bottom, b.bottom), a.area + b.area,        std::max(a.peak, b.peak)};
+  Region& kept = regions_[static_cast<std::size_t>(keep)];
+  kept = both(kept, regions_[static_cast<std::size_t>(gone)]);
   parent_[static_cast<std::size_t>(gone)] = keep;
   return keep;
 }
 
-void Regions::collect_roots() noexcept {
+const std::vector<Region>& Regions::finish() noexcept {
   std::size_t kept = 0;
   for (std::size_t i = 0; i < regions_.size(); ++i)
     if (parent_[i] == static_cast<int>(i)) regions_[kept++] = regions_[i];
   regions_.resize(kept);
+  return regions_;
 }
 
 }  // namespace msloc

@@ -1,7 +1,10 @@
 // The regions of a map that exceed a threshold: 8-connected components.
 #pragma once
 
+#include <cstdint>
 #include <vector>
+
+#include "geometry.h"
 
 namespace msloc {
 
@@ -15,39 +18,39 @@ struct Region {
   float peak;  // highest value
 };
 
-struct Maximum {
-  int x;
-  int y;
-  float value;
-};
-
-/// The highest value of a map [height, width], the first in reading order.
-Maximum find_maximum(const float* map, int width, int height) noexcept;
-
 /// Finds regions by joining runs of pixels row by row; working memory for the largest map is made once.
 class Regions {
  public:
-  Regions(int max_width, int max_height);
+  explicit Regions(Size largest);
 
-  /// The regions where map [height, width] > threshold, in the reading order of their first pixels. The vector is this
-  /// object's own and lives until the next call.
-  const std::vector<Region>& find(const float* map, int width, int height, float threshold) noexcept;
+  /// Begins a map of rows of `width` pixels: nothing found yet.
+  void begin(int width, float threshold) noexcept;
+
+  /// Adds the pixels of row y that exceed the threshold; NaN never does. Rows come in their order, and one that has no
+  /// such pixel need not come.
+  void add(const float* row, int y) noexcept;
+
+  /// The regions, in the reading order of their first pixels. The vector is this object's own and lives until `begin`.
+  const std::vector<Region>& finish() noexcept;
 
  private:
   struct Run {
-    int begin;
-    int end;
+    int start;
+    int stop;
     int region;
   };
 
+  [[nodiscard]] int find(std::uint8_t above, int from) const noexcept;
   int root(int region) noexcept;
   int join(int first, int second) noexcept;
-  void scan_row(const float* row, int y, int width, float threshold) noexcept;
-  int region_of(const Run& run, std::size_t& above) noexcept;
-  void collect_roots() noexcept;
+  int region_of(const Run& run, std::size_t& touching) noexcept;
 
-  std::vector<Run> above_;
-  std::vector<Run> current_;
+  int width_ = 0;
+  float threshold_ = 0;
+  int row_ = 0;                      // the last one added
+  std::vector<std::uint8_t> above_;  // for each of its pixels: 1 where it exceeds the threshold
+  std::vector<Run> runs_;            // its runs
+  std::vector<Run> before_;          // those of the row above it
   std::vector<int> parent_;
   std::vector<Region> regions_;
 };

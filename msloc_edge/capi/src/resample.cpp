@@ -32,10 +32,18 @@ void Axis::set_area(int source, int target) noexcept {
 }
 
 void Axis::set_linear(int source, int target) noexcept {
-  const double scale = static_cast<double>(source) / target;
+  set_between(source, target, static_cast<double>(source) / target, -0.5);
+}
+
+void Axis::set_knots(int source, int target) noexcept {
+  set_between(source, target, (source - 1.0) / target, 0);
+}
+
+/// The centre of output pixel j is source index (j + 0.5) scale + shift, clamped at the edge.
+void Axis::set_between(int source, int target, double scale, double shift) noexcept {
   middles_ = 0;
   for (int j = 0; j < target; ++j) {
-    const double centre = std::clamp((j + 0.5) * scale - 0.5, 0.0, source - 1.0);
+    const double centre = std::clamp((j + 0.5) * scale + shift, 0.0, source - 1.0);
     const int low = static_cast<int>(centre);
     const auto part = static_cast<float>(centre - low);
     spans_[static_cast<std::size_t>(j)] = {low, low, std::min(low + 1, source - 1), 1 - part, 0, 0, part};

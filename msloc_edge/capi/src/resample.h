@@ -32,11 +32,15 @@ class Axis {
   void set_area(int source, int target) noexcept;
   /// cv2's INTER_LINEAR: half-pixel centres, clamped at the edge.
   void set_linear(int source, int target) noexcept;
+  /// Linear between source points that lie from edge to edge of the target.
+  void set_knots(int source, int target) noexcept;
 
   [[nodiscard]] int middles() const noexcept { return middles_; }
   [[nodiscard]] const Span* spans() const noexcept { return spans_.data(); }
 
  private:
+  void set_between(int source, int target, double scale, double shift) noexcept;
+
   std::vector<Span> spans_;
   int middles_ = 0;
 };
