@@ -44,7 +44,7 @@ NEEDED = {
 PACKAGES = ("kernels", "export", "train")
 LIMIT_INPUT, LIMIT_LOGIT, LIMIT_PEAK, LIMIT_IOU = 5e-5, 1e-3, 5e-3, 0.99
 LIMIT_LOGIT_16 = {"fp16": 0.05, "bf16": 0.4}
-BENCH = ("--generate", "3000x2500x12", "--films", "100", "--seconds", "15", "--compare-classifier")
+BENCH = ("--generate", "3000x2500x8", "--films", "100", "--seconds", "15", "--compare-classifier")
 
 
 def main() -> None:
