@@ -26,6 +26,8 @@ def rows(counts: NDArray[np.int32], table: NDArray[np.int32]) -> list[list[list[
 
 
 def _sorted(table: NDArray[np.int32]) -> list[Region]:
+    if not len(table):
+        return []  # as of most maps
     numbers, peaks = table[:, :PEAK].tolist(), table[:, PEAK].copy().view(np.float32).tolist()
     found = [Region._make([*row, peak]) for row, peak in zip(numbers, peaks, strict=True)]
     return sorted(found, key=lambda region: (-region.peak, region.first))
