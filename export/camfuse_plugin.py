@@ -4,8 +4,9 @@
     camfuse_plugin.register()       before TensorRT parses a graph of graphs.with_camfuse
 
 TensorRT's "quickly deployable plugins" (tensorrt.plugin) give a kernel inputs, then int32 scalars, then outputs: the
-order of fuse_cams_kernel. A plan built this way runs without Python. For TensorRT 10.3, which has no such plugins,
-kernels/plugin has the same node in C++.
+order of fuse_cams_strided_kernel. Its maps lie at multiples of 16 bytes: TensorRT's tensors at those of 256. A plan
+built this way runs without Python. For TensorRT 10.3, which has no such plugins, kernels/plugin has the same node in
+C++.
 """
 
 # No `from __future__ import annotations` here: tensorrt.plugin reads the annotations of its functions as classes.
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.engines.flavours import JETPACK_7, X86
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, ExportError
 from msloc_edge.export.graphs import CAMFUSE, DOMAIN
 
 PLUGIN = f"{DOMAIN}::{CAMFUSE}"
@@ -24,15 +25,16 @@ PLUGIN = f"{DOMAIN}::{CAMFUSE}"
 Number = NDArray[np.int32]
 """An attribute, one element. Not int: for that, TensorRT 10.9 to 10.16 call int(array), which NumPy 2.4 refuses."""
 
-ENOUGH = 1024
-"""Programs that keep a device busy, as in `rows_for` of kernels/fuse_cams/launch.py."""
+ENOUGH = 400
+"""Programs that keep a device busy, as in `strided_tile` of kernels/fuse_cams/launch.py."""
 
 
 def register() -> None:
     """Make the node known to TensorRT in this process; a second call changes nothing.
 
     Raises BackendError (backend_missing) without TensorRT 10.9 or later, or without Triton, which compiles the kernel
-    while an engine is built.
+    while an engine is built. Building with class maps of other cells than 4, 8, 16 and 32 pixels ends with ExportError
+    (kernel_refused).
     """
     try:
         import tensorrt.plugin as trtp
@@ -48,7 +50,7 @@ def register() -> None:
     try:
         from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
         from msloc_edge.kernels.aot.ptx import entry
-        from msloc_edge.kernels.aot.variants import variants
+        from msloc_edge.kernels.aot.variants import STRIDES, variants
     except ImportError as error:
         raise BackendError(
             "backend_missing",
@@ -97,10 +99,9 @@ def register() -> None:
         text, shared = to_ptx(variant, PORTABLE)
         batch, classes = cams_1.shape_expr[0], cams_1.shape_expr[1]
         size = int(height[0]), int(width[0])
+        _check([(cams.shape[2], cams.shape[3]) for cams in (cams_1, cams_2, cams_3, cams_4)], size, STRIDES)
         rows, programs = _grid(trtp, batch * classes, size, variant.constants["block"])
         values = {"count": classes, "wanted": classes, "height": size[0], "width": size[1], "rows": rows}
-        for stage, cams in enumerate((cams_1, cams_2, cams_3, cams_4), start=1):
-            values |= {f"heights_{stage}": cams.shape_expr[2], f"widths_{stage}": cams.shape_expr[3]}
         numbers = [argument.name for argument in variant.arguments if not argument.type.startswith("*")]
         return (
             entry(text)[0],
@@ -114,10 +115,21 @@ def register() -> None:
     trtp.aot_impl(PLUGIN)(compile_kernel)
 
 
+def _check(grids: list[tuple[int, int]], size: tuple[int, int], strides: tuple[int, ...]) -> None:
+    """Of each stage the grid that makes the map by its stride, and at least two columns."""
+    for (h, w), stride in zip(grids, strides, strict=True):
+        if w < 2 or (stride * h, stride * w) != size:
+            raise ExportError(
+                "kernel_refused",
+                f"{CAMFUSE}: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, "
+                f"got {h} x {w} of {stride} for a map of {size[0]} x {size[1]}; export with --plugin plain",
+            )
+
+
 def _grid(trtp: Any, planes: Any, size: tuple[int, int], block: int) -> tuple[Any, Any]:
     """Rows of a program and programs of a launch, for a number of maps that only the running engine knows.
 
-    The rule is `rows_for` of kernels/fuse_cams/launch.py: 128 rows, less where that makes few programs.
+    The rule is `strided_tile` of kernels/fuse_cams/launch.py: 128 rows, less where that makes few programs.
     """
     height, width = size
     tiles = planes * -(-width // block)
@@ -126,5 +138,5 @@ def _grid(trtp: Any, planes: Any, size: tuple[int, int], block: int) -> tuple[An
         """1 or 0."""
         return tiles * -(-height // rows) < ENOUGH
 
-    rows = few(128) * (32 - 128) + few(32) * (8 - 32) + 128
+    rows = few(128) * (32 - 128) + few(32) * (16 - 32) + 128
     return rows, tiles * trtp.cdiv(height, rows)

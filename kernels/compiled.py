@@ -13,10 +13,13 @@ from typing import Any
 
 from msloc_edge.errors import BackendError
 
-SCHEMA = "msloc-edge/kernels/1"
+SCHEMA = "msloc-edge/kernels/2"
 INDEX = "kernels.json"
 SIZES = {"i32": 4, "u32": 4, "fp32": 4, "i64": 8, "u64": 8, "fp64": 8}
 """Bytes of a scalar argument by its Triton type; a pointer, "*fp16", has 8."""
+
+ALIGNMENT = 16
+"""Bytes: the address of an `aligned` pointer is a multiple of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Compiled:
     dtype               of the maps that the kernel reads or writes: "fp16" or "fp32"
     entry               name of the function in the files
     arguments           in the order of the launch, tuples spelled out
+    aligned             names of those whose address has to be a multiple of ALIGNMENT; others' suits their type
     grid                blocks along x, y, z: expressions over argument names, +, -, *, // and cdiv (see `grid_size`)
     block               threads of a block
     registers, spills   per thread; bytes stored and loaded. Of the portable form the worst of all sm
@@ -56,6 +60,7 @@ class Compiled:
     dtype: str
     entry: str
     arguments: tuple[Argument, ...]
+    aligned: tuple[str, ...]
     grid: tuple[str, str, str]
     block: int
     registers: int
@@ -71,7 +76,7 @@ class Compiled:
         """Raises KeyError or TypeError when the entry is not one."""
         arguments = tuple(Argument(**argument) for argument in entry["arguments"])
         x, y, z = entry["grid"]
-        return cls(**{**entry, "arguments": arguments, "grid": (x, y, z)})
+        return cls(**{**entry, "arguments": arguments, "aligned": tuple(entry["aligned"]), "grid": (x, y, z)})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msloc_edge.errors import BackendError
-from msloc_edge.kernels.compiled import Compiled, Picked, grid_size, pick
+from msloc_edge.kernels.compiled import ALIGNMENT, Compiled, Picked, grid_size, pick
 from msloc_edge.kernels.providers import Dimensions, Provider, open_provider
 
 __all__ = ["Device", "Kernel", "grid_size", "pick"]
@@ -38,6 +38,13 @@ class Kernel:
                 "backend_failed",
                 f"{self.facts.operation}: expected {len(arguments)} values ({names}), got {len(values)}",
             )
+        for argument, value in zip(arguments, values, strict=True):
+            if argument.name in self.facts.aligned and value % ALIGNMENT:
+                raise BackendError(
+                    "backend_failed",
+                    f"{self.facts.operation}: expected {argument.name} at a multiple of {ALIGNMENT} bytes, "
+                    f"got {value:#x}; copy it to an address that is one",
+                )
         if min(grid) > 0:  # nothing to compute is no error, but the driver says it is
             self._provider.launch(self._function, grid, self.facts.block, self.facts.shared, stream, arguments, values)
 

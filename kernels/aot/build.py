@@ -19,7 +19,7 @@ from msloc_edge.files import atomic_write
 from msloc_edge.kernels.aot.assemble import assemble, is_known
 from msloc_edge.kernels.aot.ptx import entry, retarget, strip_scratch
 from msloc_edge.kernels.aot.spec import Variant
-from msloc_edge.kernels.compiled import INDEX, SCHEMA, Compiled
+from msloc_edge.kernels.compiled import ALIGNMENT, INDEX, SCHEMA, Compiled
 
 PTX_VERSIONS = {80: 74, 86: 74, 87: 74, 89: 78, 90: 80, 100: 86, 110: 90, 120: 87}
 """Device -> the oldest PTX that LLVM writes for it: an older driver, or TensorRT's, then still reads it.
@@ -74,7 +74,8 @@ def to_ptx(variant: Variant, sm: int) -> tuple[str, int]:
             f"{variant.name}: declared with {sorted(declared)}, the kernel has {variant.kernel.arg_names}",
         )
     signature = {name: declared[name] for name in variant.kernel.arg_names}  # Triton goes by place
-    source = ASTSource(variant.kernel, signature, dict(variant.constants))
+    promises = {(variant.kernel.arg_names.index(name),): [["tt.divisibility", ALIGNMENT]] for name in variant.aligned}
+    source = ASTSource(variant.kernel, signature, dict(variant.constants), promises)
     options = {"num_warps": variant.num_warps, "ptx_version": PTX_VERSIONS[sm], "enable_fp_fusion": True}
     with _no_line_numbers():
         try:
@@ -106,6 +107,7 @@ def _write(folder: Path, variant: Variant, text: str, shared: int, sm: int, port
         dtype=variant.dtype,
         entry=entry(text)[0],
         arguments=variant.arguments,
+        aligned=variant.aligned,
         grid=variant.grid,
         block=32 * variant.num_warps,
         registers=max(a.registers for a in assembled),

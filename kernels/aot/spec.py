@@ -22,6 +22,8 @@ class Variant:
     constants           compile-time parameter -> value
     grid                blocks along x, y, z: expressions over argument names and others that `kernels.json` explains,
                         with +, -, *, // and cdiv(a, b)
+    aligned             pointers that the caller promises to be multiples of ALIGNMENT: Triton then stores neighbours at
+                        once where it knows that they are
     """
 
     operation: str
@@ -32,6 +34,7 @@ class Variant:
     constants: Mapping[str, Any]
     grid: tuple[str, str, str]
     num_warps: int = 4
+    aligned: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

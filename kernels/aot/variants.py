@@ -8,6 +8,7 @@ from msloc_edge.kernels.aot.spec import Types, Variant
 from msloc_edge.kernels.boxes.kernel import regions_kernel, runs_kernel
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
+from msloc_edge.kernels.fuse_cams.strided import fuse_cams_strided_kernel
 from msloc_edge.kernels.window_resize.kernel import window_resize_kernel
 
 DTYPES = ("fp16", "fp32")
@@ -15,52 +16,66 @@ DTYPES = ("fp16", "fp32")
 
 def variants() -> tuple[Variant, ...]:
     """In the order of kernels.json."""
-    return (*_fuse_cams(), _peaks(), *_window_resize(), *_boxes())
+    return (*_fused(), *_findings(), _peaks(), *_window_resize(), *_boxes())
 
 
-STAGES = 4
-BLOCK = 128
-"""One column a thread. With two, four stages need 72 registers on sm_80 to sm_89."""
+STRIDES = (4, 8, 16, 32)
+"""Pixels of a cell of each stage: every network of four stages has these."""
 
-FORMS = {
-    "maps": ("maps",),
-    "wanted": ("classes", "maps"),
-    "findings": ("classes", "thresholds", "peaks", "mask"),
-}
-"""What a form of fuse_cams has beside the maps of the stages; what it has not is None when it is compiled."""
+STAGES = len(STRIDES)
 
 
-def _fuse_cams() -> list[Variant]:
-    optional = {"classes", "thresholds", "content", "maps", "peaks", "mask", "index"}
+def _fused() -> list[Variant]:
+    """The maps of all classes, and of those that each image wants."""
     found = []
-    for (form, used), dtype in product(FORMS.items(), DTYPES):
+    for (form, chosen), dtype in product({"maps": {}, "wanted": {"classes": "*i32"}}.items(), DTYPES):
         signature: dict[str, Types] = {
             "cams": (f"*{dtype}",) * STAGES,
             "relevance": "*fp32",
-            "classes": "*i32",
-            "thresholds": "*fp32",
-            "content": "*i32",
-            "heights": ("i32",) * STAGES,
-            "widths": ("i32",) * STAGES,
+            **chosen,
             **dict.fromkeys(("count", "wanted", "height", "width", "rows"), "i32"),
             "maps": f"*{dtype}",
-            "peaks": "*i64",
-            "mask": "*u8",
-            "index": "*u8",
         }
-        unused = optional - {*used}
+        unused = [name for name in ("classes", "content", "peaks") if name not in signature]
         found.append(
             Variant(
                 operation="fuse_cams",
                 variant=form,
                 dtype=dtype,
-                kernel=fuse_cams_kernel,
-                signature={name: types for name, types in signature.items() if name not in unused},
-                constants={**dict.fromkeys(sorted(unused)), "block": BLOCK},
-                grid=(f"batch * wanted * cdiv(height, rows) * cdiv(width, {BLOCK})", "1", "1"),
+                kernel=fuse_cams_strided_kernel,
+                signature=signature,
+                constants={**dict.fromkeys(unused), "strides": STRIDES, "block": 256},
+                grid=("batch * wanted * cdiv(height, rows) * cdiv(width, 256)", "1", "1"),
+                aligned=("maps",),
             )
         )
     return found
+
+
+def _findings() -> list[Variant]:
+    """Peaks and masks, of maps of any size; one column a thread, as with two it would need more than 64 registers."""
+    return [
+        Variant(
+            operation="fuse_cams",
+            variant="findings",
+            dtype=dtype,
+            kernel=fuse_cams_kernel,
+            signature={
+                "cams": (f"*{dtype}",) * STAGES,
+                "relevance": "*fp32",
+                "classes": "*i32",
+                "thresholds": "*fp32",
+                "heights": ("i32",) * STAGES,
+                "widths": ("i32",) * STAGES,
+                **dict.fromkeys(("count", "wanted", "height", "width", "rows"), "i32"),
+                "peaks": "*i64",
+                "mask": "*u8",
+            },
+            constants={**dict.fromkeys(("content", "maps", "index")), "block": 128},
+            grid=("batch * wanted * cdiv(height, rows) * cdiv(width, 128)", "1", "1"),
+        )
+        for dtype in DTYPES
+    ]
 
 
 def _peaks() -> Variant:

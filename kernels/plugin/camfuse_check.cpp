@@ -1,7 +1,7 @@
 // The plugin's launch code on a GPU, without TensorRT, against the formula in double.
 //
-//     msloc_camfuse_check                               three sizes in fp32 and fp16
-//     msloc_camfuse_check BATCH CLASSES HEIGHT WIDTH    one of them
+//     msloc_camfuse_check                               four sizes in fp32 and fp16
+//     msloc_camfuse_check BATCH CLASSES HEIGHT WIDTH    one of your own
 //
 // Exit 0: the RMS ratio of every map is below its limit; 1: one is not, or something failed; 77: no driver or no
 // device.
@@ -224,13 +224,10 @@ bool checked(const Shape& shape, Type type, cuda::Stream stream) {
   return right;
 }
 
-/// Grids of H / 4, H / 8, H / 16 and H / 32, rounded up.
 Shape shape_for(std::int32_t batch, std::int32_t classes, Size map) {
   Shape shape{batch, classes, {}, map};
-  std::int32_t stride = 4;
-  for (Size& stage : shape.stages) {
-    stage = {(map.height + stride - 1) / stride, (map.width + stride - 1) / stride};
-    stride *= 2;
+  for (std::size_t s = 0; s < kStages; ++s) {
+    shape.stages.at(s) = {map.height / kStrides.at(s), map.width / kStrides.at(s)};
   }
   return shape;
 }
@@ -240,7 +237,9 @@ std::int32_t count(const char* argument) { return static_cast<std::int32_t>(std:
 int run(const std::vector<const char*>& arguments) {
   std::vector<Shape> shapes;
   if (arguments.empty()) {
-    shapes = {shape_for(2, 14, {512, 512}), shape_for(1, 3, {97, 131}), shape_for(1, 1, {1, 1})};
+    // Programs of 32, 16 and 128 rows, and the smallest map.
+    shapes = {shape_for(2, 14, {512, 512}), shape_for(1, 3, {96, 320}), shape_for(50, 4, {288, 96}),
+              shape_for(1, 1, {32, 64})};
   } else if (arguments.size() == 4) {
     shapes = {shape_for(count(arguments[0]), count(arguments[1]), {count(arguments[2]), count(arguments[3])})};
   } else {

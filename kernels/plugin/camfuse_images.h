@@ -12,7 +12,7 @@ struct Image {
   int sm;
   bool portable;
   const char* entry;
-  unsigned threads;  // of a block, one column of the map each
+  unsigned threads;  // of a block, two columns of the map each
   const void* data;  // a cubin, or PTX that ends in a zero byte
 };
 

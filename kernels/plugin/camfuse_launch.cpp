@@ -11,27 +11,25 @@ namespace {
 
 constexpr std::int64_t kPlaces = std::numeric_limits<std::int32_t>::max();
 
+/// Bytes; the kernel stores neighbours at once.
+constexpr std::uintptr_t kAlignment = 16;
+
 std::int64_t divided_up(std::int64_t dividend, std::int64_t divisor) { return (dividend + divisor - 1) / divisor; }
 
 std::int64_t area(const Size& size) { return std::int64_t{size.height} * size.width; }
 
-/// The kernel computes (2 y + 1) h + H in 32 bits, and the rest of a division by 2 H in a float.
-bool fits(std::int64_t side, std::int64_t cells) {
-  return 2 * side * (cells + 2) <= kPlaces && 4 * side + 2 * cells < (std::int64_t{1} << 24);
-}
-
 std::string text(const Size& size) { return std::to_string(size.height) + " x " + std::to_string(size.width); }
 
-/// Rows that one program computes; the rule of ../fuse_cams/launch.py, rows_for.
+/// Rows that one program computes; the rule of ../fuse_cams/launch.py, strided_tile.
 std::int32_t rows_for(std::int64_t planes, const Size& map, std::int32_t columns) {
-  constexpr std::int64_t enough = 1024;  // programs
+  constexpr std::int64_t enough = 400;  // programs
   const std::int64_t tiles = planes * divided_up(map.width, columns);
   for (const std::int32_t rows : {128, 32}) {
     if (tiles * divided_up(map.height, rows) >= enough) {
       return rows;
     }
   }
-  return 8;
+  return 16;
 }
 
 /// An image is loaded once in a process, for all devices of its kind, plugins and threads.
@@ -52,14 +50,18 @@ void check(const Shape& shape) {
     throw Error("CamFuse: expected at least one image and one class, got " + std::to_string(shape.batch) + " and " +
                 std::to_string(shape.classes));
   }
-  for (const Size& stage : shape.stages) {
-    if (std::min({stage.height, stage.width, shape.map.height, shape.map.width}) < 1) {
-      throw Error("CamFuse: expected at least one row and column, got " + text(shape.map) + " from " + text(stage));
+  for (std::size_t s = 0; s < kStages; ++s) {
+    const Size& stage = shape.stages.at(s);
+    const std::int64_t stride = kStrides.at(s);
+    if (stage.height < 1 || stage.width < 2 || stride * stage.height != shape.map.height ||
+        stride * stage.width != shape.map.width) {
+      throw Error("CamFuse: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, got " +
+                  text(stage) + " of " + std::to_string(stride) + " for a map of " + text(shape.map) +
+                  "; run the plain graph for other models");
     }
-    if (!fits(shape.map.height, stage.height) || !fits(shape.map.width, stage.width) ||
-        std::max(area(shape.map), area(stage)) + shape.map.width > kPlaces) {
-      throw Error("CamFuse: expected smaller maps, got " + text(shape.map) + " from " + text(stage));
-    }
+  }
+  if (area(shape.map) + shape.map.width > kPlaces) {
+    throw Error("CamFuse: expected a smaller map, got " + text(shape.map));
   }
 }
 
@@ -82,8 +84,11 @@ const Image& pick(Type type, int sm) {
 
 void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stream stream) {
   check(shape);
+  if (reinterpret_cast<std::uintptr_t>(buffers.maps) % kAlignment != 0) {
+    throw Error("CamFuse: expected memory for the maps at a multiple of 16 bytes");
+  }
   const Image& image = pick(type, cuda::current_sm());
-  const auto columns = static_cast<std::int32_t>(image.threads);
+  const auto columns = static_cast<std::int32_t>(2 * image.threads);
   const std::int64_t planes = std::int64_t{shape.batch} * shape.classes;
   std::int32_t rows = rows_for(planes, shape.map, columns);
   const std::int64_t blocks = planes * divided_up(shape.map.height, rows) * divided_up(shape.map.width, columns);
@@ -93,19 +98,13 @@ void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stre
 
   Shape values = shape;
   Buffers addresses = buffers;
-  std::array<void*, 3 * kStages + 7> arguments{};
+  std::array<void*, kStages + 7> arguments{};
   auto* next = arguments.begin();
   const auto put = [&next](auto& value) { *next++ = &value; };
   for (const void*& cams : addresses.cams) {
     put(cams);
   }
   put(addresses.relevance);
-  for (Size& stage : values.stages) {
-    put(stage.height);
-  }
-  for (Size& stage : values.stages) {
-    put(stage.width);
-  }
   put(values.classes);  // of the input,
   put(values.classes);  // and wanted: all
   put(values.map.height);

@@ -12,6 +12,9 @@ namespace msloc {
 
 constexpr std::size_t kStages = 4;
 
+/// Pixels of a cell of each stage, shallow to deep: what the kernel is compiled for.
+constexpr std::array<std::int32_t, kStages> kStrides{4, 8, 16, 32};
+
 /// In pixels, or in cells of a stage's grid.
 struct Size {
   std::int32_t height, width;
@@ -23,14 +26,15 @@ struct Shape {
   Size map;
 };
 
-/// Addresses on the device, dense, rows last.
+/// Addresses on the device, dense, rows last; `maps` at a multiple of 16 bytes, as all that TensorRT or CUDA allocates.
 struct Buffers {
   std::array<const void*, kStages> cams;  // [B, K, h_s, w_s]
   const void* relevance;                  // [K, S] fp32
   void* maps;                             // [B, K, H, W]
 };
 
-/// Throws Error where a size is below 1, or beyond the kernel's 32-bit places inside one map.
+/// Throws Error unless the stages are the grids of kStrides, of at least two columns, and places inside a map fit into
+/// the kernel's 32 bits.
 void check(const Shape& shape);
 
 /// The cubin of exactly this device, else the portable PTX; the rule of ../compiled.py, pick. Throws Error without

@@ -53,16 +53,15 @@ FORM = ("fuse_cams", "maps")
 
 def _call(entry: dict[str, Any]) -> tuple[Any, ...]:
     arguments = [(argument["name"], argument["type"]) for argument in entry["arguments"]]
-    return arguments, entry["grid"], entry["block"], entry["shared"]
+    return arguments, entry.get("aligned"), entry["grid"], entry["block"], entry["shared"]
 
 
 def _expected(dtype: str) -> tuple[Any, ...]:
     """What camfuse_launch.cpp passes, in its order."""
-    numbers = [f"{side}_{stage}" for side in ("heights", "widths") for stage in STAGES]
-    numbers += ["count", "wanted", "height", "width", "rows"]
+    numbers = ("count", "wanted", "height", "width", "rows")
     arguments = [(f"cams_{stage}", f"*{dtype}") for stage in STAGES] + [("relevance", "*fp32")]
     arguments += [(name, "i32") for name in numbers] + [("maps", f"*{dtype}")]
-    return arguments, ["batch * wanted * cdiv(height, rows) * cdiv(width, 128)", "1", "1"], 128, 0
+    return arguments, ["maps"], ["batch * wanted * cdiv(height, rows) * cdiv(width, 256)", "1", "1"], 128, 0
 
 
 def _image(kernels: Path, entry: dict[str, Any]) -> Path:

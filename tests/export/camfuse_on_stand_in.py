@@ -87,6 +87,7 @@ trt.IDimensionExpr, trt.DimsExprs = StandInExpression, StandInDims
 
 from tensorrt.plugin import _tensor  # noqa: E402
 
+from msloc_edge.errors import ExportError  # noqa: E402
 from msloc_edge.export import camfuse_plugin  # noqa: E402
 
 _tensor.SymExprImpl = StandInScalar
@@ -130,7 +131,10 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     plugin.configure_plugin(tensors[:-1], tensors[-1:])
     plugin.set_tactic(0)
     launch, scalars = SimpleNamespace(), StandInScalars()
-    plugin.get_launch_params(inputs, tensors, len(shapes), launch, scalars, builder)
+    try:
+        plugin.get_launch_params(inputs, tensors, len(shapes), launch, scalars, builder)
+    except ExportError as error:
+        return {"reason": error.reason, "refused": error.message}
     name, ptx = plugin.get_kernel([t.desc for t in tensors[:-1]], [t.desc for t in tensors[-1:]])
     known = [{"batch": batch} for batch in question["batches"]]
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from msloc_edge.kernels.aot.assemble import assemble
 from msloc_edge.kernels.aot.build import DEVICES
 from msloc_edge.kernels.aot.ptx import entry
 from msloc_edge.kernels.aot.spec import Variant
-from msloc_edge.kernels.aot.variants import variants
-from msloc_edge.kernels.fuse_cams.launch import rows_for
+from msloc_edge.kernels.aot.variants import STRIDES, variants
+from msloc_edge.kernels.fuse_cams.launch import strided_tile
 
 FUNCTIONS = (
     *("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL"),
@@ -38,20 +39,32 @@ FUNCTIONS = (
 BATCHES = (1, 2, 3, 8, 64, 200)
 
 
-def question(dtype: str, classes: int, size: tuple[int, int], stages: list[tuple[int, int]]) -> dict[str, Any]:
-    return {"dtype": dtype, "classes": classes, "size": size, "stages": stages, "batches": BATCHES}
+def question(dtype: str, classes: int, size: tuple[int, int], **changes: Any) -> dict[str, Any]:
+    stages = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
+    return {"dtype": dtype, "classes": classes, "size": size, "stages": stages, "batches": BATCHES, **changes}
 
 
 QUESTIONS = [
-    question("fp16", 14, (512, 512), [(128, 128), (64, 64), (32, 32), (16, 16)]),
-    question("fp32", 14, (256, 256), [(64, 64), (32, 32), (16, 16), (8, 8)]),
-    question("fp32", 3, (97, 131), [(25, 33), (13, 17), (7, 9), (4, 5)]),
-    question("fp16", 1, (1024, 129), [(256, 33), (128, 17), (64, 9), (32, 5)]),
+    question("fp16", 14, (512, 512)),
+    question("fp32", 14, (256, 256)),
+    question("fp32", 3, (96, 160)),
+    question("fp16", 1, (1024, 288)),
 ]
+
+REFUSED = {
+    "25 x 41 of 4 for a map of 97 x 161": question("fp16", 3, (97, 161), stages=[(25, 41), (13, 21), (7, 11), (4, 6)]),
+    "8 x 16 of 8 for a map of 96 x 128": question("fp32", 3, (96, 128), stages=[(24, 32), (8, 16), (6, 8), (3, 4)]),
+    "64 x 64 of 16 for a map of 512 x 512": question(
+        "fp32", 3, (512, 512), stages=[(128, 128), (64, 64), (64, 64), (16, 16)]
+    ),
+    "8 x 1 of 32 for a map of 256 x 32": question("fp16", 3, (256, 32)),
+}
+"""What the kernel cannot compute, by the words that say so."""
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Of QUESTIONS and REFUSED."""
     if importlib.util.find_spec("tensorrt_bindings") is None:
         pytest.skip("NVIDIA's bindings are not installed: pip install tensorrt-cu13-bindings")
     if (compiler := shutil.which("cc")) is None:
@@ -62,7 +75,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     for name in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
         for version in (10, 11):
             subprocess.run([compiler, "-shared", "-o", folder / f"lib{name}.so.{version}", source], check=True)
-    (folder / "questions.json").write_text(json.dumps(QUESTIONS))
+    (folder / "questions.json").write_text(json.dumps([*QUESTIONS, *REFUSED.values()]))
     program = Path(__file__).with_name("camfuse_on_stand_in.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     subprocess.run(
@@ -72,6 +85,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         timeout=300,
     )
     return list(json.loads((folder / "answers.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def answers(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return told[: len(QUESTIONS)]
 
 
 def kernel(dtype: str) -> Variant:
@@ -103,15 +121,15 @@ def test_scalars_come_as_the_kernel_takes_them(answers: list[dict[str, Any]]) ->
             not first <= at < last for at in range(len(arguments))
         ]
         assert found["scalar_types"] == ["SymInt32"]
-        heights, widths = zip(*asked["stages"], strict=True)
         for batch, scalars in zip(BATCHES, found["scalars"], strict=True):
             height, width = asked["size"]
-            rows = rows_for(batch * asked["classes"], height, width, kernel(asked["dtype"]).constants["block"])
-            expected = [*heights, *widths, asked["classes"], asked["classes"], height, width, rows]
+            tile = strided_tile(batch * asked["classes"], (height, width))
+            assert tile.columns == kernel(asked["dtype"]).constants["block"]
+            expected = [asked["classes"], asked["classes"], height, width, tile.rows]
             assert dict(zip(names[first:last], scalars, strict=True)) == dict(
                 zip(names[first:last], expected, strict=True)
             )
-    assert {rows for found in answers for *_, rows in found["scalars"]} == {8, 32, 128}, "every rule was met"
+    assert {rows for found in answers for *_, rows in found["scalars"]} == {16, 32, 128}, "every rule was met"
 
 
 def test_the_grid_is_that_of_the_kernel(answers: list[dict[str, Any]]) -> None:
@@ -129,7 +147,15 @@ def test_the_ptx_is_that_of_the_kernel(answers: list[dict[str, Any]]) -> None:
         name, parameters = entry(found["ptx"])
         assert found["name"] == name
         assert [p.size for p in parameters] == [argument.size for argument in kernel(asked["dtype"]).arguments]
-        assert ("st.global.b16" in found["ptx"]) == (asked["dtype"] == "fp16"), "the result is stored in its type"
+        pair = {"fp16": "st.global.b32", "fp32": "st.global.v2.b32"}[asked["dtype"]]
+        assert set(re.findall(r"st\.global\S*", found["ptx"])) == {pair}, "two pixels in their type at once"
+
+
+def test_other_grids_are_refused_while_building(told: list[dict[str, Any]]) -> None:
+    for words, found in zip(REFUSED, told[len(QUESTIONS) :], strict=True):
+        cells = "at least two columns, with cells of 4, 8, 16 and 32 pixels"
+        sentence = f"CamFuse: expected class maps of {cells}, got {words}; export with --plugin plain"
+        assert found == {"reason": "kernel_refused", "refused": sentence}
 
 
 @pytest.mark.parametrize("sm", DEVICES)

@@ -61,10 +61,10 @@ class StandInExprBuilder final : public IExprBuilder, apiv::VExprBuilder {
 };
 
 constexpr std::int32_t kInputs = 5;
-constexpr std::array<std::array<std::int32_t, 2>, 4> kStages{{{10, 12}, {5, 6}, {3, 3}, {2, 2}}};
+constexpr std::array<std::array<std::int32_t, 2>, 4> kStages{{{24, 16}, {12, 8}, {6, 4}, {3, 2}}};
 constexpr std::int32_t kClasses = 3;
-constexpr std::int32_t kHeight = 40;
-constexpr std::int32_t kWidth = 48;
+constexpr std::int32_t kHeight = 96;
+constexpr std::int32_t kWidth = 64;
 
 PluginTensorDesc tensor(DataType type, std::vector<std::int64_t> shape) {
   PluginTensorDesc desc{};
@@ -212,9 +212,11 @@ void check_building(IPluginV3& plugin, Logger& logger) {
   auto largest = dynamic(tensors(DataType::kHALF, 8));
   EXPECT(build.configurePlugin(largest.data(), kInputs, largest.data() + kInputs, 1) == 0);
   EXPECT(build.getWorkspaceSize(largest.data(), kInputs, largest.data() + kInputs, 1) == 0);
-  largest[0].max.d[3] = 1 << 24;
+  largest[2].max.d[3] = 3;
   EXPECT(build.configurePlugin(largest.data(), kInputs, largest.data() + kInputs, 1) != 0);
-  EXPECT(logger.last == "CamFuse: expected smaller maps, got 40 x 48 from 10 x 16777216");
+  EXPECT(logger.last ==
+         "CamFuse: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, got 6 x 3 of 16 "
+         "for a map of 96 x 64; run the plain graph for other models");
 }
 
 void check_serialised(IPluginCreatorV3One& creator) {
@@ -276,6 +278,9 @@ void check_running(IPluginV3& plugin, Logger& logger, bool fails) {
   for (std::size_t at = 0; at < pixels; ++at) {
     EXPECT(static_cast<const float*>(maps)[at] == 30);
   }
+  void* const odd = static_cast<float*>(maps) + 1;
+  EXPECT(runtime.enqueue(described.data(), described.data() + kInputs, inputs.data(), &odd, nullptr, nullptr) != 0);
+  EXPECT(logger.last == "CamFuse: expected memory for the maps at a multiple of 16 bytes");
   described[4].dims.d[1] = 3;
   EXPECT(runtime.onShapeChange(described.data(), kInputs, described.data() + kInputs, 1) != 0);
   EXPECT(logger.last == "CamFuse: expected relevance of shape [K, 4]");

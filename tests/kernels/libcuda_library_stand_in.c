@@ -8,6 +8,7 @@
 
 typedef void* handle;
 enum { STAGES = 4, ALLOCATIONS = 64 };
+static const int STRIDES[STAGES] = {4, 8, 16, 32}; /* what the kernel is compiled for */
 
 static struct {
     char* start;
@@ -99,7 +100,7 @@ int cuLibraryLoadData(handle* library, const char* code, handle options, handle 
 }
 int cuLibraryGetKernel(handle* kernel, handle library, const char* name) {
     *kernel = (handle)0x3000;
-    return strcmp(name, "fuse_cams_kernel") ? 500 : 0; /* CUDA_ERROR_NOT_FOUND */
+    return strcmp(name, "fuse_cams_strided_kernel") ? 500 : 0; /* CUDA_ERROR_NOT_FOUND */
 }
 
 static float at(const char* numbers, int bytes, size_t place) {
@@ -118,29 +119,24 @@ static float sampled(const char* map, int bytes, int h, int w, int height, int w
     return above + (down - top) * (below - above);
 }
 
-/* The arguments of fuse_cams_kernel, form "maps", as kernels.json has them. */
+/* The arguments of fuse_cams_strided_kernel, form "maps", as kernels.json has them. */
 int cuLaunchKernel(handle kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                    unsigned block_z, unsigned shared, handle stream, void** parameters, void** extra) {
     static char last[256];
     static int last_bytes;
     const char* cams[STAGES];
-    int heights[STAGES], widths[STAGES], numbers[5];
-    for (int s = 0; s < STAGES; s++) {
-        cams[s] = *(char**)parameters[s];
-        heights[s] = *(int*)parameters[STAGES + 1 + s];
-        widths[s] = *(int*)parameters[2 * STAGES + 1 + s];
-    }
-    for (int n = 0; n < 5; n++) numbers[n] = *(int*)parameters[3 * STAGES + 1 + n];
+    int numbers[5];
+    for (int s = 0; s < STAGES; s++) cams[s] = *(char**)parameters[s];
+    for (int n = 0; n < 5; n++) numbers[n] = *(int*)parameters[STAGES + 1 + n];
     const float* relevance = *(float**)parameters[STAGES];
-    char* maps = *(char**)parameters[3 * STAGES + 6];
+    char* maps = *(char**)parameters[STAGES + 6];
     const int count = numbers[0], wanted = numbers[1], height = numbers[2], width = numbers[3], rows = numbers[4];
-    const unsigned tiles = (unsigned)((height + rows - 1) / rows) * ((width + block_x - 1) / block_x);
+    const unsigned tiles = (unsigned)((height + rows - 1) / rows) * ((width + 2 * block_x - 1) / (2 * block_x));
     const size_t planes = grid_x / tiles, pixels = planes * height * width;
     char line[256];
-    int end = snprintf(line, sizeof line, "launch grid %u %u %u block %u %u %u shared %u stream %p scalars", grid_x,
-                       grid_y, grid_z, block_x, block_y, block_z, shared, stream);
-    for (int s = 0; s < STAGES; s++) end += snprintf(line + end, sizeof line - end, " %d %d", heights[s], widths[s]);
-    snprintf(line + end, sizeof line - end, " %d %d %d %d %d\n", count, wanted, height, width, rows);
+    snprintf(line, sizeof line,
+             "launch grid %u %u %u block %u %u %u shared %u stream %p scalars %d %d %d %d %d\n", grid_x, grid_y, grid_z,
+             block_x, block_y, block_z, shared, stream, count, wanted, height, width, rows);
     int bytes = 0;
     for (int n = 0; n < ALLOCATIONS; n++)
         if (allocated[n].start && allocated[n].start == maps) bytes = (int)(allocated[n].bytes / pixels);
@@ -153,9 +149,11 @@ int cuLaunchKernel(handle kernel, unsigned grid_x, unsigned grid_y, unsigned gri
         const size_t plane = place / (height * width);
         const int y = place / width % height, x = place % width;
         float sum = 0;
-        for (int s = 0; s < STAGES; s++)
-            sum += relevance[plane % count * STAGES + s] * sampled(cams[s] + plane * heights[s] * widths[s] * bytes,
-                                                                   bytes, heights[s], widths[s], height, width, y, x);
+        for (int s = 0; s < STAGES; s++) {
+            const int h = height / STRIDES[s], w = width / STRIDES[s];
+            sum += relevance[plane % count * STAGES + s] *
+                   sampled(cams[s] + plane * h * w * bytes, bytes, h, w, height, width, y, x);
+        }
         if (forgotten && place == strtoul(forgotten, 0, 10)) continue;
         if (bytes == 2)
             ((_Float16*)maps)[place] = (_Float16)sum;

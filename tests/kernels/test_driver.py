@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +42,7 @@ FACTS = Compiled(
         Argument("stride", "i64"),
         Argument("output", "*fp16"),
     ),
+    aligned=("image",),
     grid=("cdiv(width, 128)", "1", "1"),
     block=128,
     registers=20,
@@ -297,6 +298,17 @@ def test_values_that_cannot_be_those_of_the_kernel(pycuda: PyCuda, folder: Path)
         kernel.launch((1, 1, 1), VALUES[:4])
 
 
+def test_an_address_beside_the_promised_multiple(pycuda: PyCuda, folder: Path) -> None:
+    kernel = Device().find(folder, "blend", "fp16")
+    before = list(pycuda.log)
+    with pytest.raises(
+        BackendError, match="blend: expected image at a multiple of 16 bytes, got 0x7f0000000018"
+    ) as caught:
+        kernel.launch((1, 1, 1), (0x7F0000000018, *VALUES[1:]))
+    assert caught.value.reason == "backend_failed"
+    assert pycuda.log == before
+
+
 @pytest.mark.parametrize("grid", [(0, 1, 1), (1, 0, 1)])
 def test_no_block_is_no_launch(grid: tuple[int, int, int], pycuda: PyCuda, folder: Path) -> None:
     kernel = Device().find(folder, "blend", "fp16")
@@ -345,38 +357,58 @@ def on_gpu(folder: Path, operation: str, dtype: str, variant: str) -> list[Kerne
 DTYPES = {"fp16": (torch.float16, 1e-3), "fp32": (torch.float32, 1e-6)}
 
 
+CLASSES = torch.tensor([[4, 0], [1, 1]], dtype=torch.int32)
+
+
+def fusion(
+    kind: torch.dtype, stages: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> tuple[dict[str, int | torch.Tensor], torch.Tensor]:
+    """Arguments that all forms of fuse_cams have, for two images and five classes, and the maps by the formula."""
+    generator = torch.Generator().manual_seed(0)
+    cams = [torch.randn(2, 5, *stage, generator=generator).to(kind).cuda() for stage in stages]
+    relevance = torch.rand(5, 4, generator=generator).softmax(1).cuda()
+    named: dict[str, int | torch.Tensor] = {f"cams_{stage}": cam for stage, cam in enumerate(cams, start=1)}
+    named |= {"relevance": relevance, "classes": CLASSES.cuda(), "count": 5, "height": size[0], "width": size[1]}
+    return named, fuse_cams([cam.double() for cam in cams], relevance.double(), size)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", list(DTYPES))
+@pytest.mark.parametrize("size", [(512, 512), (96, 288), (32, 64)])
+def test_maps_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> None:
+    """The forms for a network: all classes, and those of each image."""
+    kind, limit = DTYPES[dtype]
+    named, reference = fusion(kind, [(size[0] // stride, size[1] // stride) for stride in (4, 8, 16, 32)], size)
+    for variant, wanted in (("maps", 5), ("wanted", 2)):
+        expected = reference if wanted == 5 else reference[torch.arange(2)[:, None], CLASSES.long()]
+        for kernel in on_gpu(compiled, "fuse_cams", dtype, variant):
+            maps = torch.full((2, wanted, *size), torch.nan, dtype=kind, device="cuda")
+            launch(kernel, 2, {**named, "wanted": wanted, "rows": 16, "maps": maps})
+            error = (maps.double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+            assert float(error) <= limit
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", list(DTYPES))
 @pytest.mark.parametrize("size", [(512, 512), (97, 131)])
-def test_fuse_cams_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> None:
-    kind, limit = DTYPES[dtype]
-    generator = torch.Generator().manual_seed(0)
-    cams = [torch.randn(2, 5, n, n + 1, generator=generator).to(kind).cuda() for n in (64, 32, 16, 8)]
-    relevance = torch.rand(5, 4, generator=generator).softmax(1).cuda()
-    classes = torch.tensor([[4, 0], [1, 1]], dtype=torch.int32, device="cuda")
+def test_findings_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> None:
+    """Peaks and masks of maps of any size."""
+    stages = [(64, 65), (32, 33), (16, 17), (8, 9)]
+    named, reference = fusion(DTYPES[dtype][0], stages, size)
     thresholds = torch.linspace(-0.5, 0.5, 5, device="cuda")
-    named: dict[str, int | torch.Tensor] = {"relevance": relevance, "classes": classes, "thresholds": thresholds}
-    for stage, cam in enumerate(cams, start=1):
-        named |= {f"cams_{stage}": cam, f"heights_{stage}": cam.shape[2], f"widths_{stage}": cam.shape[3]}
+    named |= {f"heights_{stage}": h for stage, (h, _) in enumerate(stages, start=1)}
+    named |= {f"widths_{stage}": w for stage, (_, w) in enumerate(stages, start=1)}
+    named |= {"thresholds": thresholds, "wanted": 2, "rows": 8}
     height, width = size
-    named |= {"count": 5, "height": height, "width": width, "rows": 8}
-    reference = fuse_cams([cam.double() for cam in cams], relevance.double(), size)
-    for variant, wanted in (("maps", 5), ("wanted", 2)):
-        expected = reference if wanted == 5 else reference[torch.arange(2)[:, None], classes.long()]
-        for kernel in on_gpu(compiled, "fuse_cams", dtype, variant):
-            maps = torch.full((2, wanted, *size), torch.nan, dtype=kind, device="cuda")
-            launch(kernel, 2, {**named, "wanted": wanted, "maps": maps})
-            error = (maps.double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-            assert float(error) <= limit
-
-    expected = reference[torch.arange(2)[:, None], classes.long()]
+    expected = reference[torch.arange(2)[:, None], CLASSES.long()]
     for kernel in on_gpu(compiled, "fuse_cams", dtype, "findings"):
         tiles = -(-height // 8) * -(-width // kernel.facts.block)
         parts = tiles * kernel.facts.block // 32
         keys = torch.zeros((2, 2, parts), dtype=torch.int64, device="cuda")
         mask = torch.zeros((2, 2, -(-height // 8), width), dtype=torch.uint8, device="cuda")
-        launch(kernel, 2, {**named, "wanted": 2, "peaks": keys, "mask": mask})
+        launch(kernel, 2, {**named, "peaks": keys, "mask": mask})
         values = torch.zeros((2, 2), device="cuda")
         positions = torch.zeros((2, 2, 2), dtype=torch.int32, device="cuda")
         peaks = Device().find(compiled, "fuse_cams", "fp32", "peaks")
@@ -391,7 +423,7 @@ def test_fuse_cams_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path
         torch.testing.assert_close(at_peak, values.double(), rtol=1e-5, atol=1e-5)
         rows = torch.arange(height, device="cuda")
         above = mask[:, :, rows // 8] >> (rows % 8)[:, None] & 1
-        limits = thresholds.double()[classes.long()][:, :, None, None]
+        limits = thresholds.double()[CLASSES.long()][:, :, None, None]
         clear = (expected - limits).abs() > 1e-5
         assert bool((above.bool() == (expected >= limits))[clear].all())
 

@@ -21,7 +21,7 @@ from msloc_edge.kernels.compiled import INDEX
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from msloc_edge.kernels.fuse_cams.launch import rows_for
+from msloc_edge.kernels.fuse_cams.launch import strided_tile
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "kernels" / "plugin"
@@ -107,21 +107,21 @@ def test_a_device_gets_its_own_cubin_or_the_portable_ptx(
     sm: int, image: str, check: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """Loaded once for each type, however often it is launched."""
-    done = check(2, 3, 40, 56, sm=sm)
+    done = check(2, 3, 64, 96, sm=sm)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("load")] == [f"load {image}"] * 2
-    assert re.findall(r"^(fp\d+) 2 x 3 x 40 x 56: RMS ratio", done.stdout, re.MULTILINE) == ["fp32", "fp16"]
+    assert re.findall(r"^(fp\d+) 2 x 3 x 64 x 96: RMS ratio", done.stdout, re.MULTILINE) == ["fp32", "fp16"]
 
 
 def test_an_old_device_is_refused(check: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = check(1, 1, 8, 8, sm=75)
+    done = check(1, 1, 32, 64, sm=75)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "CamFuse: expected a device from sm_80 on, got sm_75; run the plain graph there\n"
 
 
 @pytest.mark.parametrize(
     ("batch", "classes", "height", "width", "rows"),
-    [(1, 1, 1, 1, 8), (1, 3, 97, 131, 8), (2, 14, 64, 260, 8), (64, 10, 40, 5, 32), (300, 4, 9, 5, 128)],
+    [(1, 1, 32, 64, 16), (1, 3, 96, 320, 16), (10, 14, 96, 288, 32), (300, 4, 32, 64, 128)],
 )
 def test_the_launch_is_that_of_the_kernel(
     batch: int, classes: int, height: int, width: int, rows: int, check: Callable[..., subprocess.CompletedProcess[str]]
@@ -129,11 +129,11 @@ def test_the_launch_is_that_of_the_kernel(
     """The rule of launch.py, and the arguments of kernels.json; the stand-in computes what it was told to."""
     done = check(batch, classes, height, width)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert rows == rows_for(batch * classes, height, width, 128)
-    blocks = batch * classes * -(-height // rows) * -(-width // 128)
-    stages = [(-(-height // stride), -(-width // stride)) for stride in (4, 8, 16, 32)]
-    scalars = [side for stage in stages for side in stage] + [classes, classes, height, width, rows]
-    launch = f"launch grid {blocks} 1 1 block 128 1 1 shared 0 stream 0xabc scalars {' '.join(map(str, scalars))}"
+    tile = strided_tile(batch * classes, (height, width))
+    assert (tile.rows, tile.columns) == (rows, 256)
+    blocks = batch * classes * -(-height // rows) * -(-width // 256)
+    scalars = f"{classes} {classes} {height} {width} {rows}"
+    launch = f"launch grid {blocks} 1 1 block 128 1 1 shared 0 stream 0xabc scalars {scalars}"
     assert launch in done.stderr.splitlines()
 
 
@@ -141,20 +141,20 @@ def test_the_launch_is_that_of_the_kernel(
 def test_a_pixel_that_is_not_written_is_found(
     pixel: int, check: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    done = check(1, 2, 40, 56, STAND_IN_FORGETS=str(pixel))
+    done = check(1, 2, 32, 96, STAND_IN_FORGETS=str(pixel))
     assert done.returncode == 1
     assert [line.endswith("WRONG") for line in done.stdout.splitlines()] == [True, True]
 
 
 @pytest.mark.parametrize("function", ["cuCtxGetDevice", "cuLibraryLoadData", "cuLaunchKernel"])
 def test_the_driver_refuses(function: str, check: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = check(1, 1, 8, 8, STAND_IN_FAIL=function)
+    done = check(1, 1, 32, 64, STAND_IN_FAIL=function)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"CUDA's driver: {function} failed: made to fail (200)"
 
 
 def test_no_device(check: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = check(1, 1, 8, 8, STAND_IN_FAIL="cuInit")
+    done = check(1, 1, 32, 64, STAND_IN_FAIL="cuInit")
     assert (done.returncode, done.stderr) == (77, "skipped: expected a CUDA device, found none\n")
 
 
@@ -165,13 +165,28 @@ def test_no_driver(built: Path) -> None:
     assert re.fullmatch(r"skipped: expected NVIDIA's driver .*, found no libcuda\.so\.1; .*\n", done.stderr)
 
 
-@pytest.mark.parametrize("size", [(0, 1, 8, 8), (1, 1, 8, 0), (1, -1, 8, 8), (1, 1, 2, 1 << 24)])
+CELLS = "class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected", "got"),
+    [
+        ((0, 1, 32, 64), "at least one image and one class", "0 and 1"),
+        ((1, -1, 32, 64), "at least one image and one class", "1 and -1"),
+        ((1, 1, 97, 131), CELLS, "24 x 32 of 4 for a map of 97 x 131; run the plain graph for other models"),
+        ((1, 1, 40, 64), CELLS, "2 x 4 of 16 for a map of 40 x 64; run the plain graph for other models"),
+        ((1, 1, 64, 72), CELLS, "4 x 4 of 16 for a map of 64 x 72; run the plain graph for other models"),
+        ((1, 1, 64, 32), CELLS, "2 x 1 of 32 for a map of 64 x 32; run the plain graph for other models"),
+        ((1, 1, 0, 64), CELLS, "0 x 16 of 4 for a map of 0 x 64; run the plain graph for other models"),
+        ((1, 1, 32, 1 << 26), "a smaller map", "32 x 67108864"),
+    ],
+)
 def test_sizes_that_the_kernel_cannot_have(
-    size: tuple[int, ...], check: Callable[..., subprocess.CompletedProcess[str]]
+    size: tuple[int, ...], expected: str, got: str, check: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     done = check(*size)
-    assert done.returncode == 1
-    assert re.match(r"CamFuse: expected (at least one|smaller maps)", done.stderr)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"CamFuse: expected {expected}, got {got}\n"
 
 
 def test_wrong_usage(check: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -182,7 +197,7 @@ def test_wrong_usage(check: Callable[..., subprocess.CompletedProcess[str]]) -> 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_on_this_gpu(built: Path) -> None:
     lines = output(built / "msloc_camfuse_check").splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert not any("WRONG" in line for line in lines)
 
 
@@ -229,10 +244,12 @@ def swapped(kernel: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (swapped, "another call of fuse_cams_kernel than camfuse_launch.cpp makes"),
-        (lambda kernel: kernel.update(grid=["batch", "1", "1"]), "another call of fuse_cams_kernel"),
-        (lambda kernel: kernel.update(shared=64), "another call of fuse_cams_kernel"),
-        (lambda kernel: kernel.update(block=256), "another call of fuse_cams_kernel"),
+        (swapped, "another call of fuse_cams_strided_kernel than camfuse_launch.cpp makes"),
+        (lambda kernel: kernel.update(grid=["batch", "1", "1"]), "another call of fuse_cams_strided_kernel"),
+        (lambda kernel: kernel.update(shared=64), "another call of fuse_cams_strided_kernel"),
+        (lambda kernel: kernel.update(block=256), "another call of fuse_cams_strided_kernel"),
+        (lambda kernel: kernel.update(aligned=["maps", "cams_1"]), "another call of fuse_cams_strided_kernel"),
+        (lambda kernel: kernel.pop("aligned"), "another call of fuse_cams_strided_kernel"),
         (lambda kernel: kernel.update(variant="findings"), "expected fuse_cams in the form maps for fp16 and fp32"),
         (lambda kernel: kernel.update(portable=False), "expected fuse_cams in the form maps for fp16 and fp32"),
     ],

@@ -17,6 +17,11 @@ Region both(const Region& a, const Region& b) noexcept {
           std::max(a.bottom, b.bottom), a.area + b.area,        std::max(a.peak, b.peak)};
 }
 
+/// 1 where a pixel exceeds the threshold, 0 elsewhere.
+void mark(const float* row, int width, float threshold, std::uint8_t* above) noexcept {
+  for (int x = 0; x < width; ++x) above[x] = row[x] > threshold ? 1 : 0;
+}
+
 }  // namespace
 
 Regions::Regions(Size largest) : above_(static_cast<std::size_t>(largest.width)) {
@@ -43,7 +48,7 @@ void Regions::add(const float* row, int y) noexcept {
   runs_.clear();
   if (y > row_ + 1) before_.clear();
   row_ = y;
-  for (int x = 0; x < width_; ++x) above_[static_cast<std::size_t>(x)] = row[x] > threshold_ ? 1 : 0;
+  mark(row, width_, threshold_, above_.data());
   std::size_t touching = 0;
   Run run{};
   while ((run.start = find(1, run.stop)) < width_) {
