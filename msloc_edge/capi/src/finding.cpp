@@ -29,25 +29,29 @@ void insert_sorted(std::vector<msloc_box>& boxes, const msloc_box& box) noexcept
 }
 
 /// The highest value in the row that promises most: no map's peak is lower.
-float reached_by(Map& map) noexcept {
+float promised(Map& map) noexcept {
   int best = 0;
   for (int y = 1; y < map.height(); ++y)
     if (map.bound(y) > map.bound(best)) best = y;
   return highest(map.row(best), map.width());
 }
 
-/// Finds the highest pixel, of equal ones the first in reading order, and the regions. Rows whose bounds say that they
-/// can hold neither are never made.
-Maximum look_at(Map& map, float threshold, Regions& regions) noexcept {
+/// Finds the highest pixel, of equal ones the first in reading order, and the regions. Rows that by their bounds hold
+/// neither are never made; NaN is no bound.
+Maximum look_through(Map& map, float threshold, Regions& regions) noexcept {
+  const int width = map.width();
   Maximum peak{0, 0, -std::numeric_limits<float>::infinity()};
-  regions.begin(map.width(), threshold);
-  const float least = std::min(reached_by(map), threshold);
+  regions.begin(width, threshold);
+  const float least = std::min(promised(map), threshold);
   for (int y = 0; y < map.height(); ++y) {
-    if (map.bound(y) < least) continue;
+    const float bound = map.bound(y);
+    if (bound < least) continue;
     const float* row = map.row(y);
-    const float top = highest(row, map.width());
-    if (top > peak.value) peak = {static_cast<int>(std::find(row, row + map.width(), top) - row), y, top};
-    if (top > threshold) regions.add(row, y);
+    if (!(bound <= peak.value)) {
+      const float top = highest(row, width);
+      if (top > peak.value) peak = {static_cast<int>(std::find(row, row + width, top) - row), y, top};
+    }
+    if (!(bound <= threshold)) regions.add(row, y);
   }
   return peak;
 }
@@ -56,7 +60,7 @@ Maximum look_at(Map& map, float threshold, Regions& regions) noexcept {
 
 void localize_class(Map& map, double threshold, const Geometry& geometry, Regions& regions, Finding& finding) noexcept {
   finding.localized = true;
-  finding.peak = look_at(map, static_cast<float>(threshold), regions);
+  finding.peak = look_through(map, static_cast<float>(threshold), regions);
   finding.peak_at = geometry.to_image({finding.peak.x + 0.5 + geometry.left, finding.peak.y + 0.5 + geometry.top});
   for (const Region& region : regions.finish()) {
     if (region.area < kMinArea) continue;
