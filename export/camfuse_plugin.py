@@ -34,7 +34,7 @@ def register() -> None:
 
     Raises BackendError (backend_missing) without TensorRT 10.9 or later, or without Triton, which compiles the kernel
     while an engine is built. Building with class maps of other cells than 4, 8, 16 and 32 pixels ends with ExportError
-    (kernel_refused).
+    (plugin_route).
     """
     try:
         import tensorrt.plugin as trtp
@@ -120,7 +120,7 @@ def _check(grids: list[tuple[int, int]], size: tuple[int, int], strides: tuple[i
     for (h, w), stride in zip(grids, strides, strict=True):
         if w < 2 or (stride * h, stride * w) != size:
             raise ExportError(
-                "kernel_refused",
+                "plugin_route",
                 f"{CAMFUSE}: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, "
                 f"got {h} x {w} of {stride} for a map of {size[0]} x {size[1]}; export with --plugin plain",
             )

@@ -84,8 +84,9 @@ const Image& pick(Type type, int sm) {
 
 void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stream stream) {
   check(shape);
-  if (reinterpret_cast<std::uintptr_t>(buffers.maps) % kAlignment != 0) {
-    throw Error("CamFuse: expected memory for the maps at a multiple of 16 bytes");
+  if (const auto past = reinterpret_cast<std::uintptr_t>(buffers.maps) % kAlignment; past != 0) {
+    throw Error("CamFuse: expected memory for the maps at a multiple of 16 bytes, got it " + std::to_string(past) +
+                " past one");
   }
   const Image& image = pick(type, cuda::current_sm());
   const auto columns = static_cast<std::int32_t>(2 * image.threads);

@@ -155,7 +155,7 @@ def test_other_grids_are_refused_while_building(told: list[dict[str, Any]]) -> N
     for words, found in zip(REFUSED, told[len(QUESTIONS) :], strict=True):
         cells = "at least two columns, with cells of 4, 8, 16 and 32 pixels"
         sentence = f"CamFuse: expected class maps of {cells}, got {words}; export with --plugin plain"
-        assert found == {"reason": "kernel_refused", "refused": sentence}
+        assert found == {"reason": "plugin_route", "refused": sentence}
 
 
 @pytest.mark.parametrize("sm", DEVICES)

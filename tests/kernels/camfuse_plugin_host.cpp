@@ -280,7 +280,7 @@ void check_running(IPluginV3& plugin, Logger& logger, bool fails) {
   }
   void* const odd = static_cast<float*>(maps) + 1;
   EXPECT(runtime.enqueue(described.data(), described.data() + kInputs, inputs.data(), &odd, nullptr, nullptr) != 0);
-  EXPECT(logger.last == "CamFuse: expected memory for the maps at a multiple of 16 bytes");
+  EXPECT(logger.last == "CamFuse: expected memory for the maps at a multiple of 16 bytes, got it 4 past one");
   described[4].dims.d[1] = 3;
   EXPECT(runtime.onShapeChange(described.data(), kInputs, described.data() + kInputs, 1) != 0);
   EXPECT(logger.last == "CamFuse: expected relevance of shape [K, 4]");

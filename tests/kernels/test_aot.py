@@ -33,7 +33,8 @@ DEVICE = 87
 BOTH_KINDS = (87, 120)
 """Devices whose cubins have different headers."""
 
-FIELDS = {"operation", "sm", "dtype", "entry", "arguments", "grid", "block", "registers", "spills", "shared", "triton"}
+FIELDS = {"operation", "sm", "dtype", "entry", "arguments", "aligned", "grid", "block"}
+FIELDS |= {"registers", "spills", "shared", "triton"}
 POINTER, NUMBER = 8, 4
 
 
@@ -143,6 +144,17 @@ def test_arguments_are_inputs_then_numbers_then_outputs(kernels: list[Compiled])
     for kernel in kernels:
         kinds = "".join("p" if argument.type.startswith("*") else "n" for argument in kernel.arguments)
         assert re.fullmatch("p+n+p+", kinds), (kernel.operation, kinds)
+
+
+def test_promises_are_of_pointers_and_store_two_pixels_at_once(folder: Path, kernels: list[Compiled]) -> None:
+    promised = {(k.operation, k.variant): k.aligned for k in kernels if k.aligned}
+    assert promised == {("fuse_cams", form): ("maps",) for form in ("maps", "wanted")}
+    for kernel in kernels:
+        assert {*kernel.aligned} <= {a.name for a in kernel.arguments if a.type.startswith("*")}
+        if kernel.aligned:
+            pair = {"fp16": "st.global.b32", "fp32": "st.global.v2.b32"}[kernel.dtype]
+            assert {*re.findall(r"st\.global\S*", (folder / kernel.files["ptx"]).read_text())} == {pair}
+            assert kernel.shared == 0
 
 
 def test_grid_rules_need_arguments_and_numbers_of_maps(kernels: list[Compiled]) -> None:
