@@ -1,5 +1,6 @@
 // Regions by runs against a flood fill, over shapes that are hard and random ones.
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -54,8 +55,21 @@ std::vector<Region> by_flooding(const Map& map, float threshold) {
   return regions;
 }
 
+/// Rows without a pixel above the threshold come or are left out, in turns.
+const std::vector<Region>& by_runs(const Map& map, float threshold, Regions& finder) {
+  bool left_out = false;
+  finder.begin(map.width, threshold);
+  for (int y = 0; y < map.height; ++y) {
+    const float* row = &map.values[static_cast<std::size_t>(y * map.width)];
+    const bool any = std::any_of(row, row + map.width, [=](float value) { return value > threshold; });
+    left_out = !any && !left_out;
+    if (!left_out) finder.add(row, y);
+  }
+  return finder.finish();
+}
+
 void compare(const Map& map, float threshold, Regions& finder, const std::string& what) {
-  const std::vector<Region>& found = finder.find(map.values.data(), map.width, map.height, threshold);
+  const std::vector<Region>& found = by_runs(map, threshold, finder);
   const std::vector<Region> expected = by_flooding(map, threshold);
   check(found.size() == expected.size(), what + ": " + std::to_string(found.size()) + " regions");
   for (std::size_t i = 0; i < std::min(found.size(), expected.size()); ++i) {
@@ -70,7 +84,7 @@ void compare(const Map& map, float threshold, Regions& finder, const std::string
 }  // namespace
 
 int main() {
-  Regions finder(64, 64);
+  Regions finder({64, 64});
   compare(picture({"....", "....", "...."}), 0, finder, "nothing");
   compare(picture({"2222", "2292", "2222"}), 0, finder, "everything");
   compare(picture({"1..1", ".11.", "1..1"}), 0, finder, "corners touch");
@@ -78,6 +92,15 @@ int main() {
   compare(picture({"1111111", "1.....1", "1.111.1", "1.1.1.1", "1.1...1", "1.11111"}), 0, finder, "a spiral");
   compare(picture({"1...1", ".1.1.", "..9..", "3...3"}), 0, finder, "a Y, and one beside it");
   compare(picture({"135", "531"}), 3, finder, "what equals the threshold is below it");
+  compare(picture({"1.1", "...", "1.1"}), 0, finder, "a row apart");
+  compare(picture({"1"}), 0, finder, "one pixel");
+  compare(picture({"."}), 0, finder, "no pixel");
+
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  const Map odd{4, 3, {1, kNone, kInfinity, -kInfinity, kNone, kNone, -kInfinity, 2, 3, -kInfinity, kNone, 4}};
+  for (const float threshold : {-kInfinity, -1.0F, 2.0F, kInfinity, kNone})
+    compare(odd, threshold, finder, "what is no number, above " + std::to_string(threshold));
 
   Map grid{64, 64, std::vector<float>(std::size_t{64} * 64)};
   for (int y = 0; y < 64; y += 2)
@@ -91,10 +114,6 @@ int main() {
     for (int i = 0; i < map.width * map.height; ++i)
       map.values.push_back(random() % 10 < density ? static_cast<float>(1 + random() % 100) : 0.0F);
     compare(map, 0, finder, "random " + std::to_string(trial));
-
-    const Maximum peak = find_maximum(map.values.data(), map.width, map.height);
-    const auto expected = std::max_element(map.values.begin(), map.values.end()) - map.values.begin();
-    check(peak.y * map.width + peak.x == expected, "the first maximum in reading order");
   }
   return finish();
 }

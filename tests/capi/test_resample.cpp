@@ -52,6 +52,17 @@ void test_axis(int source, int target) {
         std::to_string(source) + " -> " + std::to_string(target) + " is off by " + std::to_string(worst));
 }
 
+void test_knots() {
+  // five knots of a row of eight pixels: the centres of its pixels lie at a quarter and three quarters between them
+  Axis axis(8);
+  axis.set_knots(5, 8);
+  for (int j = 0; j < 8; ++j) {
+    const std::vector<double> weights = spread(axis, j, 5);
+    const auto before = static_cast<std::size_t>(j / 2);
+    check(weights[before] == (j % 2 == 0 ? 0.75 : 0.25) && weights[before] + weights[before + 1] == 1, "knots");
+  }
+}
+
 void test_patch() {
   // a patch of a plane that rises by 1 for each column and 10 for each row, enlarged four times
   Axis axis(32);
@@ -87,6 +98,7 @@ int main() {
     for (int source :
          {1, 2, 3, 8, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 384, 511, 512, 513, 640, 1000, 1955, 2500})
       test_axis(source, target);
+  test_knots();
   test_patch();
   test_geometry();
   return finish();

@@ -8,12 +8,13 @@
 namespace msloc {
 namespace {
 
-msloc_box box_of(const Region& region, double rise, const Geometry& geometry) noexcept {
+/// With the region's peak for a score.
+msloc_box box_of(const Region& region, const Geometry& geometry) noexcept {
   const Point low = geometry.to_image_clipped(
       {static_cast<double>(region.left + geometry.left), static_cast<double>(region.top + geometry.top)});
   const Point high = geometry.to_image_clipped(
       {static_cast<double>(region.right + geometry.left), static_cast<double>(region.bottom + geometry.top)});
-  return {low.x, low.y, high.x - low.x, high.y - low.y, rise};
+  return {low.x, low.y, high.x - low.x, high.y - low.y, static_cast<double>(region.peak)};
 }
 
 /// Keeps `boxes` sorted by score, at most its capacity; of equals the earlier one goes first.
@@ -28,30 +29,36 @@ void insert_sorted(std::vector<msloc_box>& boxes, const msloc_box& box) noexcept
   }
 }
 
-/// The highest value in the row that promises most: no map's peak is lower.
-float promised(Map& map) noexcept {
+/// The row that may be the highest.
+int most_promising(const Map& map) noexcept {
   int best = 0;
   for (int y = 1; y < map.height(); ++y)
     if (map.bound(y) > map.bound(best)) best = y;
-  return highest(map.row(best), map.width());
+  return best;
 }
 
-/// Finds the highest pixel, of equal ones the first in reading order, and the regions. Rows that by their bounds hold
-/// neither are never made; NaN is no bound.
+/// The highest pixel of row y, if it is higher than a peak, or as high and before it.
+Maximum higher_in(const float* row, int width, int y, const Maximum& peak) noexcept {
+  const float top = highest(row, width);
+  if (!(top > peak.value || (top == peak.value && y < peak.y))) return peak;
+  return {static_cast<int>(std::find(row, row + width, top) - row), y, top};
+}
+
+/// Finds the highest pixel, of equal ones the first in reading order, and the regions. Rows whose bounds are too low
+/// for both are never made; NaN is not too low.
 Maximum look_through(Map& map, float threshold, Regions& regions) noexcept {
   const int width = map.width();
-  Maximum peak{0, 0, -std::numeric_limits<float>::infinity()};
+  const int first = most_promising(map);
+  Maximum peak = higher_in(map.row(first), width, first, {0, 0, -std::numeric_limits<float>::infinity()});
   regions.begin(width, threshold);
-  const float least = std::min(promised(map), threshold);
   for (int y = 0; y < map.height(); ++y) {
     const float bound = map.bound(y);
-    if (bound < least) continue;
+    const bool may_hold_peak = !(bound < peak.value);
+    const bool may_exceed = !(bound <= threshold);
+    if (!may_hold_peak && !may_exceed) continue;
     const float* row = map.row(y);
-    if (!(bound <= peak.value)) {
-      const float top = highest(row, width);
-      if (top > peak.value) peak = {static_cast<int>(std::find(row, row + width, top) - row), y, top};
-    }
-    if (!(bound <= threshold)) regions.add(row, y);
+    if (may_hold_peak) peak = higher_in(row, width, y, peak);
+    if (may_exceed) regions.add(row, y);
   }
   return peak;
 }
@@ -65,10 +72,10 @@ void localize_class(Map& map, double threshold, const Geometry& geometry, Region
   for (const Region& region : regions.finish()) {
     if (region.area < kMinArea) continue;
     ++finding.boxes_found;
-    insert_sorted(finding.boxes, box_of(region, region.peak - threshold, geometry));
+    insert_sorted(finding.boxes, box_of(region, geometry));
   }
-  const double strongest = finding.boxes.empty() ? 1 : finding.boxes.front().score;
-  for (msloc_box& box : finding.boxes) box.score = finding.score * (box.score / strongest);
+  const double highest_rise = finding.boxes.empty() ? 1 : finding.boxes.front().score - threshold;
+  for (msloc_box& box : finding.boxes) box.score = finding.score * ((box.score - threshold) / highest_rise);
 }
 
 }  // namespace msloc
