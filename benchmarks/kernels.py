@@ -198,13 +198,15 @@ def regions_on_gpu(runs: int) -> list[Row]:
 
 def wall_ms(work: Callable[[], Any], runs: int) -> dict[str, float]:
     """Of work that ends on the host."""
+    from gpu_timing import quantiles
+
     times = []
     for _ in range(runs):
         torch.cuda.synchronize()
         begin = time.perf_counter()
         work()
         times.append((time.perf_counter() - begin) * 1e3)
-    return {f"p{q}": round(float(np.percentile(times, q)), 4) for q in (10, 50, 90)}
+    return quantiles(times)
 
 
 def bars(rows: list[Row], copy_ceiling: float) -> list[Row]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_timing import quantiles
 from machine import environment, save
 from safetensors.torch import save_file
 
@@ -126,10 +127,6 @@ def measure(bundle: Bundle, backbone: str, precision: str, frames: list[Frame], 
 def thresholds(localizer: Localizer, frame: Frame) -> tuple[float, ...]:
     """What 2% of each map's pixels exceed."""
     return tuple(float(np.quantile(shown, ABOVE)) for shown in localizer.localize(frame).maps.values())
-
-
-def quantiles(times: list[float]) -> dict[str, float]:
-    return {f"p{q}": round(float(np.percentile(times, q)), 4) for q in (10, 50, 90)}
 
 
 if __name__ == "__main__":

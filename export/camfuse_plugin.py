@@ -117,8 +117,10 @@ def register() -> None:
 
 def _check(grids: list[tuple[int, int]], size: tuple[int, int], strides: tuple[int, ...]) -> None:
     """Of each stage the grid that makes the map by its stride, and at least two columns."""
+    from msloc_edge.kernels.fuse_cams.strided import fits  # it needs triton, as whoever compiles the kernel has
+
     for (h, w), stride in zip(grids, strides, strict=True):
-        if w < 2 or (stride * h, stride * w) != size:
+        if not fits((h, w), stride, size):
             raise ExportError(
                 "plugin_route",
                 f"{CAMFUSE}: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, "

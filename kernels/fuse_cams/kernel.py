@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from msloc_edge.kernels.fuse_cams.peaks import content_rows, higher, part_keys
+from msloc_edge.kernels.fuse_cams.peaks import part_keys, peak_rows, raised, store_keys
+from msloc_edge.kernels.fuse_cams.programs import class_of, tile_of
 
 
 @triton.jit
@@ -69,23 +70,13 @@ def fuse_cams_kernel(
     Positions are whole numbers, n / 2H = (y + 0.5) h / H + 0.5, and only their fraction becomes a float: nothing is
     lost at large sizes.
     """
-    column_tiles = tl.cdiv(width, block)
-    tiles = tl.cdiv(height, rows) * column_tiles
-    plane = tl.program_id(0) // tiles
-    tile = tl.program_id(0) % tiles
-    row_first = tile // column_tiles * rows
-    row_last = tl.minimum(row_first + rows, height)
-    x = tile % column_tiles * block + tl.arange(0, block)
+    plane, row_first, row_last, column_first = tile_of(height, width, rows, block)
+    x = column_first + tl.arange(0, block)
     inside = x < width
     x = tl.minimum(x, width - 1)
-    k = plane % wanted
-    if classes is not None:
-        k = tl.load(classes + plane)
-    known = (k >= 0) & (k < count)  # another number reads no foreign memory: its map is NaN
-    k = tl.where(known, k, 0)
+    k, known, first_map = class_of(classes, plane, wanted, count)
     if thresholds is not None:
         threshold = tl.load(thresholds + k)
-    first_map = (plane // wanted).to(tl.int64) * count + k
     first_pixel = plane.to(tl.int64) * height * width
     first_byte = plane.to(tl.int64) * tl.cdiv(height, 8) * width
 
@@ -111,10 +102,8 @@ def fuse_cams_kernel(
 
     if peaks is not None:
         best = tl.full([block], float("-inf"), tl.float32)
-        best_row = tl.zeros([block], tl.int32) + row_first
-        if content is not None:
-            peak_first, peak_last = content_rows(content, plane // wanted)
-            best_row = tl.maximum(best_row, peak_first)
+        peak_first, peak_last = peak_rows(content, plane // wanted, row_first, row_last)
+        best_row = tl.zeros([block], tl.int32) + peak_first
     bits = tl.zeros([block], tl.int32)
     for row in range(row_first, row_last):
         next_tops, next_rests, next_above, next_slopes = (), (), (), ()
@@ -151,17 +140,8 @@ def fuse_cams_kernel(
                 tl.store(mask + first_byte + (row // 8 * width + x), bits.to(tl.uint8), inside)
                 bits = tl.zeros([block], tl.int32)
         if peaks is not None:
-            rises_above = higher(m, best)
-            if content is not None:
-                rises_above &= (row >= peak_first) & (row < peak_last)
-            best = tl.where(rises_above, m, best)
-            best_row = tl.where(rises_above, row, best_row)
+            best, best_row = raised(m, row, best, best_row, content, peak_first, peak_last)
 
     if peaks is not None:
-        keys = part_keys(best, best_row, x, width, content, plane // wanted, row_first, row_last)
-        # One for each 32 columns, by their first lane: a warp exchanges its own registers, and needs no shared memory.
-        warps: tl.constexpr = block // 32
-        keys = tl.max(tl.reshape(keys, [warps, 32]), axis=1, keep_dims=True)
-        lane = tl.arange(0, 32)[None, :]
-        place = tl.program_id(0).to(tl.int64) * warps + tl.arange(0, warps)[:, None] + lane
-        tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
+        keys = part_keys(best, best_row, x, width, content, plane // wanted, peak_first, peak_last)
+        store_keys(peaks, keys, block // 32)

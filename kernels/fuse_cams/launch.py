@@ -12,7 +12,7 @@ from torch import Tensor
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.fuse_cams.reference import checked
-from msloc_edge.kernels.fuse_cams.strided import fuse_cams_strided_kernel
+from msloc_edge.kernels.fuse_cams.strided import fits, fuse_cams_strided_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WARPS = 4
@@ -140,12 +140,10 @@ def strides_of(cams: Sequence[Tensor], size: tuple[int, int]) -> tuple[int, ...]
 
     Every stage has square cells, of a multiple of 4 pixels, and at least two columns: as all stages of a network have.
     """
-    strides = tuple(size[0] // cam.shape[2] for cam in cams)
-    fits = (
-        stride > 0 and stride % 4 == 0 and cam.shape[3] > 1 and (stride * cam.shape[2], stride * cam.shape[3]) == size
-        for stride, cam in zip(strides, cams, strict=True)
-    )
-    return strides if all(fits) else ()
+    grids = [(cam.shape[2], cam.shape[3]) for cam in cams]
+    strides = tuple(size[0] // h for h, _ in grids)
+    fitting = (stride % 4 == 0 and fits(grid, stride, size) for grid, stride in zip(grids, strides, strict=True))
+    return strides if all(fitting) else ()
 
 
 def strided_tile(planes: int, size: tuple[int, int]) -> Tile:

@@ -10,12 +10,6 @@ LEAST = tl.constexpr(-(2**63))
 
 
 @triton.jit
-def higher(m, best):
-    """Whether a pixel takes the place of the best one before it: NaN does, and then stays."""
-    return (best == best) & ((m > best) | (m != m))
-
-
-@triton.jit
 def peak_key(value, place):
     """int64 that order as (value, -place): of equal values the first place is the largest, and NaN tops all."""
     value = tl.where(value == 0, 0.0, value)  # -0.0 equals 0.0
@@ -25,23 +19,43 @@ def peak_key(value, place):
 
 
 @triton.jit
-def content_rows(content, image):
-    """First and last + 1 of the rows where a peak may be."""
-    first = tl.load(content + 4 * image)
-    return first, first + tl.load(content + 4 * image + 2)
+def peak_rows(content, image, row_first, row_last):
+    """First and last + 1 of a program's rows where a peak may be."""
+    if content is not None:
+        top = tl.load(content + 4 * image)
+        row_first = tl.maximum(row_first, top)
+        row_last = tl.minimum(row_last, top + tl.load(content + 4 * image + 2))
+    return row_first, row_last
 
 
 @triton.jit
-def part_keys(best, best_row, x, width, content, image, row_first, row_last):
-    """Keys of columns x, of which each has its best pixel in rows row_first to row_last - 1."""
+def raised(m, row, best, best_row, content, peak_first, peak_last):
+    """The best pixels so far and their rows, after one more row. NaN takes a place, and then stays."""
+    higher = (best == best) & ((m > best) | (m != m))
+    if content is not None:
+        higher &= (row >= peak_first) & (row < peak_last)
+    return tl.where(higher, m, best), tl.where(higher, row, best_row)
+
+
+@triton.jit
+def part_keys(best, best_row, x, width, content, image, peak_first, peak_last):
+    """Keys of columns x, of which each has its best pixel in rows peak_first to peak_last - 1."""
     keys = peak_key(best, best_row * width + x)
     inside = x < width
     if content is not None:
-        peak_first, peak_last = content_rows(content, image)
         left = tl.load(content + 4 * image + 1)
         right = left + tl.load(content + 4 * image + 3)
-        inside &= (x >= left) & (x < right) & (row_first < peak_last) & (row_last > peak_first)
+        inside &= (x >= left) & (x < right) & (peak_first < peak_last)
     return tl.where(inside, keys, LEAST)
+
+
+@triton.jit
+def store_keys(peaks, keys, warps: tl.constexpr):
+    """The largest of every 32 keys, by the first lane: a warp exchanges its own registers, without shared memory."""
+    keys = tl.max(tl.reshape(keys, [warps, 32]), axis=1, keep_dims=True)
+    lane = tl.arange(0, 32)[None, :]
+    place = tl.program_id(0).to(tl.int64) * warps + tl.arange(0, warps)[:, None] + lane
+    tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
 
 
 @triton.jit

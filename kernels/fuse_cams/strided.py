@@ -9,7 +9,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from msloc_edge.kernels.fuse_cams.peaks import content_rows, higher, part_keys
+from msloc_edge.kernels.fuse_cams.peaks import part_keys, peak_rows, raised, store_keys
+from msloc_edge.kernels.fuse_cams.programs import class_of, tile_of
+
+
+def fits(grid: tuple[int, int], stride: int, size: tuple[int, int]) -> bool:
+    """Whether a stage's grid (h, w) makes a map (H, W) by square cells of `stride` pixels; two columns at least."""
+    return grid[1] > 1 and (stride * grid[0], stride * grid[1]) == size
 
 
 @triton.jit
@@ -68,20 +74,10 @@ def fuse_cams_strided_kernel(
     is read.
     """
     width = width // 4 * 4  # it is one: the compiler may store four pixels at once
-    column_tiles = tl.cdiv(width, block)
-    tiles = tl.cdiv(height, rows) * column_tiles
-    plane = tl.program_id(0) // tiles
-    tile = tl.program_id(0) % tiles
-    row_first = tile // column_tiles * rows
-    row_last = tl.minimum(row_first + rows, height)
+    plane, row_first, row_last, column_first = tile_of(height, width, rows, block)
     # Both columns of a pair along the first axis: so a thread has both, and reads what they share once.
-    x = tile % column_tiles * block + 2 * tl.arange(0, block // 2)[None, :] + tl.arange(0, 2)[:, None]
-    k = plane % wanted
-    if classes is not None:
-        k = tl.load(classes + plane)
-    known = (k >= 0) & (k < count)  # another number reads no foreign memory: its map is NaN
-    k = tl.where(known, k, 0)
-    first_map = (plane // wanted).to(tl.int64) * count + k
+    x = column_first + 2 * tl.arange(0, block // 2)[None, :] + tl.arange(0, 2)[:, None]
+    k, known, first_map = class_of(classes, plane, wanted, count)
 
     bases, lefts, parts, units = (), (), (), ()
     below, rises = (), ()  # of each stage: the source row beneath, and what it is above the one before
@@ -106,21 +102,15 @@ def fuse_cams_strided_kernel(
         pixels = maps + plane.to(tl.int64) * height * width + row_first * width + x
     if peaks is not None:
         best = tl.full([2, block // 2], float("-inf"), tl.float32)
-        best_row = tl.zeros([2, block // 2], tl.int32) + row_first
-        if content is not None:
-            peak_first, peak_last = content_rows(content, plane // wanted)
-            best_row = tl.maximum(best_row, peak_first)
+        peak_first, peak_last = peak_rows(content, plane // wanted, row_first, row_last)
+        best_row = tl.zeros([2, block // 2], tl.int32) + peak_first
     for start in range(row_first, row_last, 4):
         for step in tl.static_range(4):
             if maps is not None:
                 tl.store(pixels, m.to(maps.dtype.element_ty), x < width)
                 pixels += width
             if peaks is not None:
-                rises_above = higher(m, best)
-                if content is not None:
-                    rises_above &= (start + step >= peak_first) & (start + step < peak_last)
-                best = tl.where(rises_above, m, best)
-                best_row = tl.where(rises_above, start + step, best_row)
+                best, best_row = raised(m, start + step, best, best_row, content, peak_first, peak_last)
             m += rise
             next_below, next_rises = (), ()
             for s in tl.static_range(len(cams)):
@@ -142,10 +132,5 @@ def fuse_cams_strided_kernel(
             m, rise = line(start + 4, below, rises, units, strides)
 
     if peaks is not None:
-        keys = tl.max(part_keys(best, best_row, x, width, content, plane // wanted, row_first, row_last), axis=0)
-        # One for each 64 columns, by the first lane: a warp exchanges its own registers, and needs no shared memory.
-        warps: tl.constexpr = block // 64
-        keys = tl.max(tl.reshape(keys, [warps, 32]), axis=1, keep_dims=True)
-        lane = tl.arange(0, 32)[None, :]
-        place = tl.program_id(0).to(tl.int64) * warps + tl.arange(0, warps)[:, None] + lane
-        tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
+        keys = part_keys(best, best_row, x, width, content, plane // wanted, peak_first, peak_last)
+        store_keys(peaks, tl.max(keys, axis=0), block // 64)
