@@ -33,8 +33,9 @@ _MODEL: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "backbone": ("The network below the head.", BACKBONES),
     "size": ("Side of the input in pixels, a multiple of 32.", ()),
     "pool": ("How a class map becomes a logit.", POOLS),
+    "sharpness": ("Of the pool lse: near 0 it is the average, large the maximum.", ()),
     "stages": ("all; last is the single-scale baseline.", STAGES),
-    "neck": ("topdown: the shallow stages see what the deep ones know.", NECKS),
+    "neck": ("topdown: the shallow stages see what the deep ones know; pyramid: with a second layer.", NECKS),
 }
 
 

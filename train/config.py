@@ -30,6 +30,7 @@ class TrainConfig:
 
     model: ModelConfig
     data: tuple[str, ...] = _choice(("phantom",), "phantom, nih:DIR or csv:FILE; several are trained on together.")
+    exclude: tuple[str, ...] = _choice((), "Text files that name films to leave out, one a line.")
     films: int = _choice(4000, "Training phantoms.")
     val_films: int = _choice(600, "Validation phantoms; other ones.")
     per_source: int = _choice(0, "At most so many films of each source in an epoch, drawn anew for each; 0: all.")

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from msloc_edge.model import CamNet, build, load_weights
 from msloc_edge.train.calibrate import calibrate
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state, weights_file
 from msloc_edge.train.config import TrainConfig
-from msloc_edge.train.data import Films, real, training_films, validation_films
+from msloc_edge.train.data import Films, excluded_names, real, training_films, validation_films
 from msloc_edge.train.distributed import Ranks, ranks_of_environment
 from msloc_edge.train.learner import Learner
 from msloc_edge.train.loader import Insert, batch_indices, epoch_batches, epoch_films, film_names
 from msloc_edge.train.logs import Journal
 from msloc_edge.train.losses import balanced_weight, label_frequency
 from msloc_edge.train.precision import reproducible
+from msloc_edge.train.validate import pointing
 
 
 def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = False) -> dict[str, Any] | None:
@@ -41,16 +42,28 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
         with Journal(run, quiet, ranks.first) as journal:
             net = _network(config, fresh=resumed is None).to(ranks.device)
             training, validation = _films(config, ranks, journal)
-            _train(config, net, training, real(validation), run, resumed, ranks, journal)
+            lesions = _lesions(config, validation)
+            _train(config, net, training, Judged(real(validation), lesions), run, resumed, ranks, journal)
             if not ranks.first:
                 return None
             state = load_state(run.best)
             net = build(config.model).to(ranks.device)
             net.load_state_dict(state["model"])
-            state |= calibrate(net, validation, _lesions(config, validation), config.batch, journal.progress)
+            state |= calibrate(net, validation, lesions, config.batch, journal.progress)
             state["films"] = {source.source: len(source) for source in training}
             run.save(state, run.best)
             return state
+
+
+class Judged(NamedTuple):
+    """What an epoch is judged on: validation films, and such films with lesions whose place is known."""
+
+    films: Sequence[Films]
+    lesions: Films | None
+
+    def pointing(self, net: CamNet, batch: int, first: bool) -> dict[str, float]:
+        """The column `lesion_pointing` of the history, on the first rank of a run that inserts lesions."""
+        return {"lesion_pointing": round(pointing(net, self.lesions, batch), 4)} if self.lesions and first else {}
 
 
 def _network(config: TrainConfig, fresh: bool) -> CamNet:
@@ -65,8 +78,9 @@ def _films(config: TrainConfig, ranks: Ranks, journal: Journal) -> tuple[list[Fi
     """Training and validation films of every source."""
     classes, size = config.model.classes, config.model.size
     with ranks.first_goes_ahead():
-        training = training_films(config.data, classes, size, config.films, config.seed, journal.progress)
-        validation = validation_films(config.data, classes, size, config.val_films, journal.progress)
+        excluded = excluded_names(config.exclude)
+        training = training_films(config.data, classes, size, config.films, config.seed, journal.progress, excluded)
+        validation = validation_films(config.data, classes, size, config.val_films, journal.progress, excluded)
     journal.problems([*training, *validation])
     return training, validation
 
@@ -75,13 +89,13 @@ def _train(
     config: TrainConfig,
     net: CamNet,
     training: Sequence[Films],
-    judged: Sequence[Films],
+    judged: Judged,
     run: Run,
     resumed: dict[str, Any] | None,
     ranks: Ranks,
     journal: Journal,
 ) -> None:
-    """All epochs that are left, each judged by the averaged weights on the films `judged`, and saved."""
+    """All epochs that are left, each judged by the averaged weights, and saved."""
     count = epoch_films(training, config.per_source)
     batch = _batch_size(config.batch, count, ranks.world)
     frequency = label_frequency(training)
@@ -104,7 +118,7 @@ def _train(
         loss = _train_epoch(config, epoch, batch, learner, training, ranks, journal)
         trained = time.perf_counter()
         averaged = learner.average.net
-        checked = ranks.validate(averaged, judged, config.model.size, config.batch)
+        checked = ranks.validate(averaged, judged.films, config.model.size, config.batch)
         score = checked.macro_auroc
         better = score >= best
         best = max(best, score)
@@ -119,10 +133,11 @@ def _train(
             "loss": round(loss, 5),
             "val_loss": round(checked.loss, 5),
             "val_auroc": round(score, 5),
+            **judged.pointing(averaged, config.batch, ranks.first),
             "films_per_second": round(count // batch * batch / (trained - started), 1),
             "seconds": round(time.perf_counter() - started, 1),
         }
-        journal.epoch(row, checked, averaged, judged)
+        journal.epoch(row, checked, averaged, judged.films)
         if ranks.first:
             about = {"schema": SCHEMA, "config": config.to_dict(), "epoch": epoch, "best": best}
             if better:  # before `last`: a crash between the two repeats the epoch, and loses nothing

@@ -38,16 +38,16 @@ def label_frequency(sources: Sequence[Films]) -> Tensor:
 
 def source_priors(sources: Sequence[Films]) -> list[Tensor]:
     """How much likelier each finding is in a source than in the real ones together: log-odds [K] for each source, 0
-    where a source does not know the finding.
+    where no film of a source has the finding.
 
     Added to the logits in the loss, so that a network gains nothing from recognising the source: what it then says is
     meant for films with the frequencies of the real sources together.
     """
     mean = torch.logit(label_frequency(real(sources)))
-    known = [torch.from_numpy(~np.isnan(source.labels).all(axis=0)) for source in sources]
+    shown = [torch.from_numpy((source.labels == 1).any(axis=0)) for source in sources]
     return [
-        torch.where(knows, torch.logit(label_frequency([source])) - mean, torch.zeros_like(mean))
-        for source, knows in zip(sources, known, strict=True)
+        torch.where(shows, torch.logit(label_frequency([source])) - mean, torch.zeros_like(mean))
+        for source, shows in zip(sources, shown, strict=True)
     ]
 
 

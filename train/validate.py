@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import CamNet
 from msloc_edge.train.data import Films
 from msloc_edge.train.loader import plain_batches
@@ -53,3 +54,23 @@ def validate(net: CamNet, sources: Sequence[Films], size: int, batch: int) -> Va
             labels.append(targets)
     z, y = torch.cat(logits), torch.cat(labels)
     return Validation(z.numpy(), y.numpy(), float(label_loss(z, y)))
+
+
+@torch.no_grad()
+def pointing(net: CamNet, films: Films, batch: int) -> float:
+    """Share of the true regions of `films` that hold the peak of their class's map; maps on the finest stage's grid."""
+    assert films.masks is not None
+    net.eval()
+    size, device = net.config.size, net.head.bias.device
+    hits: list[bool] = []
+    index = 0
+    for images, _ in plain_batches(films, size, batch):
+        cams = net(images.to(device).contiguous(memory_format=torch.channels_last)).cams
+        grid = cams[0].shape[-1]
+        for maps in fuse_cams(cams, net.head.relevance, (grid, grid)).cpu().numpy():
+            for label, mask in films.masks(index).items():
+                row, column = divmod(int(maps[net.config.classes.index(label)].argmax()), grid)
+                y, x = ((at + 0.5) * films.side / grid for at in (row, column))
+                hits.append(bool(mask[int(y), int(x)]))
+            index += 1
+    return float(np.mean(hits))

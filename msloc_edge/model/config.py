@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-BACKBONES = ("edge", "densenet121")
-POOLS = ("avg", "lse", "pcam")
+BACKBONES = ("edge", "efficientnet_lite0", "densenet121")
+POOLS = ("avg", "lse", "max", "pcam")
 STAGES = ("all", "last")
-NECKS = ("none", "topdown")
+NECKS = ("none", "topdown", "pyramid")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The architecture: class names, backbone, input size in pixels (square), pooling, the stages in use, the neck.
+    """The architecture: class names, backbone, input size in pixels (square), pooling and the sharpness of `lse`, the
+    stages in use, the neck.
 
     Raises ValueError for a value outside its list.
     """
@@ -23,6 +24,7 @@ class ModelConfig:
     backbone: str = "edge"
     size: int = 512
     pool: str = "avg"
+    sharpness: float = 4.0
     stages: str = "all"
     neck: str = "none"
 
@@ -37,6 +39,8 @@ class ModelConfig:
                 raise ValueError(f"expected {name} to be one of {', '.join(allowed)}, got {value!r}")
         if self.size < 64 or self.size % 32:
             raise ValueError(f"expected a size of at least 64 that 32 divides, got {self.size}")
+        if not 0 < self.sharpness <= 100:
+            raise ValueError(f"expected a sharpness above 0 and up to 100, got {self.sharpness}")
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"expected distinct class names, at least one, got {self.classes}")
 

@@ -10,6 +10,9 @@ GROWTH = 32
 BOTTLENECK = 4
 LAYERS = (6, 12, 24, 16)
 
+IMAGENET_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Channel means and deviations that torchvision's weights expect their input to be normalised with."""
+
 
 class DenseLayer(nn.Module):
     """BN-ReLU-1x1, BN-ReLU-3x3: GROWTH new channels from all channels before."""
@@ -62,6 +65,7 @@ class DenseNet121(nn.Module):
 
     channels = (256, 512, 1024, 1024)
     stem = ("features.conv0.weight", "features.norm0.running_mean")
+    rgb = IMAGENET_RGB
     own_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:

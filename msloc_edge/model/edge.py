@@ -10,6 +10,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msloc_edge.model.densenet import IMAGENET_RGB
+
 WIDTHS = (32, 64, 128, 160)
 BLOCKS = (1, 1, 2, 2)
 
@@ -42,6 +44,7 @@ class EdgeNet(nn.Module):
 
     channels = WIDTHS
     stem = ("conv1.weight", "bn1.running_mean")
+    rgb = IMAGENET_RGB
     own_names = ("norms.",)  # the stages' normalisation is ours: no published checkpoint holds it
 
     def __init__(self) -> None:

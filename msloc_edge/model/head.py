@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-LSE_SHARPNESS = 4.0
-"""r of log-sum-exp pooling: 0 is the average, infinity the maximum."""
 
 
 # Each pools maps [B, K, h, w] to [B, K], over all cells or over those where `cells` [K, h, w] is 1 and not 0. Where a
@@ -33,15 +31,25 @@ def pool_avg(maps: Tensor, cells: Tensor | None = None) -> Tensor:
     return (maps * cells).sum(dim=(2, 3)) / cells.sum(dim=(1, 2)).clamp(min=1)
 
 
-def pool_lse(maps: Tensor, cells: Tensor | None = None) -> Tensor:
-    """Log-sum-exp pooling, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6)."""
-    flat = LSE_SHARPNESS * maps.flatten(2)
+def pool_lse(maps: Tensor, cells: Tensor | None = None, *, sharpness: float) -> Tensor:
+    """Log-sum-exp pooling, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6).
+
+    sharpness: r of that formula; 0 is the average, infinity the maximum.
+    """
+    flat = sharpness * maps.flatten(2)
     if cells is None:
-        return (torch.logsumexp(flat, dim=2) - math.log(flat.shape[2])) / LSE_SHARPNESS
+        return (torch.logsumexp(flat, dim=2) - math.log(flat.shape[2])) / sharpness
     counted = cells.flatten(1)
     count = counted.sum(dim=1)
-    pooled = (torch.logsumexp(flat + _NONE * (1 - counted), dim=2) - count.clamp(min=1).log()) / LSE_SHARPNESS
+    pooled = (torch.logsumexp(flat + _NONE * (1 - counted), dim=2) - count.clamp(min=1).log()) / sharpness
     return pooled * (count > 0)
+
+
+def pool_max(maps: Tensor, cells: Tensor | None = None) -> Tensor:
+    """Global maximum."""
+    if cells is None:
+        return maps.amax(dim=(2, 3))
+    return (maps + _NONE * (1 - cells)).amax(dim=(2, 3)) * (cells.sum(dim=(1, 2)) > 0)
 
 
 def pool_pcam(maps: Tensor, cells: Tensor | None = None) -> Tensor:
@@ -58,18 +66,18 @@ def pool_pcam(maps: Tensor, cells: Tensor | None = None) -> Tensor:
     return (attention * maps).sum(dim=(2, 3)) / attention.sum(dim=(2, 3)).clamp(min=torch.finfo(maps.dtype).tiny)
 
 
-POOLING: dict[str, Callable[..., Tensor]] = {"avg": pool_avg, "lse": pool_lse, "pcam": pool_pcam}
+POOLING: dict[str, Callable[..., Tensor]] = {"avg": pool_avg, "lse": pool_lse, "max": pool_max, "pcam": pool_pcam}
 
 
 class RelevanceHead(nn.Module):
     """Stage features F_s [B, C_s, h_s, w_s] -> logits [B, K] and the unweighted class maps A_s [B, K, h_s, w_s]."""
 
-    def __init__(self, channels: Sequence[int], classes: int, pool: str) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, pool: str, sharpness: float = 4.0) -> None:
         super().__init__()
         self.classifiers = nn.ModuleList(nn.Conv2d(c, classes, 1, bias=False) for c in channels)
         self.theta = nn.Parameter(torch.zeros(classes, len(channels)))
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.pool = POOLING[pool]
+        self.pool = partial(pool_lse, sharpness=sharpness) if pool == "lse" else POOLING[pool]
 
     @property
     def relevance(self) -> Tensor:

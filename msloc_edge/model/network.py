@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from msloc_edge.model.config import ModelConfig
 from msloc_edge.model.densenet import DenseNet121
 from msloc_edge.model.edge import EdgeNet
+from msloc_edge.model.efficientnet import EfficientNetLite0
 from msloc_edge.model.head import RelevanceHead
 from msloc_edge.model.neck import WIDTH, TopDownNeck
 
-BACKBONES: dict[str, type[DenseNet121] | type[EdgeNet]] = {"densenet121": DenseNet121, "edge": EdgeNet}
+Backbone = type[DenseNet121] | type[EdgeNet] | type[EfficientNetLite0]
+BACKBONES: dict[str, Backbone] = {"densenet121": DenseNet121, "edge": EdgeNet, "efficientnet_lite0": EfficientNetLite0}
 
 GREY_MEAN, GREY_STD = 0.449, 0.226
 """ImageNet's channel means and deviations, averaged: what single-channel input is normalised with."""
@@ -36,9 +38,10 @@ class CamNet(nn.Module):
         self.first_stage = 0 if config.stages == "all" else len(self.backbone.channels) - 1
         channels = self.backbone.channels[self.first_stage :]
         self.neck: nn.Module = nn.Identity()
-        if config.neck == "topdown":
-            self.neck, channels = TopDownNeck(channels), (WIDTH,) * len(channels)
-        self.head = RelevanceHead(channels, len(config.classes), config.pool)
+        if config.neck != "none":
+            self.neck = TopDownNeck(channels, refine=config.neck == "pyramid")
+            channels = (WIDTH,) * len(channels)
+        self.head = RelevanceHead(channels, len(config.classes), config.pool, config.sharpness)
 
     @property
     def strides(self) -> tuple[int, ...]:

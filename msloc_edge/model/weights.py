@@ -1,4 +1,4 @@
-"""Backbone weights from elsewhere: torchvision's ImageNet files, CheXNet-style checkpoints, our own.
+"""Backbone weights from elsewhere: torchvision's ImageNet files, EfficientNet-Lite0's, CheXNet-style checkpoints, our own.
 
 Published checkpoints differ in wrapping ({"state_dict": ...}), prefixes ("module.densenet121.") and, when old, in
 DenseNet's layer names ("norm.1"). All of that is undone by name; nothing is guessed from shapes.
@@ -19,9 +19,9 @@ from torch import Tensor
 from msloc_edge.errors import TrainError
 from msloc_edge.model.network import GREY_MEAN, GREY_STD, CamNet
 
-RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _OLD_DENSE_NAMES = re.compile(r"(denselayer\d+)\.(norm|conv)\.(\d)\.")
+_UNDERSCORES = re.compile(r"(^|\.)_")
 
 
 def load_weights(net: CamNet, path: Path) -> int:
@@ -45,7 +45,7 @@ def load_backbone(net: CamNet, path: Path) -> int:
     found = _match_names(_read(path), own)
     if found is None:
         raise TrainError("init_mismatch", f"{path}: no weights of a {net.config.backbone} backbone found in this file")
-    _fold_rgb_stem(found, net.backbone.stem)
+    _fold_rgb_stem(found, net.backbone.stem, net.backbone.rgb)
     optional = (*net.backbone.own_names, "num_batches_tracked")
     for name, tensor in own.items():
         if name not in found:
@@ -89,7 +89,7 @@ def load_plain(path: Path) -> Any:
 
 def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """The tensors of `state` under the names of `own`, or None when no prefix fits."""
-    modern = {_OLD_DENSE_NAMES.sub(r"\1.\2\3.", name): value for name, value in state.items()}
+    modern = {_modern_name(name): value for name, value in state.items()}
     anchor = next(iter(own))
     prefixes = [name[: -len(anchor)] for name in modern if name.endswith(anchor)]
     if not prefixes:
@@ -98,8 +98,15 @@ def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict
     return {name: modern[prefix + name].clone() for name in own if prefix + name in modern}
 
 
-def _fold_rgb_stem(state: dict[str, Tensor], stem: tuple[str, str]) -> None:
-    """Turn a first convolution over ImageNet-normalised RGB into the one over normalised grey that gives the same.
+def _modern_name(name: str) -> str:
+    """"features.denselayer1.norm.1.weight" -> "..norm1.weight"; "_blocks.0._bn1.weight" -> "blocks.0.bn1.weight"."""
+    return _UNDERSCORES.sub(r"\1", _OLD_DENSE_NAMES.sub(r"\1.\2\3.", name))
+
+
+def _fold_rgb_stem(
+    state: dict[str, Tensor], stem: tuple[str, str], rgb: tuple[tuple[float, ...], tuple[float, ...]]
+) -> None:
+    """Turn a first convolution over RGB normalised by `rgb` into the one over normalised grey that gives the same.
 
     For a grey pixel g = GREY_MEAN + GREY_STD z, channel c was (g - mean_c) / std_c = z GREY_STD / std_c + offset_c.
     The constant that the offsets add is taken off the following batch norm's running mean; this is exact but for the
@@ -107,9 +114,9 @@ def _fold_rgb_stem(state: dict[str, Tensor], stem: tuple[str, str]) -> None:
     """
     conv, running_mean = stem
     weight = state.get(conv)
-    if weight is None or weight.shape[1] != len(RGB_MEAN) or running_mean not in state:
+    if weight is None or weight.shape[1] != len(rgb[0]) or running_mean not in state:
         return
-    mean, std = weight.new_tensor(RGB_MEAN), weight.new_tensor(RGB_STD)
+    mean, std = (weight.new_tensor(values) for values in rgb)
     constant = (weight.sum(dim=(2, 3)) * ((GREY_MEAN - mean) / std)).sum(dim=1)
     state[conv] = (weight * (GREY_STD / std)[:, None, None]).sum(dim=1, keepdim=True)
     state[running_mean] = state[running_mean] - constant

@@ -5,6 +5,7 @@ from msloc_edge.train.data.films import Films, load_films
 from msloc_edge.train.data.nih import NIH_CLASSES
 from msloc_edge.train.data.sources import (
     PHANTOM,
+    excluded_names,
     open_collection,
     real,
     source_classes,
@@ -20,6 +21,7 @@ __all__ = [
     "Films",
     "LabelBox",
     "Record",
+    "excluded_names",
     "load_films",
     "open_collection",
     "real",

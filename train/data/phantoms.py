@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,7 +31,9 @@ _CHUNK = 16
 def phantom_films(
     first_seed: int, count: int, side: int, progress: Progress, classes: Sequence[str] = FINDINGS
 ) -> Films:
-    """`count` phantoms with consecutive seeds, `side` pixels square; findings that phantoms do not have are unknown.
+    """`count` phantoms with consecutive seeds, `side` pixels square.
+
+    Findings that phantoms do not have are unknown, but on a phantom without any finding they are absent, too.
 
     Their masks are made again from the seed when they are asked for, so that none is ever stored.
     """
@@ -40,7 +42,10 @@ def phantom_films(
     pixels_file, labels_file = (films_folder() / f"{stem}.{what}.npy" for what in ("pixels", "labels"))
     if not (pixels_file.exists() and labels_file.exists()):
         _make(seeds, side, pixels_file, labels_file, progress)
-    known = [dict(zip(FINDINGS, row, strict=True)) for row in np.load(labels_file).tolist()]
+    known: list[Mapping[str, float]] = [
+        dict(zip(FINDINGS, row, strict=True)) if any(row) else dict.fromkeys(classes, 0.0)
+        for row in np.load(labels_file).tolist()
+    ]
 
     def masks(index: int) -> dict[str, NDArray[np.bool_]]:
         found: dict[str, NDArray[np.bool_]] = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import Progress
@@ -51,23 +53,54 @@ def source_classes(specs: Sequence[str]) -> tuple[str, ...]:
 
 
 def training_films(
-    specs: Sequence[str], classes: Sequence[str], side: int, phantoms: int, seed: int, progress: Progress
+    specs: Sequence[str],
+    classes: Sequence[str],
+    side: int,
+    phantoms: int,
+    seed: int,
+    progress: Progress,
+    excluded: AbstractSet[str] = frozenset(),
 ) -> list[Films]:
-    """The training films of each source, `phantoms` of them where the source is the generator."""
+    """The training films of each source, `phantoms` of them where the source is the generator, less those excluded."""
     first = TRAINING_SEED * (seed + 1)
-    return [_films(spec, "train", classes, side, (first, phantoms), progress) for spec in specs]
+    return [_films(spec, "train", classes, side, (first, phantoms), progress, excluded) for spec in specs]
 
 
 def validation_films(
-    specs: Sequence[str], classes: Sequence[str], side: int, phantoms: int, progress: Progress
+    specs: Sequence[str],
+    classes: Sequence[str],
+    side: int,
+    phantoms: int,
+    progress: Progress,
+    excluded: AbstractSet[str] = frozenset(),
 ) -> list[Films]:
-    """The validation films of each source, of patients that no run trains on."""
-    return [_films(spec, "validation", classes, side, (VALIDATION_SEED, phantoms), progress) for spec in specs]
+    """The validation films of each source, of patients that no run trains on, less those excluded."""
+    return [_films(spec, "validation", classes, side, (VALIDATION_SEED, phantoms), progress, excluded) for spec in specs]
+
+
+def excluded_names(files: Sequence[str]) -> frozenset[str]:
+    """Names of films in text files, one a line. Raises TrainError for a file that cannot be read."""
+    names: set[str] = set()
+    for file in files:
+        try:
+            names.update(filter(None, map(str.strip, Path(file).read_text(encoding="utf-8").splitlines())))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text"
+            raise TrainError("data_missing", f"{file}: expected a text file with names of films ({reason})") from error
+    return frozenset(names)
 
 
 def _films(
-    spec: str, split: str, classes: Sequence[str], side: int, phantoms: tuple[int, int], progress: Progress
+    spec: str,
+    split: str,
+    classes: Sequence[str],
+    side: int,
+    phantoms: tuple[int, int],
+    progress: Progress,
+    excluded: AbstractSet[str],
 ) -> Films:
     if spec == PHANTOM:
         return phantom_films(*phantoms, side, progress, classes)
-    return load_films(open_collection(spec, split), side, classes, progress)
+    found = open_collection(spec, split)
+    kept = tuple(record for record in found.records if record.name not in excluded)
+    return load_films(replace(found, records=kept), side, classes, progress)
