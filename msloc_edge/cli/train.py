@@ -25,7 +25,7 @@ def _chosen(command: Command) -> Command:
 
 def _option(choice: Choice) -> Callable[[Command], Command]:
     flag = f"--{choice.name.replace('_', '-')}"
-    shown = choice.default is not None
+    shown = choice.default not in (None, ())
     many = isinstance(choice.default, tuple)
     if isinstance(choice.default, bool):
         return click.option(f"{flag}/--no{flag[1:]}", default=None, help=f"{choice.help}  [default: {choice.default}]")
@@ -33,7 +33,7 @@ def _option(choice: Choice) -> Callable[[Command], Command]:
         flag,
         type=click.Choice(choice.allowed) if choice.allowed else _TYPES.get(choice.type, str),
         multiple=many,
-        help=choice.help + f"  [default: {choice.default[0] if many else choice.default}]" * shown,
+        help=choice.help + f"  [default: {', '.join(choice.default) if many else choice.default}]" * shown,
     )
 
 
