@@ -23,7 +23,7 @@ lint: .venv-dev/ready
 
 # The package map of pyproject.toml (kernels/, export/, train/ are msloc_edge.kernels, ...) as links that mypy can follow.
 types: .venv-dev/ready
-	@mkdir -p build/types/msloc_edge
+	@rm -rf build/types/msloc_edge && mkdir -p build/types/msloc_edge
 	@ln -sfn $(CURDIR)/msloc_edge/* build/types/msloc_edge/
 	@for name in kernels export train; do ln -sfn $(CURDIR)/$$name build/types/msloc_edge/$$name; done
 	cd build/types && $(CURDIR)/$(DEV)/mypy --config-file $(CURDIR)/pyproject.toml -p msloc_edge
@@ -42,7 +42,7 @@ types: .venv-dev/ready
 	@touch $@
 
 sbom: .venv-dev/ready
-	$(DEV)/python docs/soup.py --page docs/soup.md --sbom build/sbom.cdx.json
+	$(DEV)/python tools/soup.py --page docs/soup.md --sbom build/sbom.cdx.json
 
 clean:
 	rm -rf .venv .venv-dev build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

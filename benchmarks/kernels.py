@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from machine import RESULTS, environment, save
 
-from msloc_edge.fusion import Maps
-from msloc_edge.fusion import fuse_cams as fuse_numpy
-from msloc_edge.geometry import Geometry
+from msloc_edge._lookup import look_up
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams as fuse_eager
 from msloc_edge.kernels.window_resize.reference import window_resize as resize_reference
-from msloc_edge.localize import locate
-from msloc_edge.lookup import look_up
+from msloc_edge.maps.fuse import Maps
+from msloc_edge.maps.fuse import fuse_cams as fuse_numpy
+from msloc_edge.maps.regions import locate
 
 SIDES, SIZE, CLASSES = (128, 64, 32, 16), 512, 14
 FILM, BITS = (2500, 3000), 12
@@ -169,8 +169,8 @@ def regions_on_gpu(runs: int) -> list[Row]:
     """Regions by the kernels, and on the host after a copy."""
     from gpu_timing import cold_ms, graph_ms
 
-    from msloc_edge.kernels.boxes.launch import regions
     from msloc_edge.kernels.fuse_cams.launch import fuse_cams as fuse_triton
+    from msloc_edge.kernels.regions.launch import regions
 
     cams, relevance = maps_of(1, torch.float32, "cuda")
     maps = fuse_triton(cams, relevance, (SIZE, SIZE)).maps

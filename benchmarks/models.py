@@ -1,6 +1,6 @@
 """A run becomes a bundle whose card holds what `msloc-edge eval` measured of it.
 
-    python benchmarks/models.py run/cxr-edge msloc_edge/bundles/cxr-edge --data nih:DIR [--work DIR]
+    python benchmarks/models.py run/cxr-edge msloc_edge/bundle/models/cxr-edge --data nih:DIR [--work DIR]
 
 exports the run, scores it on the test films and the validation films of DIR, on lesions of graded size in normal films,
 and on phantoms (benchmarks/testsets.py), and exports it again with these figures. Each metrics.json is kept as

@@ -5,7 +5,7 @@ What is named here is imported when it is first used: making an engine of a bund
 
 from typing import TYPE_CHECKING
 
-from msloc_edge.lazy import names_of
+from msloc_edge._lazy import names_of
 
 if TYPE_CHECKING:
     from msloc_edge.export.bundle import export_bundle as export_bundle

@@ -15,12 +15,12 @@ from safetensors.torch import save
 
 import msloc_edge
 from msloc_edge import selftest
+from msloc_edge._files import temporary_beside
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.export.card import Measured, model_card
 from msloc_edge.export.onnx import OPSET, to_onnx
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity
-from msloc_edge.files import temporary_beside
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.pipeline import Localizer
 

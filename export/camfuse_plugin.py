@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.engines.flavours import JETPACK_7, X86
+from msloc_edge.backends.tensorrt.library import JETPACK_7, X86
 from msloc_edge.errors import BackendError, ExportError
 from msloc_edge.export.graphs import CAMFUSE, DOMAIN
 

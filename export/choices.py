@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msloc_edge.engines.key import Batch
+from msloc_edge.backends.tensorrt.key import Batch
 
 __all__ = ["PLUGINS", "PRECISIONS", "TARGETS", "Batch"]
 

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.export.engines import Array, Engine
-from msloc_edge.geometry import Geometry
-from msloc_edge.localize import find_boxes
-from msloc_edge.overlap import Boxes, array_of, iou
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.maps.overlap import Boxes, array_of, iou
+from msloc_edge.maps.regions import find_boxes
 from msloc_edge.selftest import STRONG
 
 AUROC_LIMIT, IOU_LIMIT, SHIFT_LIMIT = 0.005, 0.9, 0.01

@@ -22,15 +22,15 @@ import onnx
 from rich.progress import Progress
 
 import msloc_edge
+from msloc_edge._files import temporary_beside
 from msloc_edge.bundle import MODEL_NAME, Bundle
+from msloc_edge.cuda.providers import open_provider
 from msloc_edge.errors import BundleError, ExportError
 from msloc_edge.export.contract import check
 from msloc_edge.export.gate import LIMITS
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
 from msloc_edge.export.mixed import Converted, Films
 from msloc_edge.export.tensorrt import FLAVOURS, EngineChoices, Route, engine_files, route
-from msloc_edge.files import temporary_beside
-from msloc_edge.kernels.providers import open_provider
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
 TOOLS = ("onnx", "onnxruntime")

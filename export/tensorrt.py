@@ -17,17 +17,17 @@ from typing import Any
 import onnx
 from rich.progress import Progress
 
+from msloc_edge.backends.tensorrt.builder import Settings, build
+from msloc_edge.backends.tensorrt.cache import Cache
+from msloc_edge.backends.tensorrt.key import Key
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, Flavour, release
+from msloc_edge.backends.tensorrt.plan import SIDECAR
+from msloc_edge.backends.tensorrt.progress import LOG, Bars
 from msloc_edge.bundle import Bundle
-from msloc_edge.engines.builder import Settings, build
-from msloc_edge.engines.cache import Cache
-from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX, Flavour, release
-from msloc_edge.engines.key import Key
-from msloc_edge.engines.plan import SIDECAR
-from msloc_edge.engines.progress import LOG, Bars
+from msloc_edge.cuda.providers import open_provider
 from msloc_edge.errors import BackendError, ExportError
 from msloc_edge.export.contract import check
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
-from msloc_edge.kernels.providers import open_provider
 
 FLAVOURS = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX, "model.engine")}
 """Target -> the library, and the file of its plan."""

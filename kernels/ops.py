@@ -11,9 +11,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from msloc_edge.geometry import Geometry
-from msloc_edge.kernels.boxes import reference as boxes_reference
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.fuse_cams import reference
+from msloc_edge.kernels.regions import reference as boxes_reference
 from msloc_edge.kernels.window_resize import reference as window_reference
 
 
@@ -120,7 +120,7 @@ def regions(
 
 @regions.register_kernel("cuda")
 def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64) -> tuple[Tensor, Tensor]:
-    from msloc_edge.kernels.boxes.launch import regions as launch
+    from msloc_edge.kernels.regions.launch import regions as launch
 
     found = launch(maps, thresholds, content, most)
     return found.counts, found.table

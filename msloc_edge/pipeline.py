@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.errors import BackendError, InputError, MslocError
-from msloc_edge.geometry import Geometry
-from msloc_edge.localize import Located, locate, to_boxes, to_peak
-from msloc_edge.preprocess import Prepared, looks_inverted
-from msloc_edge.reading import decode_frame, frame_from_array, read_frame
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.imaging.preprocess import Prepared, looks_inverted
+from msloc_edge.imaging.reading import decode_frame, frame_from_array, read_frame
+from msloc_edge.maps.regions import Located, locate, to_boxes, to_peak
 from msloc_edge.result import Labelled, Result
 from msloc_edge.types import Finding, Frame
 

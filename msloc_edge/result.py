@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.errors import BackendError
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.types import Box, Finding, Frame, ModelId
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ class Frame:
 
     def display(self) -> NDArray[np.float32]:
         """The windowed film, [H, W] float32 in [0, 1]."""
-        from msloc_edge.lookup import look_up  # with it comes cv2, which these types do without
+        from msloc_edge._lookup import look_up  # with it comes cv2, which these types do without
 
         return look_up(self.lut, self.pixels)
 

@@ -17,8 +17,8 @@ import pytest
 from msloc_edge import Localizer
 from msloc_edge.backends import BACKENDS
 from msloc_edge.errors import BackendError, BundleError, InputError
+from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import in_order
-from msloc_edge.preprocess import Prepared
 from msloc_edge.result import Result
 from msloc_edge.train.phantom import generate, write_dicom, write_png
 from msloc_edge.types import Box, Finding, Frame, Peak
@@ -30,7 +30,7 @@ EVERYTHING, NOTHING = 0.0, 1.1
 """Score thresholds that every probability, and none, reaches."""
 
 ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
-"""The others need a GPU: tests/engines."""
+"""The others need a GPU: tests/backends/tensorrt."""
 
 
 def profiles(bundle: Path, score: list[float] | float, map: list[float] | float = -1e6) -> dict[str, Any]:

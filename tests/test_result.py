@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from msloc_edge import Box, Finding, Localizer, Result, to_coco
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.train.phantom import generate, write_png
 from msloc_edge.types import ModelId
 

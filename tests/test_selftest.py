@@ -20,7 +20,7 @@ from msloc_edge.errors import BundleError
 from msloc_edge.train.phantom import generate
 
 ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
-"""The others need a GPU: tests/engines."""
+"""The others need a GPU: tests/backends/tensorrt."""
 
 
 def test_the_film_is_the_phantom_that_it_says() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msloc_edge.lazy import names_of
+from msloc_edge._lazy import names_of
 
 if TYPE_CHECKING:
     from msloc_edge.train.config import TrainConfig

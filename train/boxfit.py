@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from msloc_edge.errors import TrainError
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.model import ModelConfig, build
 from msloc_edge.train.calibrate import fit_to_masks
 from msloc_edge.train.data import Films, load_films, open_collection

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import click
 
+from msloc_edge.cuda.compiled import Compiled
 from msloc_edge.errors import BackendError, MslocError, OutputError
-from msloc_edge.kernels.compiled import Compiled
 
 
 @click.command()

@@ -14,12 +14,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from msloc_edge._files import atomic_write
+from msloc_edge.cuda.compiled import ALIGNMENT, INDEX, SCHEMA, Compiled
 from msloc_edge.errors import ExportError
-from msloc_edge.files import atomic_write
 from msloc_edge.kernels.aot.assemble import assemble, is_known
 from msloc_edge.kernels.aot.ptx import entry, retarget, strip_scratch
 from msloc_edge.kernels.aot.spec import Variant
-from msloc_edge.kernels.compiled import ALIGNMENT, INDEX, SCHEMA, Compiled
 
 PTX_VERSIONS = {80: 74, 86: 74, 87: 74, 89: 78, 90: 80, 100: 86, 110: 90, 120: 87}
 """Device -> the oldest PTX that LLVM writes for it: an older driver, or TensorRT's, then still reads it.

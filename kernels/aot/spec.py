@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msloc_edge.kernels.compiled import Argument
+from msloc_edge.cuda.compiled import Argument
 
 Types = str | tuple[str, ...]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import product
 
 from msloc_edge.kernels.aot.spec import Types, Variant
-from msloc_edge.kernels.boxes.kernel import regions_kernel, runs_kernel
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.fuse_cams.strided import fuse_cams_strided_kernel
+from msloc_edge.kernels.regions.kernel import regions_kernel, runs_kernel
 from msloc_edge.kernels.window_resize.kernel import window_resize_kernel
 
 DTYPES = ("fp16", "fp32")

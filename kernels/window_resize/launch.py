@@ -11,7 +11,7 @@ from .kernel import window_resize_kernel
 from .reference import enlarges
 
 if TYPE_CHECKING:
-    from msloc_edge.geometry import Geometry
+    from msloc_edge.imaging.geometry import Geometry
 
 PIXELS = (torch.uint8, torch.uint16, torch.int16)
 INPUTS = (torch.float32, torch.float16, torch.bfloat16)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from msloc_edge.geometry import Geometry
+    from msloc_edge.imaging.geometry import Geometry
 
 
 def enlarges(geometry: Geometry) -> bool:

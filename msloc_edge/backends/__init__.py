@@ -15,9 +15,9 @@ DEFAULT_BACKEND = "onnxruntime"
 BACKENDS = {
     "onnxruntime": ("msloc_edge.backends.onnxruntime", "OnnxRuntimeBackend", "pip install onnxruntime"),
     "openvino": ("msloc_edge.backends.openvino", "OpenVinoBackend", "pip install 'msloc-edge[openvino]'"),
-    "torch": ("msloc_edge.backends.torch", "TorchBackend", "pip install 'msloc-edge[train]'"),
-    "tensorrt": ("msloc_edge.backends.tensorrt", "TensorRtBackend", "pip install tensorrt-cu13"),
-    "tensorrt_rtx": ("msloc_edge.backends.tensorrt", "TensorRtRtxBackend", "pip install 'msloc-edge[rtx]'"),
+    "torch": ("msloc_edge.backends.torch.backend", "TorchBackend", "pip install 'msloc-edge[train]'"),
+    "tensorrt": ("msloc_edge.backends.tensorrt.backend", "TensorRtBackend", "pip install tensorrt-cu13"),
+    "tensorrt_rtx": ("msloc_edge.backends.tensorrt.backend", "TensorRtRtxBackend", "pip install 'msloc-edge[rtx]'"),
 }
 """name -> (module, class, the command that installs what it needs)"""
 

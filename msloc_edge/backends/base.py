@@ -14,9 +14,9 @@ from msloc_edge.bundle import Bundle
 from msloc_edge.types import Frame
 
 if TYPE_CHECKING:
-    from msloc_edge.fusion import Maps, Part
-    from msloc_edge.geometry import Geometry
-    from msloc_edge.localize import Located
+    from msloc_edge.imaging.geometry import Geometry
+    from msloc_edge.maps.fuse import Maps, Part
+    from msloc_edge.maps.regions import Located
 
 
 STEPS = ("copy_in", "network", "copy_out")
@@ -38,7 +38,7 @@ class Outputs:
 
     def maps(self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]) -> Maps:
         """The localization maps M_k of one image of the batch, for J class indices, (H, W) = size."""
-        from msloc_edge.fusion import fuse_cams  # with it comes cv2, which `infer --help` does without
+        from msloc_edge.maps.fuse import fuse_cams  # with it comes cv2, which `infer --help` does without
 
         return fuse_cams([cam[image] for cam in self.cams], relevance, size, classes)
 

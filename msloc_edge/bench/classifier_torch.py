@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from msloc_edge.backends import Backend
-from msloc_edge.backends.torch import TorchBackend
-from msloc_edge.backends.torch_precision import PRECISIONS
+from msloc_edge.backends.torch.backend import TorchBackend
+from msloc_edge.backends.torch.precision import PRECISIONS
 from msloc_edge.bench.classifier import linear_weights
 from msloc_edge.model.network import BACKBONES, Prediction
 

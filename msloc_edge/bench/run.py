@@ -24,9 +24,9 @@ from msloc_edge.bench.scenarios import Effort, Run, alternating, fixed_rate, mul
 from msloc_edge.bench.scopes import Target
 from msloc_edge.bench.statistics import paired_ratio, summarize
 from msloc_edge.bench.telemetry import Telemetry
-from msloc_edge.environment import environment
+from msloc_edge.doctor.environment import environment
+from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
-from msloc_edge.preprocess import Prepared
 
 SCHEMA = "msloc-edge/bench/1"
 MOST_PREPARED = 32

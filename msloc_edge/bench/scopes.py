@@ -20,8 +20,8 @@ import numpy as np
 
 from msloc_edge.backends import Backend
 from msloc_edge.bench.clock import Clock
+from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
-from msloc_edge.preprocess import Prepared
 
 Target = Callable[[int], Mapping[str, float]]
 """Does the work for the film of that number (they repeat), and returns stage -> milliseconds."""

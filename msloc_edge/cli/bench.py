@@ -216,7 +216,7 @@ def generated(kind: str, folder: Path) -> tuple[list[Path], str]:
 
 
 def _write(file: Path, text: str) -> None:
-    from msloc_edge.files import atomic_write
+    from msloc_edge._files import atomic_write
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -74,11 +74,11 @@ def command(
 
     try:
         from msloc_edge.cli.console import people
-        from msloc_edge.cli.evaluation.run import Evaluation
-        from msloc_edge.cli.evaluation.sources import HeatmapSource, ModelSource, Source, open_model
         from msloc_edge.train.data import open_collection
         from msloc_edge.train.evaluate.evidence import parse_mapping
         from msloc_edge.train.evaluate.heatmaps import HeatmapFolder, parse_thresholds
+        from msloc_edge.train.evaluate.run import Evaluation
+        from msloc_edge.train.evaluate.sources import HeatmapSource, ModelSource, Source, open_model
     except ImportError as error:
         from msloc_edge.cli.train import NEEDS
 
@@ -158,7 +158,7 @@ def _truth(collection: Any, records: Sequence[Record], boxes: Path | None, masks
 
 
 def _write(out: Path, metrics: Mapping[str, Any], pictures: Sequence[tuple[Case, Any]]) -> None:
-    from msloc_edge.files import atomic_write
+    from msloc_edge._files import atomic_write
     from msloc_edge.train.evaluate.page import eval_page
     from msloc_edge.train.evaluate.write import metrics_csv, metrics_json
 

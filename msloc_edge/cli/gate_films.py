@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from msloc_edge.bundle import Bundle
 from msloc_edge.cli.inputs import films_in
 from msloc_edge.errors import ExportError
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -76,7 +76,7 @@ def gate_films(bundle: Bundle, specs: Sequence[str], progress: Progress, count: 
 
 
 def _folder(folder: Path) -> list[Array]:
-    from msloc_edge.reading import read_frame
+    from msloc_edge.imaging.reading import read_frame
 
     return [read_frame(path).display() for path in _spread(films_in(folder), CALIBRATION_FILMS)]
 

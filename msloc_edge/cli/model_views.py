@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from msloc_edge.bundle import Bundle
-    from msloc_edge.store import Known
+    from msloc_edge.bundle.store import Known
 
 SCHEMA = "msloc-edge/model/1"
 
@@ -32,7 +32,7 @@ def record(known: Known, keys: Sequence[Path] | None = None) -> dict[str, Any]:
     if isinstance(known.opened, BundleError):
         return line | {"whole": False, "reason": known.opened.reason, "message": known.opened.message}
     from msloc_edge.bundle import MANIFEST
-    from msloc_edge.signature import state
+    from msloc_edge.bundle.signature import state
 
     height, width = known.opened.input_size
     key, found = state(known.path, (known.path / MANIFEST).read_bytes(), keys)
@@ -87,7 +87,7 @@ def weights(bundle: Bundle) -> Table:
 
 
 def draw(bundle: Bundle, picture: Path) -> None:
-    from msloc_edge.files import atomic_write
+    from msloc_edge._files import atomic_write
     from msloc_edge.render.heatmap import encode
     from msloc_edge.render.relevance import relevance_picture
 

@@ -45,8 +45,8 @@ def list_models(quiet: bool) -> None:
     from rich.text import Text
 
     from msloc_edge.bundle import DEFAULT_MODEL, Bundle, store_folder
+    from msloc_edge.bundle.store import known_models
     from msloc_edge.cli.console import people
-    from msloc_edge.store import known_models
 
     models = known_models()
     records = [views.record(known) for known in models]
@@ -84,7 +84,7 @@ def show(model: str, picture: Path | None, quiet: bool) -> None:
 
     A weight is the share that a depth of the network has in a finding's map and score.
     """
-    from msloc_edge.store import look_at
+    from msloc_edge.bundle.store import look_at
 
     known = look_at(model)
     if isinstance(known.opened, BundleError):
@@ -129,7 +129,7 @@ def add(source: str, sha256: str | None, name: str | None, replace: bool, allow_
     such a file. An archive is checked against its hash before it is opened, and the bundle before it has a name. Where
     this machine trusts a key, the bundle must be signed by one.
     """
-    from msloc_edge.store import Known, add_archive, add_folder
+    from msloc_edge.bundle.store import Known, add_archive, add_folder
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped add ends as Ctrl-C does: nothing left behind
     url = _URL.fullmatch(source)
@@ -157,7 +157,7 @@ def add(source: str, sha256: str | None, name: str | None, replace: bool, allow_
 @views.quiet_option
 def remove(name: str, quiet: bool) -> None:
     """Remove an installed model."""
-    from msloc_edge import store
+    from msloc_edge.bundle import store
 
     path = store.remove(name)
     if not quiet:
@@ -167,8 +167,8 @@ def remove(name: str, quiet: bool) -> None:
 def _fetch(url: str, sha256: str, name: str | None, replace: bool, allow_rollback: bool, quiet: bool) -> Bundle:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+    from msloc_edge.bundle.store import add_url
     from msloc_edge.cli.console import people
-    from msloc_edge.store import add_url
 
     console = people()
     columns = (TextColumn("download"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

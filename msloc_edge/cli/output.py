@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from msloc_edge._files import append_whole, atomic_write, temporary_beside
 from msloc_edge.cli.inputs import Source
 from msloc_edge.errors import MslocError, OutputError
-from msloc_edge.files import append_whole, atomic_write, temporary_beside
+from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
-from msloc_edge.preprocess import Prepared
 from msloc_edge.render.heatmap import encode, write_heatmap
 from msloc_edge.render.overlay import overlay
 from msloc_edge.render.report import Report

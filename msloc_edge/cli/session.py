@@ -15,8 +15,8 @@ from rich.text import Text
 from msloc_edge.cli.inputs import STDIN, Source
 from msloc_edge.cli.output import REPORT, OutputFolder, print_line
 from msloc_edge.errors import MslocError, OutputError
+from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer, Outcome, in_order
-from msloc_edge.preprocess import Prepared
 from msloc_edge.result import Result
 
 TABLE_ROWS = 40

@@ -14,7 +14,7 @@ from msloc_edge.cli import model_views as views
 from msloc_edge.errors import BundleError, OutputError
 
 if TYPE_CHECKING:
-    from msloc_edge.store import Known
+    from msloc_edge.bundle.store import Known
 
 
 @click.command("verify")
@@ -33,7 +33,7 @@ def verify(models: tuple[str, ...], keys: tuple[Path, ...], quiet: bool) -> None
     All known models are verified if none is named. A signature is needed where --trusted-key names who may give it, and
     of an installed model where this machine trusts a key; elsewhere a model may be unsigned, but not wrongly signed.
     """
-    from msloc_edge.store import known_models, look_at
+    from msloc_edge.bundle.store import known_models, look_at
 
     failed = False
     for known in map(look_at, models) if models else known_models():
@@ -52,7 +52,7 @@ def verify(models: tuple[str, ...], keys: tuple[Path, ...], quiet: bool) -> None
 def _held_against(known: Known, keys: tuple[Path, ...]) -> Known:
     """The model, or where its signature does not hold, the error that says so."""
     from msloc_edge.bundle import MANIFEST
-    from msloc_edge.signature import signer, trusted_keys
+    from msloc_edge.bundle.signature import signer, trusted_keys
 
     if isinstance(known.opened, BundleError):
         return known
@@ -78,10 +78,9 @@ def sign(folder: Path, key: Path, quiet: bool) -> None:
 
     An earlier signature is replaced. `openssl genpkey -algorithm ed25519 -out FILE` makes a key.
     """
-    from msloc_edge import signature
-    from msloc_edge.bundle import MANIFEST, Bundle
-    from msloc_edge.files import atomic_write
-    from msloc_edge.store import look_at
+    from msloc_edge._files import atomic_write
+    from msloc_edge.bundle import MANIFEST, Bundle, signature
+    from msloc_edge.bundle.store import look_at
 
     Bundle.open(folder)
     signed = signature.sign((folder / MANIFEST).read_bytes(), key, _passphrase)

@@ -93,8 +93,8 @@ def write(
 
 
 def _choices(target: str, batch: str | None, engine: Mapping[str, Any]) -> EngineChoices:
-    from msloc_edge.engines.builder import Settings
-    from msloc_edge.engines.key import Batch
+    from msloc_edge.backends.tensorrt.builder import Settings
+    from msloc_edge.backends.tensorrt.key import Batch
     from msloc_edge.export.tensorrt import EngineChoices
 
     given = [f"--{name.replace('_', '-')}" for name, value in engine.items() if value]

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from msloc_edge.doctor.check import Check
+from msloc_edge.doctor.environment import environment
 from msloc_edge.doctor.hardware import gpu, machine
 from msloc_edge.doctor.packages import PROBES, ask, engines, films
 from msloc_edge.doctor.places import folders, models, ports
-from msloc_edge.environment import environment
 
 __all__ = ["SCHEMA", "Check", "Report", "examine"]
 

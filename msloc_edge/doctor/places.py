@@ -9,9 +9,9 @@ import socket
 import tempfile
 from pathlib import Path
 
+from msloc_edge._files import ENGINES, TEMPORARY, cache_folder
 from msloc_edge.doctor.check import Check, Status, size
 from msloc_edge.errors import BundleError
-from msloc_edge.files import ENGINES, TEMPORARY, cache_folder
 
 DICOM_PORT = 11112
 """The port that DICOM senders commonly use without privileges."""

@@ -104,7 +104,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = F.relu6(self.bn0(self.conv_stem(x)), inplace=True)
-        stages = []
+        stages: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in STAGE_ENDS:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 # Each pools maps [B, K, h, w] to [B, K], over all cells or over those where `cells` [K, h, w] is 1 and not 0. Where a
 # class has no such cell, the result is 0.
 _NONE = -1e4

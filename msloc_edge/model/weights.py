@@ -1,4 +1,4 @@
-"""Backbone weights from elsewhere: torchvision's ImageNet files, EfficientNet-Lite0's, CheXNet-style checkpoints, our own.
+"""Backbone weights from elsewhere: torchvision's and EfficientNet-Lite0's ImageNet files, CheXNet's kind, our own.
 
 Published checkpoints differ in wrapping ({"state_dict": ...}), prefixes ("module.densenet121.") and, when old, in
 DenseNet's layer names ("norm.1"). All of that is undone by name; nothing is guessed from shapes.
@@ -99,7 +99,7 @@ def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict
 
 
 def _modern_name(name: str) -> str:
-    """"features.denselayer1.norm.1.weight" -> "..norm1.weight"; "_blocks.0._bn1.weight" -> "blocks.0.bn1.weight"."""
+    """ "features.denselayer1.norm.1.weight" -> "..norm1.weight"; "_blocks.0._bn1.weight" -> "blocks.0.bn1.weight"."""
     return _UNDERSCORES.sub(r"\1", _OLD_DENSE_NAMES.sub(r"\1.\2\3.", name))
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.files import atomic_write
+from msloc_edge._files import atomic_write
 from msloc_edge.result import Result
 
 

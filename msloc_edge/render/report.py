@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.files import append_whole, temporary_beside
+from msloc_edge._files import append_whole, temporary_beside
 from msloc_edge.render.colors import palette
 from msloc_edge.render.heatmap import color_index, encode
 from msloc_edge.result import Result

@@ -1,4 +1,4 @@
-"""DICOM through the C library built with DCMTK: table, pixels and findings are those of msloc_edge.dicom."""
+"""DICOM through the C library built with DCMTK: table, pixels and findings are those of msloc_edge.imaging.dicom."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from msloc_edge.dicom import decode_dicom
 from msloc_edge.errors import InputError
-from msloc_edge.overlap import agreement, array_of
+from msloc_edge.imaging.dicom import decode_dicom
+from msloc_edge.maps.overlap import agreement, array_of
 from msloc_edge.pipeline import Localizer
 
 SIDE = 32

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msloc_edge.overlap import agreement, array_of
+from msloc_edge.imaging.reading import read_frame
+from msloc_edge.maps.overlap import agreement, array_of
 from msloc_edge.pipeline import Localizer
-from msloc_edge.reading import read_frame
 from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame
 

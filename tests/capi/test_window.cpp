@@ -1,4 +1,4 @@
-// Tables and checks of films against values worked by hand from DICOM PS3.3; as tests/test_dicom.py.
+// Tables and checks of films against values worked by hand from DICOM PS3.3; as tests/imaging/test_dicom.py.
 #include <cmath>
 #include <functional>
 #include <limits>

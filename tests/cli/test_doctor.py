@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from msloc_edge import environment
-from msloc_edge.doctor import SCHEMA, places
+from msloc_edge.doctor import SCHEMA, environment, places
 
 LINES = {"GPU", "JetPack", "onnxruntime", "openvino", "tensorrt", "DICOM", "cxr-edge", "cache", "DICOM port"}
 

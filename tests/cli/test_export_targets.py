@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from msloc_edge.backends.tensorrt.cache import Cache
+from msloc_edge.backends.tensorrt.key import Batch, Key
 from msloc_edge.cli import targets
-from msloc_edge.engines.cache import Cache
-from msloc_edge.engines.key import Batch, Key
 from msloc_edge.export import check as check_module
 from msloc_edge.export import gate
 from msloc_edge.train.phantom import FINDINGS

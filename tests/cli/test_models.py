@@ -146,7 +146,7 @@ def test_show(msloc: Run, bundle: Path) -> None:
 
 
 def test_show_is_coloured_on_a_terminal(start: Start) -> None:
-    shipped = json.loads((Path(__file__).parents[2] / "msloc_edge/bundles/cxr-edge/manifest.json").read_text())
+    shipped = json.loads((Path(__file__).parents[2] / "msloc_edge/bundle/models/cxr-edge/manifest.json").read_text())
     weight = shipped["relevance"][0][0]
     red, green, blue = bytes.fromhex(heat(weight)[1:])
     assert f";48;2;{red};{green};{blue}m" in on_a_terminal(start, "models", "show", "cxr-edge")

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from msloc_edge.cuda.compiled import grid_size
 from msloc_edge.errors import BackendError
 from msloc_edge.export import camfuse_plugin
 from msloc_edge.export.graphs import HEATMAP, definition
-from msloc_edge.kernels.compiled import grid_size
 
 pytest.importorskip("triton", reason="triton is not installed")
 

@@ -23,7 +23,7 @@ from msloc_edge.export import bundle as export_module
 from msloc_edge.export import check_parity, export_bundle
 from msloc_edge.export.bundle import load_network
 from msloc_edge.export.contract import check
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.train.phantom import FINDINGS
 from msloc_edge.types import Box
 

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from rich.progress import Progress
 
+from msloc_edge.backends.tensorrt.builder import Built, Settings, build
+from msloc_edge.backends.tensorrt.cache import Cache
+from msloc_edge.backends.tensorrt.key import Batch, Key
+from msloc_edge.backends.tensorrt.library import TENSORRT_RTX
+from msloc_edge.backends.tensorrt.progress import Bars
 from msloc_edge.bundle import Bundle
-from msloc_edge.engines.builder import Built, Settings, build
-from msloc_edge.engines.cache import Cache
-from msloc_edge.engines.flavours import TENSORRT_RTX
-from msloc_edge.engines.key import Batch, Key
-from msloc_edge.engines.progress import Bars
 from msloc_edge.errors import BackendError
 from msloc_edge.export.fp16 import to_fp16
 from msloc_edge.export.graphs import with_camfuse, with_heatmap

@@ -1,4 +1,4 @@
-"""Which way the heatmap takes into an engine. What is built is tested in test_rtx.py and tests/engines."""
+"""Which way the heatmap takes into an engine. What is built is tested in test_rtx.py and tests/backends/tensorrt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from msloc_edge.engines.flavours import TENSORRT, TENSORRT_RTX
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX
 from msloc_edge.errors import ExportError
 from msloc_edge.export.tensorrt import LIBRARY, STAGES, route
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from msloc_edge.cuda.compiled import INDEX, Compiled, grid_size, pick, read_index
 from msloc_edge.errors import BackendError, ExportError
-from msloc_edge.kernels.compiled import INDEX, Compiled, grid_size, pick, read_index
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 tl = triton.language

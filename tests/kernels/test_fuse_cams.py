@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msloc_edge.fusion import fuse_cams as fuse_numpy
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams as fuse_torch
+from msloc_edge.maps.fuse import fuse_cams as fuse_numpy
 
 DOUBLE, SINGLE = 1e-13, 1e-5
 """Limits of the RMS ratio in float64 and in float32, where a coordinate up to 64 is rounded to 2**-18."""

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels import ops
-from msloc_edge.kernels.boxes import reference as boxes_reference
 from msloc_edge.kernels.fuse_cams import reference
+from msloc_edge.kernels.regions import reference as boxes_reference
 from msloc_edge.types import Frame
 
 SIZE = (12, 20)

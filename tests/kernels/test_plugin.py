@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from msloc_edge.kernels.compiled import INDEX
+from msloc_edge.cuda.compiled import INDEX
 
 pytest.importorskip("triton", reason="triton is not installed")
 

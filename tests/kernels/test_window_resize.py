@@ -16,10 +16,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.imaging.reading import read_frame
 from msloc_edge.kernels.window_resize.reference import axis_weights
 from msloc_edge.kernels.window_resize.reference import window_resize as reference
-from msloc_edge.reading import read_frame
 from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from msloc_edge.geometry import Geometry
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.result import Result
 from msloc_edge.types import Box, Finding, ModelId, Peak
 

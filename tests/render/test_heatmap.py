@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from msloc_edge.files import atomic_write
+from msloc_edge._files import atomic_write
 from msloc_edge.render.heatmap import color_index, write_heatmap
 
 

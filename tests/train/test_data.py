@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rich.progress import Progress
 
 from msloc_edge.errors import TrainError
-from msloc_edge.geometry import Geometry
-from msloc_edge.reading import read_frame
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data import (
     NIH_CLASSES,
     Films,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
+from msloc_edge._files import cache_folder
 from msloc_edge.cli.export import PARITY_SEED
-from msloc_edge.files import cache_folder
 from msloc_edge.train.config import MAX_FILMS
 from msloc_edge.train.data import Films, phantoms, sources, training_films, validation_films
 from msloc_edge.train.data.phantoms import TEST_SEED, phantom_films

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.files import cache_folder
+from msloc_edge._files import cache_folder
 
 
 def films_folder() -> Path:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 
+from msloc_edge._files import atomic_write
 from msloc_edge.errors import InputError, TrainError
-from msloc_edge.files import atomic_write
-from msloc_edge.geometry import Geometry
-from msloc_edge.reading import read_frame
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data.cache import films_folder, new_pixels
 from msloc_edge.train.data.collection import Collection
 

@@ -75,7 +75,9 @@ def validation_films(
     excluded: AbstractSet[str] = frozenset(),
 ) -> list[Films]:
     """The validation films of each source, of patients that no run trains on, less those excluded."""
-    return [_films(spec, "validation", classes, side, (VALIDATION_SEED, phantoms), progress, excluded) for spec in specs]
+    return [
+        _films(spec, "validation", classes, side, (VALIDATION_SEED, phantoms), progress, excluded) for spec in specs
+    ]
 
 
 def excluded_names(files: Sequence[str]) -> frozenset[str]:

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from msloc_edge._files import atomic_write
 from msloc_edge.errors import TrainError
-from msloc_edge.files import atomic_write
 from msloc_edge.train.data.collection import Collection, Record, for_validation
 
 BOX_COLUMNS = ("image", "label", "x", "y", "w", "h")

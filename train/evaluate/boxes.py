@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.localize import MIN_AREA
-from msloc_edge.overlap import Boxes, as_boxes
+from msloc_edge.maps.overlap import Boxes, as_boxes
+from msloc_edge.maps.regions import MIN_AREA
 
 
 def region_boxes(mask: NDArray[np.bool_]) -> list[tuple[int, int, int, int]]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.overlap import Boxes, as_boxes, iou
+from msloc_edge.maps.overlap import Boxes, as_boxes, iou
 from msloc_edge.train.evaluate.boxes import region_boxes
 
 DELTAS = (0.3, 0.5, 0.7)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.overlap import Boxes, as_boxes, iobb, iou
+from msloc_edge.maps.overlap import Boxes, as_boxes, iobb, iou
 from msloc_edge.train.evaluate import froc, maxbox, wang
 from msloc_edge.train.evaluate.boxes import Regions
 from msloc_edge.train.evaluate.evidence import Evidence

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from msloc_edge.errors import BackendError, MslocError, TrainError
-from msloc_edge.reading import read_frame
+from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data import Collection, Record
 from msloc_edge.train.data.tables import BOX_COLUMNS, read_rows
 

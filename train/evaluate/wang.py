@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.overlap import Boxes, as_boxes
+from msloc_edge.maps.overlap import Boxes, as_boxes
 from msloc_edge.train.data.nih import CHESTXRAY8
 from msloc_edge.train.evaluate.boxes import region_boxes
 

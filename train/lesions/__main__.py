@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge._files import atomic_write
 from msloc_edge.errors import InputError, MslocError
-from msloc_edge.files import atomic_write
 from msloc_edge.train.data import SPLITS, open_collection
 from msloc_edge.train.data.tables import write_tables
 from msloc_edge.train.lesions import DIAMETERS, KINDS, LABELS, Lesion, graded, insert

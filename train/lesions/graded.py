@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.reading import read_frame
+from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.lesions.insertion import Lesion, check_film, insert
 from msloc_edge.train.lesions.lungs import lung_fields
 

@@ -1,4 +1,4 @@
-// The bundle: the folder that training hands to every device (design of msloc_edge/bundle.py), opened and verified.
+// The bundle: the folder that training hands to every device (design of msloc_edge/bundle/bundle.py), opened and verified.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// DICOM files to films, by DCMTK: the display transform of msloc_edge/dicom.py.
+// DICOM files to films, by DCMTK: the display transform of msloc_edge/imaging/dicom.py.
 #pragma once
 
 #include <cstdint>

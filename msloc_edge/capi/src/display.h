@@ -1,4 +1,4 @@
-// The display transform of a DICOM data set, PS3.3 C.11, as one table: _Film.display of msloc_edge/dicom.py.
+// The display transform of a DICOM data set, PS3.3 C.11, as one table: _Film.display of msloc_edge/imaging/dicom.py.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // TensorRT 10.3 to 11.x: NVIDIA's GPUs, from a plan that Python has built on this machine. As
-// msloc_edge/backends/tensorrt.py, but nothing is built here.
+// msloc_edge/backends/tensorrt/backend.py, but nothing is built here.
 #include <algorithm>
 #include <array>
 #include <optional>

@@ -9,7 +9,7 @@
 
 namespace msloc {
 
-inline constexpr int kMinSide = 32;  // as msloc_edge.images.MIN_SIDE
+inline constexpr int kMinSide = 32;  // as msloc_edge.imaging.raster.MIN_SIDE
 
 struct Film {
   const void* data;

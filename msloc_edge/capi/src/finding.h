@@ -1,4 +1,4 @@
-// From a localization map to a peak and boxes, in pixels of the stored image: msloc_edge/localize.py.
+// From a localization map to a peak and boxes, in pixels of the stored image: msloc_edge/maps/regions.py.
 #pragma once
 
 #include <vector>
@@ -10,7 +10,7 @@
 
 namespace msloc {
 
-inline constexpr int kMinArea = 16;  // input pixels, as msloc_edge.localize.MIN_AREA
+inline constexpr int kMinArea = 16;  // input pixels, as msloc_edge.maps.regions.MIN_AREA
 
 /// A pixel of a map.
 struct Maximum {

@@ -1,4 +1,4 @@
-// How a film is fitted into the model's input, and how points find their way back: msloc_edge/geometry.py.
+// How a film is fitted into the model's input, and how points find their way back: msloc_edge/imaging/geometry.py.
 #pragma once
 
 namespace msloc {

@@ -2,7 +2,7 @@
 //
 // A stage's map is bilinear between the centres of its cells. Where each stage's cells are twice as large as those of
 // the stage before, these centres and their middles lie on one lattice that begins at the map's corner, half a finest
-// cell apart: msloc_edge/fusion.py.
+// cell apart: msloc_edge/maps/fuse.py.
 #pragma once
 
 #include <vector>

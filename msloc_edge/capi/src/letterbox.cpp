@@ -7,7 +7,7 @@ namespace msloc {
 namespace {
 
 constexpr float kConstant = 1e-5F;       // averages of one brightness differ by rounding only
-constexpr double kPolarityLimit = -0.3;  // msloc_edge.preprocess.POLARITY_LIMIT says why
+constexpr double kPolarityLimit = -0.3;  // msloc_edge.imaging.preprocess.POLARITY_LIMIT says why
 constexpr int kBandsPerWorker = 4;       // small enough that a worker which is late holds up little
 
 double mean(const float* input, int stride, int x0, int y0, int width, int height) noexcept {

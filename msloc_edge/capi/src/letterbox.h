@@ -34,7 +34,7 @@ struct Look {
   bool inverted;
 };
 
-/// msloc_edge.preprocess.looks_inverted, and whether the brightness nowhere changes.
+/// msloc_edge.imaging.preprocess.looks_inverted, and whether the brightness nowhere changes.
 Look look_at(const float* input, const Geometry& geometry) noexcept;
 
 }  // namespace msloc

@@ -11,7 +11,7 @@ namespace {
 
 using namespace msloc;
 
-constexpr std::uint64_t kMaxPixels = 120'000'000;  // as msloc_edge.images.MAX_PIXELS
+constexpr std::uint64_t kMaxPixels = 120'000'000;  // as msloc_edge.imaging.raster.MAX_PIXELS
 constexpr std::uint64_t kMostPixels = 1 << 30;
 constexpr std::uint32_t kBoxes = 16;
 constexpr std::uint32_t kMostBoxes = 1024;

@@ -1,5 +1,5 @@
 // A plan of TensorRT, in Python's engine cache or in a file, and whether it may be handed to TensorRT: deserialising
-// runs what a plan says. Files and sidecars are those of msloc_edge/engines, which says more.
+// runs what a plan says. Files and sidecars are those of msloc_edge/backends/tensorrt, which says more.
 #pragma once
 
 #include <string>

@@ -36,7 +36,7 @@ double worst_partner(const std::vector<Corner>& some, const std::vector<Corner>&
   return worst;
 }
 
-/// msloc_edge.overlap.agreement.
+/// msloc_edge.maps.overlap.agreement.
 double agreement(const std::vector<Corner>& found, const std::vector<Corner>& golden) {
   if (found.size() != golden.size()) return 0;
   return std::min(worst_partner(found, golden), worst_partner(golden, found));

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msloc_edge.backends.tensorrt.cache import Cache
+from msloc_edge.backends.tensorrt.key import Batch, Key
+from msloc_edge.backends.tensorrt.plan import SIDECAR, Plan
 from msloc_edge.bundle import Bundle
-from msloc_edge.engines.cache import Cache
-from msloc_edge.engines.key import Batch, Key
-from msloc_edge.engines.plan import SIDECAR, Plan
-from msloc_edge.fusion import fuse_cams
+from msloc_edge.maps.fuse import fuse_cams
 
 DRIVER = ctypes.CDLL("libcuda.so.1")
 NVINFER = ctypes.CDLL(os.environ["STAND_IN_NVINFER"])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from msloc_edge.geometry import Geometry
-from msloc_edge.localize import find_boxes
-from msloc_edge.overlap import as_boxes, iobb, iou
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.maps.overlap import as_boxes, iobb, iou
+from msloc_edge.maps.regions import find_boxes
 from msloc_edge.train.evaluate.boxes import Regions, region_boxes
 from msloc_edge.train.evaluate.maxbox import LEVELS, best_ious, max_box_acc
 from msloc_edge.train.evaluate.wang import IOBB_T, IOU_T, count_hits, detected_boxes, published

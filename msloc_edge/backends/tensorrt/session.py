@@ -1,0 +1,177 @@
+"""A deserialised engine on a stream of a device: buffers on both sides, and a CUDA graph for each batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.backends.base import STEPS
+from msloc_edge.backends.lru import Recent
+from msloc_edge.backends.tensorrt.builder import cannot_start, load_plugins, logger
+from msloc_edge.backends.tensorrt.library import TENSORRT_RTX, Flavour
+from msloc_edge.backends.tensorrt.plan import Plan
+from msloc_edge.cuda.on_device import OnDevice
+from msloc_edge.cuda.streams import Buffer, Graph, Stream
+from msloc_edge.errors import BackendError
+
+Array = NDArray[np.float32]
+
+MOST_GRAPHS = 4
+"""Batch sizes that are kept ready. Each has a context of its own: a graph holds what its context was set to."""
+
+LINES = 100
+"""Of what the library says while it runs, which may be something on every run."""
+
+IMAGE, HEATMAP = "image", "heatmap"
+
+
+class Lease:
+    """A copy of the heatmaps [B, K, H, W] of one run on the device; its memory is used again once nobody has it."""
+
+    def __init__(self, stream: Stream, pool: list[int], shape: tuple[int, ...], address: int) -> None:
+        self._stream, self._pool, self._shape, self._address = stream, pool, shape, address
+
+    def fetch(self, image: int, k: int) -> Array:
+        """The map [H, W] of one class of one image."""
+        found = np.empty(self._shape[2:], np.float32)
+        with self._stream.current():
+            self._stream.fetch(found, self._address + found.nbytes * (image * self._shape[1] + k))
+        return found
+
+    def __del__(self) -> None:
+        self._pool.append(self._address)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slot:
+    """All that a batch size needs: its context with every address set, the shapes that come out, how it is run."""
+
+    context: Any
+    shapes: dict[str, tuple[int, ...]]
+    graph: Graph
+
+
+class Session:
+    """Runs a plan. `eager_because` says why there is no graph; None: there is one, or nothing has run yet.
+
+    Raises BackendError: engine when the library does not take the plan, backend_failed when it is not such a network,
+    or when the fault is not the plan's: of the driver, or for want of memory.
+    """
+
+    def __init__(self, flavour: Flavour, plan: Plan, stream: Stream) -> None:
+        self._trt, self._flavour, self.stream = flavour.load(), flavour, stream
+        self.eager_because: str | None = None
+        self._slots = Recent(MOST_GRAPHS, self._make, lambda slot: slot.graph.free())
+        self._log = logger(self._trt, LINES)
+        with stream.current():
+            self._engine = self._deserialise(plan)
+            # One scratch memory serves all contexts, as only one of them runs at a time.
+            self._scratch_size = self._engine.device_memory_size_v2
+            self._scratch = stream.allocate(-(-self._scratch_size // 4) or 1)
+            self.names = [self._engine.get_tensor_name(at) for at in range(self._engine.num_io_tensors)]
+            if any(self._engine.get_tensor_dtype(name) != self._trt.DataType.FLOAT for name in self.names):
+                raise BackendError("backend_failed", f"{plan.key.file}: expected float32 at both ends of the engine")
+            least, _, most = self._engine.get_tensor_profile_shape(IMAGE, 0)
+            self.batches, self.shape = range(least[0], most[0] + 1), tuple(most)[1:]
+            sizes = {name: prod(shape) for name, shape in self._prepare(most[0])[1].items()}
+            self._heatmap = stream.allocate(sizes.pop(HEATMAP)) if HEATMAP in sizes else None
+            self._buffers: dict[str, Buffer] = {name: stream.buffer(size) for name, size in sizes.items()}
+        self._leases: list[int] = []
+
+    def run(self, films: Array | OnDevice) -> tuple[dict[str, Array], Lease | None, dict[str, float]]:
+        """Films [B, 1, H, W] -> small outputs by name, the heatmaps on the device if any, milliseconds of STEPS."""
+        stream, image = self.stream, self._buffers[IMAGE]
+        with stream.current():
+            slot, size = self._slots[films.shape[0]], prod(films.shape)
+            if not isinstance(films, OnDevice):
+                image.host[:size] = films.ravel()
+            marks = [stream.mark()]
+            if isinstance(films, OnDevice):
+                stream.copy(image.device, films.address, size)
+            elif not image.shared:
+                stream.copy_in(image.device, image.host[:size])
+            marks.append(stream.mark())
+            slot.graph.launch()
+            marks.append(stream.mark())
+            found = {
+                name: self._buffers[name].host[: prod(slot.shapes[name])] for name in self._buffers if name != IMAGE
+            }
+            for name, host in found.items():
+                if not self._buffers[name].shared:
+                    stream.copy_out(host, self._buffers[name].device)
+            lease = self._lease(slot.shapes[HEATMAP]) if self._heatmap else None
+            marks.append(stream.mark())
+            times = stream.times(marks)
+        arrays = {name: host.reshape(slot.shapes[name]).copy() for name, host in found.items()}
+        return arrays, lease, dict(zip(STEPS, times, strict=True))
+
+    def close(self) -> None:
+        with self.stream.current():
+            self._slots.clear()
+            del self._engine, self._runtime  # they free memory of this device
+        self.stream.close()
+
+    def _deserialise(self, plan: Plan) -> Any:
+        try:
+            self._runtime = self._trt.Runtime(self._log)
+        except Exception as error:  # pybind11 calls a constructor that gives nothing a TypeError
+            raise BackendError("backend_failed", cannot_start(self._flavour, self._trt, self._log)) from error
+        if plan.facts.get("version_compatible"):
+            self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime; it is of our own cache
+        if library := plan.facts.get("plugin_library"):
+            load_plugins(self._runtime.get_plugin_registry(), library)
+        engine = self._runtime.deserialize_cuda_engine(plan.data)
+        if engine is None:
+            words = self._log.last_error()
+            if "memory" in words.lower():
+                raise BackendError("backend_failed", f"{plan.key.file}: no room on the device ({words}); free some")
+            raise BackendError(
+                "engine", f"{self._flavour.title} {plan.key.version} does not take {plan.key.file}: {words}"
+            )
+        return engine
+
+    def _lease(self, shape: tuple[int, ...]) -> Lease:
+        """The next run writes where these maps are: they get memory of their own."""
+        whole = prod(shape) // shape[0] * (self.batches.stop - 1)
+        address = self._leases.pop() if self._leases else self.stream.allocate(whole)
+        self.stream.copy(address, self._heatmap, prod(shape))  # type: ignore[arg-type] # asked before
+        return Lease(self.stream, self._leases, shape, address)
+
+    def _make(self, count: int) -> _Slot:
+        context, shapes = self._prepare(count)
+        for name in self.names:
+            context.set_tensor_address(name, self._heatmap if name == HEATMAP else self._buffers[name].device)
+
+        def enqueue() -> None:
+            if not context.execute_async_v3(self.stream.handle):
+                raise BackendError("backend_failed", f"execute_async_v3 failed: {self._log.last_error()}")
+
+        enqueue()  # once before a capture: what the library allocates at first, a graph may not
+        self.stream.synchronize()
+        try:
+            return _Slot(context, shapes, self.stream.capture(enqueue))
+        except BackendError as error:
+            self.eager_because = str(error)
+            return _Slot(context, shapes, Graph(enqueue, lambda: None))
+
+    def _prepare(self, count: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
+        context = self._context()
+        if context is None or not context.set_input_shape(IMAGE, (count, *self.shape)):
+            raise BackendError("backend_failed", f"no context for {count} films: {self._log.last_error()}")
+        context.set_device_memory(self._scratch, self._scratch_size)
+        return context, {name: tuple(context.get_tensor_shape(name)) for name in self.names}
+
+    def _context(self) -> Any:
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self._flavour is not TENSORRT_RTX:
+            return self._engine.create_execution_context(strategy)
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        # Compiled at once: a graph would keep the slower kernels that serve until those of its shape are there.
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        return self._engine.create_execution_context(config)

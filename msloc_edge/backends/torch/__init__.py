@@ -1,0 +1,1 @@
+"""PyTorch as a backend: the reference; on CUDA Triton kernels and a CUDA graph."""

@@ -1,0 +1,225 @@
+"""A CUDA device: the network and what it locates as a CUDA graph for each batch size, pinned memory at both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from msloc_edge.backends.base import STEPS
+from msloc_edge.backends.lru import Recent
+from msloc_edge.backends.torch.precision import Predict
+from msloc_edge.backends.torch.window import DeviceFilm
+from msloc_edge.kernels.ops import fuse_cams_peaks, regions
+from msloc_edge.kernels.regions.reference import COLUMNS
+from msloc_edge.model import CamNet
+
+if TYPE_CHECKING:
+    from msloc_edge.maps.fuse import Part
+
+WARMUP = 3
+"""Runs before a capture: cuDNN chooses its algorithms and libraries allocate what they need, which a graph may not."""
+
+MOST_GRAPHS = 8
+"""Batch sizes whose graphs are kept; a graph holds the memory of its activations."""
+
+MOST_REGIONS = 64
+"""Of a map; one with more is fetched, and its regions are found on the host."""
+
+MAPS_OF_IMAGES = 8
+"""Images whose maps are in memory at a time: 14 classes of 512 x 512 pixels are 15 MB."""
+
+
+class Search(NamedTuple):
+    """What is to be located: within each film's rows and columns, above each class's threshold (logit units)."""
+
+    contents: Sequence[Part]
+    thresholds: Sequence[float]
+
+
+class Found(NamedTuple):
+    """What was located, of all classes, in pixels of the model's input.
+
+    values     [B, K] float32, the highest value of each map
+    positions  [B, K, 2] int32, its (y, x)
+    counts     [B, K] int32, regions, of which the table has not more than MOST_REGIONS
+    table      [B, K, MOST_REGIONS, 8] int32, see kernels.boxes
+    """
+
+    values: NDArray[np.float32]
+    positions: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    table: NDArray[np.int32]
+
+
+class Run(NamedTuple):
+    """logits [B, K] and what was located on the host, class maps on the device, milliseconds of STEPS."""
+
+    logits: NDArray[np.float32]
+    cams: tuple[Tensor, ...]
+    timing_ms: dict[str, float]
+    found: Found | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slot:
+    """All that a batch size needs: its inputs in the host's pinned memory and on the device, and how it is run.
+
+    films    [B, 1, H, W]
+    content  [B, 4] int32: top, left, height, width
+    replay   computes the class maps of all stages, one after the other, and the bits of logits and, where it is asked
+             for, of what `Found` has, one after the other: int32. The next run may write where these are
+    """
+
+    host_films: Tensor
+    films: Tensor
+    host_content: Tensor
+    content: Tensor
+    replay: Callable[[], tuple[Tensor, Tensor]]
+
+
+class CudaNetwork:
+    """Runs a network. `eager_because` says why there is no graph; None: there is one, or nothing has run yet."""
+
+    def __init__(self, net: CamNet, predict: Predict, device: torch.device) -> None:
+        """predict  runs `net`, which is on the device"""
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net, self._predict, self._device = net, predict, device
+        self._slots = Recent(MOST_GRAPHS, self._make)
+        self._thresholds = torch.full((len(net.config.classes),), torch.inf, device=device)
+        self._known_thresholds: Sequence[float] = ()
+        self.eager_because: str | None = None
+
+    @torch.inference_mode()
+    def run(self, films: Sequence[ArrayLike | DeviceFilm], search: Search | None = None) -> Run:
+        """Films [H, W] in [0, 1] -> what the network says of them, and what is to be located."""
+        with torch.cuda.device(self._device):
+            slot = self._slots[len(films), search is not None]
+            marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
+            marks[0].record()
+            for place, film in enumerate(films):
+                self._put(film, slot.host_films[place, 0], slot.films[place, 0])
+            if search:
+                self._set(search, slot)
+            marks[1].record()
+            cams, results = slot.replay()
+            marks[2].record()
+            on_host = torch.empty_like(results, device="cpu", pin_memory=True)
+            on_host.copy_(results, non_blocking=True)
+            cams = cams.clone()
+            marks[3].record()
+            marks[3].synchronize()
+            times = [before.elapsed_time(after) for before, after in pairwise(marks)]
+            logits, *found = self._parts(on_host.numpy(), len(films))
+            return Run(
+                logits,
+                self._stages(cams, len(films)),
+                dict(zip(STEPS, times, strict=True)),
+                Found(*found) if search else None,
+            )
+
+    @staticmethod
+    def _put(film: ArrayLike | DeviceFilm, host: Tensor, target: Tensor) -> None:
+        if isinstance(film, DeviceFilm):
+            film.copy_to(target)
+        else:
+            host.numpy()[:] = film
+            target.copy_(host, non_blocking=True)
+
+    def _set(self, search: Search, slot: _Slot) -> None:
+        slot.host_content.numpy()[:] = [
+            (rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+            for rows, columns in search.contents
+        ]
+        slot.content.copy_(slot.host_content, non_blocking=True)
+        if self._known_thresholds != search.thresholds:
+            self._thresholds.copy_(torch.tensor(search.thresholds))
+            self._known_thresholds = search.thresholds
+
+    def _make(self, key: tuple[int, bool]) -> _Slot:
+        (count, locating), size = key, self._net.config.size
+        host_films = torch.zeros((count, 1, size, size)).pin_memory()
+        host_content = torch.tensor([[0, 0, size, size]] * count, dtype=torch.int32).pin_memory()
+        films, content = host_films.to(self._device), host_content.to(self._device)
+
+        def work() -> tuple[Tensor, Tensor]:
+            with _same_arithmetic():
+                return self._work(films, content if locating else None)
+
+        return _Slot(host_films, films, host_content, content, self._captured(work))
+
+    def _captured(self, work: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[], tuple[Tensor, Tensor]]:
+        """The same work as a CUDA graph, where that can be had."""
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARMUP):
+                work()
+        torch.cuda.current_stream().wait_stream(side)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads window films meanwhile
+                results = work()
+        except RuntimeError as error:
+            self.eager_because = str(error).splitlines()[0]
+            return work
+
+        def replay() -> tuple[Tensor, Tensor]:
+            graph.replay()
+            return results
+
+        return replay
+
+    def _work(self, films: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
+        """All that is done on the device; `content` is None where nothing is to be located."""
+        prediction = self._predict(films)
+        cams = torch.cat([cam.flatten() for cam in prediction.cams] or [films.new_empty(0)])
+        results = [prediction.logits]
+        if content is not None:
+            stages = self._stages(cams, len(films))
+            images = [slice(at, at + MAPS_OF_IMAGES) for at in range(0, len(films), MAPS_OF_IMAGES)]
+            located = [self._located([stage[some] for stage in stages], content[some]) for some in images]
+            results += [part for parts in zip(*located, strict=True) for part in parts]
+        return cams, torch.cat([part.contiguous().view(torch.int32).flatten() for part in results])
+
+    def _located(self, stages: list[Tensor], content: Tensor) -> tuple[Tensor, ...]:
+        """What `Found` has, of some images."""
+        size = self._net.config.size
+        maps, values, positions = fuse_cams_peaks(stages, self._relevance, size, size, content)
+        return values, positions, *regions(maps, self._thresholds, content, MOST_REGIONS)
+
+    @cached_property
+    def _relevance(self) -> Tensor:
+        return self._net.head.relevance.float().contiguous()
+
+    def _stages(self, cams: Tensor, count: int) -> tuple[Tensor, ...]:
+        """The class maps [B, K, h, w] of each stage, from all that lie one after the other."""
+        if not len(cams):
+            return ()  # a bare classifier
+        config = self._net.config
+        shapes = [(count, len(config.classes), config.size // s, config.size // s) for s in self._net.strides]
+        parts = torch.split(cams, [prod(shape) for shape in shapes])
+        return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+
+    def _parts(self, results: NDArray[np.int32], count: int) -> list[NDArray[Any]]:
+        """The logits, and what `Found` has if it is there."""
+        classes = len(self._net.config.classes)
+        shapes = [(), (), (2,), (), (MOST_REGIONS, COLUMNS)]
+        ends = np.cumsum([count * classes * prod(shape) for shape in shapes]).tolist()
+        parts = [results[start:end] for start, end in pairwise([0, *ends]) if end <= len(results)]
+        floats = [part.view(np.float32) if at < 2 else part for at, part in enumerate(parts)]
+        return [part.reshape(count, classes, *shape) for part, shape in zip(floats, shapes, strict=False)]
+
+
+def _same_arithmetic() -> AbstractContextManager[None]:
+    """fp32 as on the CPU: by default cuDNN would convolve in TF32, whose logits differ by about 1e-3."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)

@@ -1,1 +1,0 @@
-"""What `msloc-edge eval` is made of: where maps come from, and one evaluation of them."""

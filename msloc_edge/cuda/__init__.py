@@ -1,0 +1,1 @@
+"""The CUDA driver without torch: providers, streams, graphs, compiled kernels."""

@@ -1,0 +1,230 @@
+"""A stream of a CUDA device, with the memory and the graphs that an engine needs to run on it.
+
+What belongs to a stream is called inside `provider.current()`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.cuda.providers import CudaBindings, PyCuda, open_provider
+from msloc_edge.errors import BackendError
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffer:
+    """The same float32 numbers on both sides: in page-locked memory of the host, and at an address on the device.
+
+    shared  there is one memory only, which both sides see: nothing is to be copied
+    """
+
+    host: Array
+    device: int
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Work that was captured: `launch` puts all of it on its stream at once, `free` ends it."""
+
+    launch: Callable[[], None]
+    free: Callable[[], None]
+
+
+class Stream(Protocol):
+    """A stream of its own beside the default one, and all memory that was asked for through it, until it is closed.
+
+    handle      of the stream, as other libraries take it
+    integrated  the device has no memory of its own (Jetson), so that buffers are shared
+    """
+
+    handle: int
+    integrated: bool
+    sm: int
+    provider: str
+
+    def current(self) -> AbstractContextManager[None]:
+        """The device's primary context for this thread."""
+
+    def buffer(self, count: int) -> Buffer: ...
+    def allocate(self, count: int) -> int: ...
+    def copy_in(self, device: int, host: Array) -> None: ...
+    def copy_out(self, host: Array, device: int) -> None: ...
+    def copy(self, target: int, source: int, count: int) -> None:
+        """On the device. This and the other copies are put on the stream, and not waited for."""
+
+    def fetch(self, host: Array, device: int) -> None:
+        """Copy to the host, and wait; beside the stream, from any thread."""
+
+    def mark(self) -> Any: ...
+    def times(self, marks: Sequence[Any]) -> list[float]:
+        """Milliseconds between marks, after all that is on the stream."""
+
+    def synchronize(self) -> None: ...
+    def wait_for(self, other: int) -> None:
+        """Until another library's stream, by its handle, has done what was put on it."""
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """What `work` puts on the stream, as a CUDA graph. Raises BackendError when it cannot be captured."""
+
+    def close(self) -> None:
+        """Free its memory, when what is on the stream is done; it enters the context itself."""
+
+
+class BindingsStream:
+    """cuda-bindings."""
+
+    def __init__(self, provider: CudaBindings) -> None:
+        self.sm, self.provider, self.current = provider.sm, provider.name, provider.current
+        self._call, self._driver = provider.call, provider.driver
+        attribute = self._driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED
+        self.integrated = bool(self._call("cuDeviceGetAttribute", attribute, provider.device))
+        self._stream = self._call("cuStreamCreate", self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self.handle = int(self._stream)
+        self._free: list[tuple[str, Any]] = [("cuStreamDestroy", self._stream)]
+
+    def buffer(self, count: int) -> Buffer:
+        flags = self._driver.CU_MEMHOSTALLOC_DEVICEMAP if self.integrated else 0
+        address = self._call("cuMemHostAlloc", 4 * count, flags)
+        self._free.append(("cuMemFreeHost", address))
+        host = np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address)))
+        if self.integrated:
+            return Buffer(host, int(self._call("cuMemHostGetDevicePointer", address, 0)), True)
+        return Buffer(host, self.allocate(count), False)
+
+    def allocate(self, count: int) -> int:
+        address = self._call("cuMemAlloc", 4 * count)
+        self._free.append(("cuMemFree", address))
+        return int(address)
+
+    def copy_in(self, device: int, host: Array) -> None:
+        self._call("cuMemcpyHtoDAsync", device, host.ctypes.data, host.nbytes, self._stream)
+
+    def copy_out(self, host: Array, device: int) -> None:
+        self._call("cuMemcpyDtoHAsync", host.ctypes.data, device, host.nbytes, self._stream)
+
+    def copy(self, target: int, source: int, count: int) -> None:
+        self._call("cuMemcpyDtoDAsync", target, source, 4 * count, self._stream)
+
+    def fetch(self, host: Array, device: int) -> None:
+        self._call("cuMemcpyDtoH", host.ctypes.data, device, host.nbytes)
+
+    def mark(self) -> Any:
+        event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DEFAULT)
+        self._call("cuEventRecord", event, self._stream)
+        return event
+
+    def times(self, marks: Sequence[Any]) -> list[float]:
+        self.synchronize()
+        times = [float(self._call("cuEventElapsedTime", *pair)) for pair in pairwise(marks)]
+        for event in marks:
+            self._call("cuEventDestroy", event)
+        return times
+
+    def synchronize(self) -> None:
+        self._call("cuStreamSynchronize", self._stream)
+
+    def wait_for(self, other: int) -> None:
+        self._call("cuStreamSynchronize", other)
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        # Of this thread alone: another may copy a map of the film before meanwhile.
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", self._stream, mode)
+        try:
+            work()
+        finally:
+            recorded = self._call("cuStreamEndCapture", self._stream)
+        try:
+            whole = self._call("cuGraphInstantiate", recorded, 0)
+        finally:
+            self._call("cuGraphDestroy", recorded)
+        return Graph(
+            lambda: self._call("cuGraphLaunch", whole, self._stream), lambda: self._call("cuGraphExecDestroy", whole)
+        )
+
+    def close(self) -> None:
+        with self.current():
+            self.synchronize()
+            for name, what in reversed(self._free):
+                self._call(name, what)
+        self._free.clear()
+
+
+class PyCudaStream:
+    """pycuda, whose objects free themselves. It has no CUDA graphs."""
+
+    def __init__(self, provider: PyCuda) -> None:
+        self.sm, self.provider, self.current = provider.sm, provider.name, provider.current
+        self._driver = provider.driver
+        self.integrated = bool(provider.device.get_attribute(self._driver.device_attribute.INTEGRATED))
+        self._stream = self._driver.Stream()
+        self.handle = int(self._stream.handle)
+        self._kept: list[Any] = []
+
+    def buffer(self, count: int) -> Buffer:
+        flags = self._driver.host_alloc_flags.DEVICEMAP if self.integrated else 0
+        host = self._driver.pagelocked_empty(count, np.float32, mem_flags=flags)
+        if self.integrated:
+            return Buffer(host, int(host.base.get_device_pointer()), True)
+        return Buffer(host, self.allocate(count), False)
+
+    def allocate(self, count: int) -> int:
+        self._kept.append(self._driver.mem_alloc(4 * count))
+        return int(self._kept[-1])
+
+    def copy_in(self, device: int, host: Array) -> None:
+        self._driver.memcpy_htod_async(device, host, self._stream)
+
+    def copy_out(self, host: Array, device: int) -> None:
+        self._driver.memcpy_dtoh_async(host, device, self._stream)
+
+    def copy(self, target: int, source: int, count: int) -> None:
+        self._driver.memcpy_dtod_async(target, source, 4 * count, self._stream)
+
+    def fetch(self, host: Array, device: int) -> None:
+        self._driver.memcpy_dtoh(host, device)
+
+    def mark(self) -> Any:
+        return self._driver.Event().record(self._stream)
+
+    def times(self, marks: Sequence[Any]) -> list[float]:
+        self.synchronize()
+        return [float(after.time_since(before)) for before, after in pairwise(marks)]
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def wait_for(self, other: int) -> None:
+        self._driver.Context.synchronize()  # it cannot wrap a stream that is not its own
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        raise BackendError("backend_failed", "pycuda has no CUDA graphs")
+
+    def close(self) -> None:
+        with self.current():
+            self.synchronize()
+            for memory in self._kept:
+                memory.free()
+        self._kept.clear()
+
+
+STREAMS: Mapping[str, Callable[[Any], Stream]] = {CudaBindings.name: BindingsStream, PyCuda.name: PyCudaStream}
+"""Provider -> its stream."""
+
+
+def open_stream(ordinal: int = 0) -> Stream:
+    """By cuda-bindings or pycuda. Raises BackendError: backend_missing, backend_device."""
+    provider = open_provider(ordinal)
+    with provider.current():
+        return STREAMS[provider.name](provider)

@@ -1,1 +1,0 @@
-"""TensorRT engines: how one is built, and the cache that keeps its plan for this machine (docs/tensorrt.md)."""

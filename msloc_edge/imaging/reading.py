@@ -1,0 +1,143 @@
+"""From a file, its bytes or an array to a `Frame`. What a file is, its content decides, never its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge.errors import InputError
+from msloc_edge.imaging.raster import (
+    MAX_PIXELS,
+    MIN_SIDE,
+    check_size,
+    decode_image,
+    full_range_frame,
+    image_format,
+    luma,
+)
+from msloc_edge.types import Frame
+
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "decode_frame", "frame_from_array", "read_frame"]
+
+_OTHER_FORMATS = {
+    b"BM": "a BMP image",
+    b"GIF8": "a GIF image",
+    b"RIFF": "a WebP image or another RIFF file",
+    b"\x00\x00\x00\x0cjP": "a JPEG 2000 image",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 codestream",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"{": "JSON or other text",
+    b"<": "XML, HTML or other text",
+}
+
+
+def read_frame(path: str | Path, *, frame: int | None = None) -> Frame:
+    """Read one film: PNG, JPEG, TIFF or DICOM.
+
+    `frame` chooses one of several frames or pages, counted from 1.
+    Raises InputError; docs/errors.md lists the reasons.
+    """
+    name = str(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError("missing", f"{name}: expected a file, but there is none; check the path.") from None
+    except (OSError, ValueError) as error:
+        if os.path.isdir(path):
+            raise InputError("is_directory", f"{name}: expected a file, got a folder; name the films in it.") from None
+        why = getattr(error, "strerror", None) or "not a valid path"
+        raise InputError(
+            "unreadable", f"{name}: expected a readable file, got '{why}'; check its permissions."
+        ) from None
+    return decode_frame(data, name, frame=frame)
+
+
+def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
+    """The same from a file's bytes; `name` is what errors and results call it.
+
+    Raises InputError; docs/errors.md lists the reasons.
+    """
+    if not data:
+        raise InputError("empty", f"{name}: expected a film, got 0 bytes; copy or export it again.")
+    with ThreadPoolExecutor(1) as beside:  # the hash of an uncompressed film takes as long as its decoding
+        digest = beside.submit(hashlib.sha256, data)
+        return replace(_decode(data, name, frame), sha256=digest.result().hexdigest())
+
+
+def _decode(data: bytes, name: str, frame: int | None) -> Frame:
+    if _is_dicom(data):
+        return _decode_dicom(data, name, frame)
+    if image_format(data):
+        return decode_image(data, name, frame)
+    got = next((what for magic, what in _OTHER_FORMATS.items() if data.startswith(magic)), "something else")
+    raise InputError("not_an_image", f"{name}: expected PNG, JPEG, TIFF or DICOM, got {got}; convert the film first.")
+
+
+def _decode_dicom(data: bytes, name: str, frame: int | None) -> Frame:
+    try:
+        from msloc_edge.imaging.dicom import decode_dicom
+    except ImportError as error:
+        raise InputError(
+            "dicom_missing",
+            f"{name}: expected pydicom, to read DICOM, got {error}; install it with: pip install 'msloc-edge[dicom]'.",
+        ) from error
+    return decode_dicom(data, name, frame)
+
+
+def frame_from_array(pixels: NDArray[Any], name: str = "array") -> Frame:
+    """An array as a film; the full range of its depth is displayed, 0 = black, and white is dense.
+
+    pixels  [H, W] or [H, W, 3] (RGB): uint8 or uint16, kept as they are and not copied where grey; or floats in
+            [0, 1], stored as 16 bits, since a Frame holds whole numbers (at most 1/131070 off)
+
+    Raises InputError `unsupported_pixels`, `not_finite`, `zero_size`, `too_small`, `too_large` or `constant`.
+    """
+    if pixels.ndim != 2 and pixels.shape[2:] != (3,):
+        raise _not_pixels(name, f"shape {pixels.shape}")
+    check_size(pixels.shape[0], pixels.shape[1], name)
+    if np.issubdtype(pixels.dtype, np.floating):
+        pixels = _sixteen_bits(pixels, name)
+    pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise _not_pixels(name, f"dtype {pixels.dtype}")
+    if pixels.ndim == 3:
+        return full_range_frame(luma(pixels), name, ("colour_converted",))
+    return full_range_frame(pixels, name)
+
+
+def _sixteen_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint16]:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite(low + high):
+        raise InputError("not_finite", f"{name}: expected finite numbers, got NaN or infinity; mend the array first.")
+    if low < 0 or high > 1:
+        raise _not_pixels(name, f"floats from {low:g} to {high:g}")
+    return np.rint(np.multiply(pixels, 65535, dtype=np.float64)).astype(np.uint16)
+
+
+def _not_pixels(name: str, got: str) -> InputError:
+    return InputError(
+        "unsupported_pixels",
+        f"{name}: expected [H, W] or [H, W, 3] of uint8, uint16 or floats in [0, 1], got {got}; convert it first.",
+    )
+
+
+def _is_dicom(data: bytes) -> bool:
+    """PS3.10 section 7.1: "DICM" at byte 128. Older files start at once with an element of group 2 or 8."""
+    if data[128:132] == b"DICM":
+        return True
+    for order in ("<", ">"):
+        if len(data) >= 8 and np.frombuffer(data[:2], order + "u2")[0] in (0x0002, 0x0008):
+            element = np.frombuffer(data[2:4], order + "u2")[0]
+            explicit = data[4:6].isalpha() and data[4:6].isupper()
+            length = int(np.frombuffer(data[4:8], order + "u4")[0])
+            return bool(element <= 0x0070 and (explicit or length <= 128))
+    return False

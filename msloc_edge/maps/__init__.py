@@ -1,0 +1,1 @@
+"""Class maps to boxes: fuse the stages, find the regions, compare rectangles."""

@@ -1,0 +1,240 @@
+"""The engines: all give the same from one bundle, and every way to fail has its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+import torch
+
+from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND, Backend, load_backend
+from msloc_edge.bundle import MANIFEST, ONNX, WEIGHTS, Bundle
+from msloc_edge.errors import BackendError
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.maps.regions import find_boxes
+from msloc_edge.types import Box
+
+LOGIT_LIMIT, MAP_LIMIT, IOU_LIMIT = 1e-4, 1e-3, 0.99
+VERSIONS = {
+    "onnxruntime": onnxruntime.__version__,
+    "openvino": openvino.__version__,
+    "torch": torch.__version__,
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return Bundle.open(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def engines(bundle: Bundle) -> Iterator[dict[str, Backend]]:
+    loaded = {name: load_backend(name, bundle) for name in VERSIONS}
+    yield loaded
+    for engine in loaded.values():
+        engine.close()
+
+
+def overlap(a: Box, b: Box) -> float:
+    """IoU from the four corners."""
+    left, right = max(a.x, b.x), min(a.x + a.w, b.x + b.w)
+    top, bottom = max(a.y, b.y), min(a.y + a.h, b.y + b.h)
+    if right <= left or bottom <= top:
+        return 0.0
+    common = (right - left) * (bottom - top)
+    return common / (a.w * a.h + b.w * b.h - common)
+
+
+def test_every_engine_is_tested() -> None:
+    assert set(BACKENDS) == {*VERSIONS, "tensorrt", "tensorrt_rtx"}  # of these two: tests/backends/tensorrt
+    assert DEFAULT_BACKEND == "onnxruntime"
+
+
+@pytest.mark.parametrize("other", [name for name in VERSIONS if name != "torch"])
+def test_engines_agree(engines: dict[str, Backend], bundle: Bundle, phantom_films: list, other: str) -> None:
+    boxes, positive = 0, 0
+    profile, every = bundle.profile(), range(len(bundle.classes))
+    for film in phantom_films:
+        geometry = Geometry.fit(film.shape, bundle.input_size)
+        batch = geometry.letterbox(film)[None, None]
+        a, b = (engines[name].run(batch) for name in ("torch", other))
+        assert a.logits.shape == b.logits.shape == (1, 8)
+        assert np.abs(a.logits - b.logits).max() <= LOGIT_LIMIT
+        for first, second in zip(a.cams, b.cams, strict=True):
+            assert first.dtype == second.dtype == np.float32
+            assert np.abs(first - second).max() <= MAP_LIMIT
+        maps = [outputs.maps(0, bundle.relevance, bundle.input_size, every).dense() for outputs in (a, b)]
+        assert maps[0].shape == (8, *bundle.input_size)
+        assert np.abs(maps[0] - maps[1]).max() <= MAP_LIMIT
+        positive += int((bundle.probabilities(b.logits[0]) >= profile.score).sum())
+        for k in every:
+            ours, theirs = (find_boxes(m[k][geometry.content], profile.map[k], 1.0, geometry) for m in maps)
+            assert len(ours) == len(theirs)
+            boxes += len(ours)
+            for one in ours:
+                assert max(overlap(one, two) for two in theirs) >= IOU_LIMIT
+    assert boxes > len(phantom_films)  # there was something to agree on
+    assert 0 < positive < 8 * len(phantom_films)
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_batch_is_its_films(engines: dict[str, Backend], bundle: Bundle, name: str) -> None:
+    batch = np.random.default_rng(0).random((3, 1, 64, 64), np.float32)
+    before = batch.copy()
+    together = engines[name].run(batch)
+    assert together.logits.shape == (3, 8)
+    assert np.array_equal(batch, before)
+    for at in range(3):
+        alone = engines[name].run(batch[at : at + 1])
+        np.testing.assert_allclose(together.logits[at], alone.logits[0], atol=LOGIT_LIMIT)
+        some = together.maps(at, bundle.relevance, (64, 64), [5, 2]).dense()
+        np.testing.assert_allclose(some, alone.maps(0, bundle.relevance, (64, 64), [5, 2]).dense(), atol=MAP_LIMIT)
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_outputs_outlive_the_next_run(engines: dict[str, Backend], name: str) -> None:
+    batches = np.random.default_rng(1).random((2, 1, 1, 64, 64), np.float32)
+    first = engines[name].run(batches[0])
+    logits, cams = first.logits.copy(), [cam.copy() for cam in first.cams]
+    engines[name].run(batches[1])
+    assert np.array_equal(first.logits, logits)
+    assert all(np.array_equal(a, b) for a, b in zip(first.cams, cams, strict=True))
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_no_map_asked_for(engines: dict[str, Backend], bundle: Bundle, name: str) -> None:
+    """A film without a positive finding asks for no map."""
+    outputs = engines[name].run(np.zeros((1, 1, 64, 64), np.float32))
+    assert outputs.maps(0, bundle.relevance, (64, 64), []).dense().shape == (0, 64, 64)
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_describe(engines: dict[str, Backend], name: str) -> None:
+    assert engines[name].name == name
+    facts = {"engine": name, "version": VERSIONS[name], "device": "cpu"}
+    assert dict(engines[name].describe()) == facts | ({"precision": "fp32"} if name == "torch" else {})
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.15), ("fp16", 0.02)])
+def test_torch_in_16_bits(bundle: Bundle, phantom_films: list, precision: str, limit: float) -> None:
+    exact, engine = load_backend("torch", bundle), load_backend("torch", bundle, f"cpu,{precision}")
+    assert engine.describe()["precision"] == precision
+    for film in phantom_films[:4]:
+        batch = Geometry.fit(film.shape, bundle.input_size).letterbox(film)[None, None]
+        a, b = exact.run(batch), engine.run(batch)
+        differences = [np.abs(x - y).max() / np.abs(x).max() for x, y in zip(a.cams, b.cams, strict=True)]
+        assert all(cam.dtype == np.float32 for cam in b.cams)
+        assert 0 < max(differences) < limit
+    with pytest.raises(BackendError, match=r"a precision of fp32, bf16, fp16.*got 'cpu,fp8'"):
+        load_backend("torch", bundle, "cpu,fp8")
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_device_is_named(bundle: Bundle, name: str) -> None:
+    assert load_backend(name, bundle, "cpu").describe()["device"] == "cpu"
+    with pytest.raises(BackendError, match=r"(?i)expected a device of cpu.*got 'abacus'") as caught:
+        load_backend(name, bundle, "abacus")
+    assert caught.value.reason == "backend_device"
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "torch"])
+def test_cuda_that_is_not_there(bundle: Bundle, name: str) -> None:
+    if torch.cuda.is_available() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(BackendError, match=r"expected a device of cpu.*got 'cuda'") as caught:
+        load_backend(name, bundle, "cuda")
+    assert caught.value.reason == "backend_device"
+
+
+def test_unknown_backend(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=r"expected a backend of onnxruntime.*torch.*got 'tensorflow'") as caught:
+        load_backend("tensorflow", bundle)
+    assert caught.value.reason == "backend_unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "install"),
+    [
+        ("onnxruntime", "pip install onnxruntime"),
+        ("openvino", "pip install 'msloc-edge[openvino]'"),
+        ("torch", "pip install 'msloc-edge[train]'"),
+    ],
+)
+def test_missing_package(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, install: str) -> None:
+    monkeypatch.delitem(sys.modules, f"msloc_edge.backends.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, name, None)  # `import name` now raises ImportError
+    with pytest.raises(BackendError) as caught:
+        load_backend(name, bundle)
+    assert caught.value.reason == "backend_missing"
+    assert str(caught.value).startswith(f"{name}: ")
+    assert str(caught.value).endswith(f"install it with: {install}")
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+@pytest.mark.parametrize("shape", [(1, 1, 64, 63), (1, 3, 64, 64), (64, 64)])
+def test_wrong_batch(engines: dict[str, Backend], name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BackendError) as caught:
+        engines[name].run(np.zeros(shape, np.float32))
+    assert caught.value.reason == "backend_failed"
+    assert f"failed on a batch of shape {shape}" in str(caught.value)
+
+
+INTERRUPTED = """
+import signal, sys
+from msloc_edge.backends import load_backend
+from msloc_edge.bundle import Bundle
+engines = [load_backend("openvino", Bundle.open(sys.argv[1])) for _ in range(3)]
+del engines[1], engines[1]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_signals_survive_openvino_engines_that_come_and_go(tiny_bundle: Path) -> None:
+    """In a process of its own: OpenVINO's Cores, freed out of order, leave a signal stack that is unmapped."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, tiny_bundle], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+def changed(tiny_bundle: Path, out: Path, file: str, content: bytes | None) -> Bundle:
+    """A copy of the bundle with other content in a file, or without the file, and hashes that fit."""
+    shutil.copytree(tiny_bundle, out)
+    manifest = json.loads((out / MANIFEST).read_text())
+    if content is None:
+        (out / file).unlink()
+        del manifest["files"][file]
+    else:
+        (out / file).write_bytes(content)
+        manifest["files"][file] = hashlib.sha256(content).hexdigest()
+        manifest["thresholds_for"] = manifest["files"][ONNX]
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    return Bundle.open(out)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("content", [b"", b"not a graph"])
+def test_a_graph_that_cannot_be_loaded(tiny_bundle: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    bundle = changed(tiny_bundle, tmp_path / "bundle", ONNX, content)
+    with pytest.raises(BackendError, match=f"{name} cannot load") as caught:
+        load_backend(name, bundle)
+    assert caught.value.reason == "backend_failed"
+
+
+def test_weights_are_optional_on_a_device(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = changed(tiny_bundle, tmp_path / "bundle", WEIGHTS, None)
+    batch = np.zeros((1, 1, 64, 64), np.float32)
+    assert load_backend("onnxruntime", bundle).run(batch).logits.shape == (1, 8)
+    with pytest.raises(BackendError, match=r"holds no weights\.safetensors; use another backend") as caught:
+        load_backend("torch", bundle)
+    assert caught.value.reason == "backend_failed"

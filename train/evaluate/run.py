@@ -1,0 +1,199 @@
+"""One evaluation: which films need maps, measuring them, the figures, the pictures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+import msloc_edge
+from msloc_edge.errors import MslocError, TrainError
+from msloc_edge.imaging.reading import read_frame
+from msloc_edge.pipeline import in_order
+from msloc_edge.train.data import Record
+from msloc_edge.train.evaluate.cases import Case, choose_cases, draw_case
+from msloc_edge.train.evaluate.measure import FilmMaps, FilmMeasures, measure_film
+from msloc_edge.train.evaluate.priors import Priors
+from msloc_edge.train.evaluate.sources import Source
+from msloc_edge.train.evaluate.summary import Summary
+from msloc_edge.train.evaluate.tables import print_grids
+from msloc_edge.train.evaluate.truth import Truth
+from msloc_edge.train.evaluate.write import SCHEMA
+
+FROC_FILMS = 200
+"""Films without any box whose maps are made, to count false boxes on them."""
+
+SHOWN_PROBLEMS = 8
+
+
+class Evaluation:
+    """One evaluation: which films need maps, measuring them, the figures, the pictures."""
+
+    def __init__(
+        self,
+        source: Source,
+        records: Sequence[Record],
+        truth: Truth,
+        classes: Sequence[str],
+        resamples: int,
+        seed: int,
+        console: Console,
+        quiet: bool,
+    ) -> None:
+        self._source, self._resamples, self._seed = source, resamples, seed
+        self._console, self._quiet = console, quiet
+        self._records = {record.name: record for record in records}
+        left_out = [label for label in truth.labels if label not in source.parts]
+        self._problems = [
+            f"{label}: {sum(label in found for found in truth.regions.values())} films with boxes, and no such finding "
+            f'among those scored; --map "{label}=..." names what makes it up'
+            for label in left_out
+        ]
+        if truth.labels and len(left_out) == len(truth.labels):
+            raise TrainError(
+                "label_unknown",
+                f"{truth.source}: expected boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
+                f'{", ".join(left_out)}; add --map "{left_out[0]}=A+B"',
+            )
+        self._truth = truth.only(list(self._records), list(source.parts))
+        self._labels = tuple(label for label in classes if label in source.parts)
+        if not self._labels and not self._truth.count:
+            raise TrainError(
+                "label_unknown",
+                f"expected labels or boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
+                f'{", ".join(classes)}; --map "New=A+B" names what makes a finding up',
+            )
+        boxed = [name for name in self._records if name in self._truth.regions]
+        others = [name for name in self._records if name not in self._truth.regions]
+        rng = np.random.default_rng(seed)
+        some = set(rng.permutation(len(others))[: FROC_FILMS if boxed else 0].tolist())
+        sampled = {name for at, name in enumerate(others) if at in some}
+        self._localized = [name for name in self._records if name in self._truth.regions or name in sampled]
+        self._plain = [name for name in others if name not in sampled]
+        self._measured: list[FilmMeasures] = []
+        self._errors: list[str] = []
+
+    @property
+    def failed(self) -> bool:
+        """Whether some film could not be read or localized."""
+        return bool(self._errors)
+
+    def metrics(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure all films: the content of metrics.json. `about` is told in it."""
+        self._measured = list(self._measure())
+        if not self._measured:
+            raise TrainError("data_empty", f"none of {len(self._records)} films could be scored: {self._errors[0]}")
+        names = {film.name for film in self._measured}
+        truth = self._truth.only(sorted(names), list(self._source.parts))
+        summary = Summary(self._measured, self._records, truth, self._source.main_row, self._resamples, self._seed)
+        tables = summary.tables(self._labels)
+        problems = [*about["problems"], *self._problems, *self._errors, *dict.fromkeys(self._source.problems)]
+        return {
+            "schema": SCHEMA,
+            "run": {
+                **self._source.about(),
+                **about,
+                "versions": _versions(),
+                "films": len(self._measured),
+                "films_with_boxes": len(truth.regions),
+                "films_for_false_boxes": len([name for name in self._localized if name in names]),
+                "patients": summary.patients,
+                "boxes": truth.count,
+                "boxes_by_class": {
+                    label: sum(len(found.get(label, ())) for found in truth.regions.values()) for label in truth.labels
+                },
+                "truth": truth.source,
+                "truth_kind": truth.kind,
+                "findings": list(self._labels),
+                "intervals": f"95%, {self._resamples} bootstrap resamples of patients, seed {self._seed}",
+                "problems": problems,
+            },
+            **tables,
+        }
+
+    def pictures(self) -> list[tuple[Case, Any]]:
+        """The best, median and worst finding of each class, drawn."""
+        cases = choose_cases(self._measured, self._source.main_row, self._truth.labels)
+        films = dict.fromkeys(case.film for case in cases)
+        drawn = {}
+        with closing(self._source.films([self._records[name] for name in films], localize=True)) as found:
+            for record, maps in found:
+                if isinstance(maps, MslocError):
+                    continue  # it was read once before: the file has gone since
+                display = read_frame(record.path).display()
+                for case in cases:
+                    if case.film == record.name:
+                        drawn[case] = draw_case(
+                            display, maps.main(case.label), self._truth.regions[case.film][case.label]
+                        )
+        return [(case, drawn[case]) for case in cases if case in drawn]
+
+    def tell(self, out: Path, metrics: Mapping[str, Any]) -> None:
+        """Tables, problems and where the files are, on stderr."""
+
+        def say(text: str) -> None:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        if not self._quiet:
+            print_grids(metrics, self._console)
+        problems = metrics["run"]["problems"]
+        for problem in problems[:SHOWN_PROBLEMS]:
+            say(f"msloc-edge: {problem}")
+        if len(problems) > SHOWN_PROBLEMS:
+            say(f"msloc-edge: {len(problems) - SHOWN_PROBLEMS} more problems are named in metrics.json")
+        if not self._quiet:
+            say(f"{metrics['run']['films']} films scored, {len(problems)} problems; page: {out / 'eval.html'}")
+
+    def _measure(self) -> Iterator[FilmMeasures]:
+        patients = {name: record.patient for name, record in self._records.items()}
+        priors = Priors(self._truth, patients, self._seed)
+
+        def measure(item: tuple[Record, FilmMaps | MslocError]) -> FilmMeasures:
+            record, maps = item
+            if isinstance(maps, MslocError):
+                raise maps
+            regions = self._truth.regions.get(record.name, {})
+            absent = [
+                label
+                for label in self._truth.labels
+                if localize and label not in regions and record.labels.get(label) == 0
+            ]
+            return measure_film(record.name, maps, regions, absent, self._source.main_row, priors)
+
+        silent = self._quiet or not self._console.is_terminal
+        with Progress(console=self._console, disable=silent, transient=True) as progress:
+            task = progress.add_task("films", total=len(self._records))
+            for names, localize in ((self._localized, True), (self._plain, False)):
+                records = [self._records[name] for name in names]
+                with (
+                    closing(self._source.films(records, localize)) as films,
+                    ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="measure") as pool,
+                    closing(in_order(pool, measure, films, ahead=4)) as measured,
+                ):
+                    for (record, _), found in measured:
+                        progress.advance(task)
+                        if isinstance(found, MslocError):
+                            name = "" if record.name in found.message else f"{record.name}: "
+                            self._errors.append(f"[{found.reason}] {name}{found.message}")
+                        else:
+                            yield found
+
+
+def _versions() -> dict[str, str]:
+    names = ("numpy", "scikit-learn", "onnxruntime")
+    return {
+        "msloc-edge": msloc_edge.__version__,
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        **{name: version(name) for name in names},
+    }

@@ -1,0 +1,174 @@
+"""Where the maps of an evaluation come from: a model in an engine, or a folder of heatmaps of whatever origin."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+
+from msloc_edge.bundle import MANIFEST
+from msloc_edge.cli.export import write_bundle
+from msloc_edge.errors import MslocError
+from msloc_edge.maps.fuse import fuse_cams
+from msloc_edge.pipeline import Localizer
+from msloc_edge.result import Result
+from msloc_edge.train.checkpoint import load_state
+from msloc_edge.train.data import Record
+from msloc_edge.train.evaluate.evidence import Evidence, resolve_labels
+from msloc_edge.train.evaluate.heatmaps import HeatmapFolder
+from msloc_edge.train.evaluate.measure import FilmMaps
+
+
+class Source(Protocol):
+    """What gives maps and scores."""
+
+    problems: list[str]
+
+    @property
+    def main_row(self) -> str:
+        """What the row of its own maps is called."""
+
+    @property
+    def parts(self) -> Mapping[str, Sequence[str]]:
+        """Finding -> the source's own labels that make it up."""
+
+    def about(self) -> dict[str, Any]:
+        """Name, version and hash, the threshold rule, whatever else a reader must know."""
+
+    def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
+        """The films in order; their maps are asked for only where `localize`."""
+
+
+class ModelSource:
+    """A model in an engine. Its other rows: half of each map's own range, and each stage by itself."""
+
+    main_row = "model"
+
+    def __init__(self, localizer: Localizer, backend: str, mapping: Mapping[str, Sequence[str]], batch: int) -> None:
+        self.problems: list[str] = []
+        self.parts = resolve_labels(localizer.bundle.classes, mapping)
+        self._localizer, self._backend, self._batch = localizer, backend, batch
+        bundle = localizer.bundle
+        self._limits = {
+            name: dict(zip(bundle.classes, profile.score, strict=True)) for name, profile in bundle.profiles.items()
+        }
+
+    def about(self) -> dict[str, Any]:
+        bundle = self._localizer.bundle
+        name = next(name for name, profile in bundle.profiles.items() if profile is self._localizer.profile)
+        return {
+            "what": {
+                "name": bundle.name,
+                "version": bundle.version,
+                "sha256": bundle.sha256,
+                "onnx_sha256": bundle.manifest["thresholds_for"],
+            },
+            "backend": self._backend,
+            "threshold_rule": f"absolute, one per class, of the bundle's profile {name}; a mapped finding is where one "
+            "of its parts exceeds its own threshold",
+            "thresholds_fitted_on": self.calibration or "the bundle does not say",
+            "map_thresholds": {label: round(value, 5) for label, value in self._localizer.map_thresholds.items()},
+        }
+
+    @property
+    def calibration(self) -> Mapping[str, Any]:
+        """What scores and map thresholds were fitted on, as the bundle tells it."""
+        return self._localizer.bundle.manifest.get("calibration") or {}
+
+    def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
+        self._localizer.all_classes = localize
+        prepare = self._localizer.prepare
+        with closing(self._localizer.stream(records, lambda record: prepare(record.path), self._batch)) as outcomes:
+            for outcome in outcomes:
+                if outcome.result is not None:
+                    yield outcome.film, self._film(outcome.result)
+                elif outcome.error is not None:
+                    yield outcome.film, outcome.error
+
+    def _film(self, result: Result) -> FilmMaps:
+        bundle, geometry = self._localizer.bundle, result.geometry
+        own = {finding.label: finding.score for finding in result.findings}
+
+        def main(label: str) -> Evidence:
+            return Evidence.union(
+                [Evidence.above(result.maps[part], self._localizer.map_thresholds[part]) for part in self.parts[label]]
+            )
+
+        def others(label: str) -> dict[str, Evidence]:
+            parts = self.parts[label]
+            rows = {"model_half_range": _highest([result.maps[part] for part in parts])}
+            stages = len(bundle.stages)
+            for stage in range(stages if stages > 1 else 0):
+                name = "stages_last" if stage == stages - 1 else f"stage_{stage + 1}"
+                rows[name] = _highest([_stage_map(result, part, stage) for part in parts])
+            return rows
+
+        return FilmMaps(
+            (geometry.image_height, geometry.image_width),
+            {label: max(own[part] for part in parts) for label, parts in self.parts.items()},
+            {
+                name: {label: any(own[part] >= mine[part] for part in parts) for label, parts in self.parts.items()}
+                for name, mine in self._limits.items()
+            },
+            main,
+            others,
+        )
+
+
+class HeatmapSource:
+    """A folder of maps of whatever origin."""
+
+    main_row = "heatmaps"
+
+    def __init__(self, folder: HeatmapFolder, mapping: Mapping[str, Sequence[str]], candidates: Sequence[str]) -> None:
+        wanted = dict.fromkeys([*candidates, *(part for parts in mapping.values() for part in parts)])
+        self._folder, self.problems = folder, folder.problems
+        self.parts = resolve_labels(folder.labels(wanted), mapping)
+
+    def about(self) -> dict[str, Any]:
+        limits = self._folder.thresholds
+        return {
+            "what": {"name": str(self._folder.folder), "version": None, "sha256": None},
+            "threshold_rule": "absolute, as given; half of each map's own range where none is"
+            if limits
+            else "half of each map's own range",
+            "map_thresholds": {label or "every finding": value for label, value in limits.items()},
+        }
+
+    def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
+        for record in records:
+            try:
+                yield record, self._folder.film(record, self.parts)
+            except MslocError as error:
+                yield record, error
+
+
+@contextmanager
+def open_model(model: str, backend: str, device: str | None, profile: str | None) -> Iterator[Localizer]:
+    """A model in its engine; a checkpoint or a run folder is exported into a temporary bundle first."""
+    path = Path(model)
+    with TemporaryDirectory(prefix="msloc-eval-") as folder:
+        bundle: str | Path = model
+        if path.is_file() or (path.is_dir() and not (path / MANIFEST).exists()):
+            bundle = Path(folder) / "bundle"
+            write_bundle(load_state(path), bundle, name=path.name, version="0")
+        with Localizer(bundle, backend, device, profile) as localizer:
+            localizer.backend.wait()
+            yield localizer
+
+
+def _stage_map(result: Result, label: str, stage: int) -> Any:
+    """One stage's class map [h, w] over the film's area of the input."""
+    geometry = result.geometry
+    size = geometry.input_height, geometry.input_width
+    whole = fuse_cams([result.stage_maps[label][stage][None]], np.ones((1, 1), np.float32), size, [0])
+    return whole.pixels(0, geometry.content)
+
+
+def _highest(maps: Sequence[Any]) -> Evidence:
+    """The pixel-wise maximum of maps, with regions above the middle of its range."""
+    return Evidence.half_range(np.maximum.reduce(list(maps)))
