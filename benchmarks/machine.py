@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from msloc_edge.doctor.environment import environment as this_machine
-from msloc_edge.doctor.environment import versions
+from msloc_edge.doctor.machine import environment as this_machine
+from msloc_edge.doctor.machine import versions
 
 RESULTS = Path(__file__).with_name("results")
 

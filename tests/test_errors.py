@@ -29,7 +29,7 @@ SECTIONS = {
     "BenchError": "Benchmarks",
 }
 HELPERS = {"_error": "InputError"}  # dicom.py: self._error("corrupt", ...)
-FILM_READERS = ("images.py", "dicom.py", "reading.py", "preprocess.py", "pipeline.py")
+FILM_READERS = ("raster.py", "dicom.py", "reading.py", "preprocess.py", "pipeline.py")
 
 
 def reasons(source: str) -> set[tuple[str, str]]:

@@ -24,7 +24,7 @@ from msloc_edge.bench.scenarios import Effort, Run, alternating, fixed_rate, mul
 from msloc_edge.bench.scopes import Target
 from msloc_edge.bench.statistics import paired_ratio, summarize
 from msloc_edge.bench.telemetry import Telemetry
-from msloc_edge.doctor.environment import environment
+from msloc_edge.doctor.machine import environment
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
 

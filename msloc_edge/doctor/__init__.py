@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from msloc_edge.doctor.check import Check
-from msloc_edge.doctor.environment import environment
 from msloc_edge.doctor.hardware import gpu, machine
+from msloc_edge.doctor.machine import environment
 from msloc_edge.doctor.packages import PROBES, ask, engines, films
 from msloc_edge.doctor.places import folders, models, ports
 

@@ -8,14 +8,17 @@ from typing import Any
 
 BACKBONES = ("edge", "efficientnet_lite0", "densenet121")
 POOLS = ("avg", "lse", "max", "pcam")
+SHARPNESS = 4.0
+"""r of log-sum-exp pooling: 0 is the average, infinity the maximum."""
+
 STAGES = ("all", "last")
 NECKS = ("none", "topdown", "pyramid")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The architecture: class names, backbone, input size in pixels (square), pooling and the sharpness of `lse`, the
-    stages in use, the neck.
+    """The architecture: class names, backbone, input size in pixels (square), pooling, the stages in use, the neck,
+    the sharpness of the pool `lse`.
 
     Raises ValueError for a value outside its list.
     """
@@ -24,9 +27,9 @@ class ModelConfig:
     backbone: str = "edge"
     size: int = 512
     pool: str = "avg"
-    sharpness: float = 4.0
     stages: str = "all"
     neck: str = "none"
+    sharpness: float = SHARPNESS
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

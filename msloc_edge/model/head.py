@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msloc_edge.model.config import SHARPNESS
+
 # Each pools maps [B, K, h, w] to [B, K], over all cells or over those where `cells` [K, h, w] is 1 and not 0. Where a
 # class has no such cell, the result is 0.
 _NONE = -1e4
@@ -30,7 +32,7 @@ def pool_avg(maps: Tensor, cells: Tensor | None = None) -> Tensor:
     return (maps * cells).sum(dim=(2, 3)) / cells.sum(dim=(1, 2)).clamp(min=1)
 
 
-def pool_lse(maps: Tensor, cells: Tensor | None = None, *, sharpness: float) -> Tensor:
+def pool_lse(maps: Tensor, cells: Tensor | None = None, sharpness: float = SHARPNESS) -> Tensor:
     """Log-sum-exp pooling, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6).
 
     sharpness: r of that formula; 0 is the average, infinity the maximum.
@@ -71,7 +73,7 @@ POOLING: dict[str, Callable[..., Tensor]] = {"avg": pool_avg, "lse": pool_lse, "
 class RelevanceHead(nn.Module):
     """Stage features F_s [B, C_s, h_s, w_s] -> logits [B, K] and the unweighted class maps A_s [B, K, h_s, w_s]."""
 
-    def __init__(self, channels: Sequence[int], classes: int, pool: str, sharpness: float = 4.0) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, pool: str, sharpness: float = SHARPNESS) -> None:
         super().__init__()
         self.classifiers = nn.ModuleList(nn.Conv2d(c, classes, 1, bias=False) for c in channels)
         self.theta = nn.Parameter(torch.zeros(classes, len(channels)))

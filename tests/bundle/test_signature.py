@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msloc_edge import Bundle, signature, store
+from msloc_edge import Bundle
+from msloc_edge.bundle import signature, store
 from msloc_edge.errors import BundleError
 
 pytest.importorskip("cryptography", reason="cryptography is not installed")

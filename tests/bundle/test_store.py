@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from msloc_edge import Bundle, store
-from msloc_edge.bundle import installed_models
+from msloc_edge import Bundle
+from msloc_edge.bundle import installed_models, store
 from msloc_edge.bundle.archive import MAX_ENTRIES
 from msloc_edge.bundle.versions import RECORD
 from msloc_edge.errors import BundleError, MslocError, OutputError

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msloc_edge import Bundle, store, versions
+from msloc_edge import Bundle
+from msloc_edge.bundle import store, versions
 from msloc_edge.errors import BundleError, OutputError
 
 Make = Callable[..., Path]

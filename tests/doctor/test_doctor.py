@@ -18,8 +18,8 @@ import pytest
 from msloc_edge._files import temporary_beside
 from msloc_edge.doctor import Check, Report, examine, packages, places
 from msloc_edge.doctor.check import size
-from msloc_edge.doctor.environment import environment
 from msloc_edge.doctor.hardware import gpu, machine
+from msloc_edge.doctor.machine import environment
 
 IMPORTS = "raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')"
 FAILS = "raise ImportError('libnvinfer.so.10: cannot open shared object file')"

@@ -170,8 +170,8 @@ def test_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"backbone": "vgg"}, "backbone to be one of edge, densenet121, got 'vgg'"),
-        ({"pool": "max"}, "pool to be one of avg, lse, pcam"),
+        ({"backbone": "vgg"}, "backbone to be one of edge, efficientnet_lite0, densenet121, got 'vgg'"),
+        ({"pool": "max"}, "pool to be one of avg, lse, max, pcam"),
         ({"stages": "first"}, "stages to be one of all, last"),
         ({"size": 100}, "that 32 divides, got 100"),
         ({"size": 32}, "at least 64"),

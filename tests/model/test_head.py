@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
-from msloc_edge.model import ModelConfig, build, head
+from msloc_edge.model import ModelConfig, build
 from msloc_edge.model.head import POOLING, RelevanceHead, pool_avg, pool_lse, pool_pcam
 
 CHANNELS = (3, 5, 4, 2)
@@ -170,9 +170,7 @@ def test_pools_lie_between_mean_and_maximum(seed: int, scale: float) -> None:
         assert (pooled <= top + 1e-9 * scale).all()
 
 
-def test_lse_sharpness_runs_from_mean_to_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lse_sharpness_runs_from_mean_to_maximum() -> None:
     maps = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    monkeypatch.setattr(head, "LSE_SHARPNESS", 1e-6)
-    torch.testing.assert_close(pool_lse(maps), maps.mean(dim=(2, 3)), rtol=0, atol=1e-5)
-    monkeypatch.setattr(head, "LSE_SHARPNESS", 1e6)
-    torch.testing.assert_close(pool_lse(maps), maps.amax(dim=(2, 3)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(pool_lse(maps, sharpness=1e-6), maps.mean(dim=(2, 3)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(pool_lse(maps, sharpness=1e6), maps.amax(dim=(2, 3)), rtol=0, atol=1e-5)

@@ -77,5 +77,5 @@ def test_what_a_stage_says_alone() -> None:
 
 
 def test_an_unknown_neck_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected neck to be one of none, topdown, got 'fpn'"):
+    with pytest.raises(ValueError, match=r"expected neck to be one of none, topdown, pyramid, got 'fpn'"):
         ModelConfig(("a",), neck="fpn")

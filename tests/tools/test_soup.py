@@ -22,7 +22,7 @@ WORKPLACE = {"train", "export", "rtx", "bench", "sbom", "dev"}
 @pytest.fixture(scope="module")
 def soup() -> Iterator[ModuleType]:
     """tools/soup.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("soup", ROOT / "docs" / "soup.py")
+    spec = importlib.util.spec_from_file_location("soup", ROOT / "tools" / "soup.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -173,7 +173,7 @@ def test_classes_come_from_the_sources() -> None:
         ("init = 3", "expected init to be a text, got 3"),
         ("freeze = true", "expected freeze to be a whole number or a text, got True"),
         ("model = 3", "expected a table 'model'"),
-        ('[model]\npool = "max"', "expected pool to be one of avg, lse, pcam, got 'max'"),
+        ('[model]\npool = "max"', "expected pool to be one of avg, lse, max, pcam, got 'max'"),
         ("[model]\nclasses = []", "expected distinct class names"),
         ("epochs = 0", "expected epochs of at least 1"),
     ],

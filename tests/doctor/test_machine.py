@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from msloc_edge import __version__
-from msloc_edge.doctor import environment as module
-from msloc_edge.doctor.environment import environment, output_of, versions
+from msloc_edge.doctor import machine as module
+from msloc_edge.doctor.machine import environment, output_of, versions
 
 H100 = "NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 550.54.15"
 
@@ -52,14 +52,14 @@ def test_this_machine() -> None:
 
 def test_cores_are_those_of_this_process() -> None:
     core = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, [{core}]); from msloc_edge.doctor.environment import environment as e"
+    code = f"import os; os.sched_setaffinity(0, [{core}]); from msloc_edge.doctor.machine import environment as e"
     done = subprocess.run([sys.executable, "-c", f"{code}; print(e()['cores'])"], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_it_imports_the_standard_library_alone() -> None:
     code = (
-        "import sys; from msloc_edge.doctor.environment import environment; environment()\n"
+        "import sys; from msloc_edge.doctor.machine import environment; environment()\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=_with_path())
@@ -231,9 +231,7 @@ LIBCUDA = "int cuDriverGetVersion(int *version) { *version = 12060; return STATU
 def test_cuda_by_the_library_of_the_driver(tmp_path: Path, source: str, expected: str | None) -> None:
     (tmp_path / "cuda.c").write_text(source)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", tmp_path / "cuda.c"], check=True)
-    code = (
-        "import json; from msloc_edge.doctor.environment import environment\nprint(json.dumps(environment()['cuda']))"
-    )
+    code = "import json; from msloc_edge.doctor.machine import environment\nprint(json.dumps(environment()['cuda']))"
     env = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert (json.loads(done.stdout), done.stderr) == (expected, "")
