@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +48,27 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "models"
     monkeypatch.setenv("MSLOC_MODELS", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def stand_ins() -> Path:
+    """The folder of what takes the place of CUDA's driver and of TensorRT."""
+    return Path(__file__).parent / "stand_ins"
+
+
+@pytest.fixture(scope="session")
+def libcuda(stand_ins: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Builds a stand-in for the driver: libcuda(FILE) -> the folder of its libcuda.so.1."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler")
+
+    def build(file: str) -> Path:
+        folder = tmp_path_factory.mktemp("driver")
+        command = [compiler, "-O2", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", stand_ins / file, "-ldl"]
+        subprocess.run(command, check=True)
+        return folder
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The TensorRT engine of the C library: built against TensorRT's headers, and run on stand-ins (tensorrt/).
+"""The TensorRT engine of the C library: built against TensorRT's headers, and run on tests/stand_ins.
 
 TENSORRT_ROOT names a folder with TensorRT's headers; without it all of this is skipped.
 """
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,32 +41,35 @@ def library(binding: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stand_ins(library: Path, binding: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with libcuda.so.1 and libnvinfer.so.MAJOR; returns the second."""
-    folder, run = tmp_path_factory.mktemp("stand_ins"), binding.run
+def nvinfer(
+    library: Path,
+    binding: Any,
+    stand_ins: Path,
+    libcuda: Callable[[str], Path],
+) -> Path:
+    """libnvinfer.so.MAJOR, in a folder with libcuda.so.1."""
+    folder, run = libcuda("libcuda_contexts.c"), binding.run
     commands = json.loads((library.parents[2] / "compile_commands.json").read_text())
     command = next(entry["command"] for entry in commands if entry["file"].endswith("nvinfer.cpp"))
     tensorrt, cuda = re.findall(r"-isystem (\S+)", command)[:2]
     (folder / "major").write_text("NV_TENSORRT_MAJOR")
     version = ("-include", Path(tensorrt) / "NvInferVersion.h")
     major = run("c++", "-E", "-P", "-x", "c++", *version, folder / "major").split()[-1]
-    nvinfer = folder / f"libnvinfer.so.{major}"
-    (folder / "unexpected.h").write_text(run(sys.executable, HERE / "unexpected.py", tensorrt))
+    built = folder / f"libnvinfer.so.{major}"
+    (folder / "unexpected.h").write_text(run(sys.executable, stand_ins / "unexpected.py", tensorrt))
     includes = ("-I", folder, "-isystem", tensorrt, "-isystem", cuda)
-    shared = ("-shared", "-fPIC", "-o")
-    run("c++", "-std=c++17", *includes, *shared, nvinfer, HERE / "libnvinfer_stand_in.cpp", "-ldl")
-    run("cc", *shared, folder / "libcuda.so.1", HERE / "libcuda_stand_in.c", "-ldl")
-    return nvinfer
+    run("c++", "-std=c++17", *includes, "-shared", "-fPIC", "-o", built, stand_ins / "libnvinfer.cpp", "-ldl")
+    return built
 
 
-def test_on_stand_ins(library: Path, stand_ins: Path, tiny_bundle: Path) -> None:
+def test_on_stand_ins(library: Path, nvinfer: Path, tiny_bundle: Path) -> None:
     """All of on_stand_in.py."""
     environment = {
         **os.environ,
-        "LD_LIBRARY_PATH": str(stand_ins.parent),
+        "LD_LIBRARY_PATH": str(nvinfer.parent),
         "STAND_IN_BUNDLE": str(tiny_bundle),
         "STAND_IN_LIBRARY": str(library),
-        "STAND_IN_NVINFER": str(stand_ins),
+        "STAND_IN_NVINFER": str(nvinfer),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "on_stand_in.py"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -99,9 +103,9 @@ def test_without_a_driver(device: bytes, library: Path, tiny_bundle: Path, bindi
     assert "found no libcuda.so.1" in error.value.sentence
 
 
-def test_without_tensorrt(library: Path, stand_ins: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_without_tensorrt(library: Path, nvinfer: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     """A driver alone."""
-    shutil.copy(stand_ins.parent / "libcuda.so.1", tmp_path)
+    shutil.copy(nvinfer.parent / "libcuda.so.1", tmp_path)
     program = f"""
 import ctypes, sys
 sys.path.insert(0, {str(HERE.parent)!r})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -99,14 +98,10 @@ def test_neither_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """Runs a program with the real cuda-bindings on libcuda_stand_in.c: the lines that both print."""
+def stand_in(libcuda: Callable[[str], Path]) -> Callable[..., list[str]]:
+    """Runs a program with the real cuda-bindings on stand_ins/libcuda.c: the lines that both print."""
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
-    if (compiler := shutil.which("cc")) is None:
-        pytest.skip("no C compiler")
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
-    source = Path(__file__).with_name("libcuda_stand_in.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    driver = libcuda("libcuda.c")
 
     def run(program: str, folder: Path, sm: int = 87, fail: str = "") -> list[str]:
         program = (
@@ -116,7 +111,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
         )
         environment = {
             **os.environ,
-            "LD_LIBRARY_PATH": str(library.parent),
+            "LD_LIBRARY_PATH": str(driver),
             "STAND_IN_SM": str(sm),
             "STAND_IN_SIZES": "84488",
             "STAND_IN_FAIL": fail,

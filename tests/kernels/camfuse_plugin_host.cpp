@@ -3,7 +3,7 @@
 //     camfuse_plugin_host PLUGIN        exit 0: all as expected; 1: the line that was not so is named
 //     camfuse_plugin_host PLUGIN fail   the driver refuses the launch: enqueue has to say so and return
 //
-// libcuda.so.1 is libcuda_library_stand_in.c.
+// libcuda.so.1 is stand_ins/libcuda_camfuse.c.
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 

@@ -76,13 +76,9 @@ def built(kernels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver(libcuda: Callable[[str], Path]) -> Path:
     """A folder with a stand-in for libcuda.so.1."""
-    if (compiler := shutil.which("cc")) is None:
-        pytest.skip("no C compiler")
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
-    output(compiler, "-O2", "-shared", "-fPIC", "-o", library, HERE / "libcuda_library_stand_in.c")
-    return library.parent
+    return libcuda("libcuda_camfuse.c")
 
 
 @pytest.fixture

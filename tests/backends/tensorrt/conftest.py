@@ -14,9 +14,9 @@ import pytest
 
 
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def trt(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The stand-in, as tensorrt."""
-    spec = importlib.util.spec_from_file_location("tensorrt", Path(__file__).parent / "stand_in" / "tensorrt.py")
+    spec = importlib.util.spec_from_file_location("tensorrt", stand_ins / "python" / "tensorrt.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -207,7 +207,7 @@ def test_maps_are_fetched_while_the_next_film_runs(bundle: Bundle) -> None:
 def test_a_precision_must_have_been_exported(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=r"no fp16 engine of tiny .* --target tensorrt --precision fp16") as caught:
         load_backend("tensorrt", bundle, "cuda:0,fp16")
-    assert caught.value.reason == "engine_missing"
+    assert caught.value.reason == "plan_missing"
     exported(bundle, "fp16")
     backend = load_backend("tensorrt", bundle, "cuda:0,fp16")
     assert (backend.describe()["precision"], backend.name) == ("fp16", "tensorrt")
@@ -510,7 +510,7 @@ def test_what_is_missing_is_found_before_the_work(
     assert "[out_occupied]" in capsys.readouterr().err
     (tmp_path / "notes.txt").unlink()
     assert command(monkeypatch, *asked, "--plugin", "aot") == 1
-    assert "[plugin_route]" in capsys.readouterr().err
+    assert "[option_invalid]" in capsys.readouterr().err
     monkeypatch.setenv("STAND_IN_FAIL", "cuInit")
     assert command(monkeypatch, *asked) == 1
     assert "[backend_device]" in capsys.readouterr().err
@@ -565,7 +565,7 @@ def test_a_cache_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
     backend = load_backend("tensorrt", bundle)
     with pytest.raises(BackendError, match=r"the engine cache .* cannot be used: .*set MSLOC_CACHE") as caught:
         backend.wait()
-    assert caught.value.reason == "engine_cache"
+    assert caught.value.reason == "out_unwritable"
     backend.close()
 
 

@@ -107,7 +107,7 @@ def test_it_can_be_stopped(request: pytest.FixtureRequest, model: bytes, install
     cancelled.set()
     with pytest.raises(BackendError, match=r"cannot build the engine: .*BuildCancell?ed") as caught:
         build(flavour, model, (64, 64), Settings(), phases, cancelled=cancelled)
-    assert caught.value.reason == "engine"
+    assert caught.value.reason == "build_failed"
     assert phases.told[-1] == ("finish", "Building engine")
 
 

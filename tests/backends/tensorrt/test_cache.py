@@ -182,7 +182,7 @@ def test_what_the_library_refuses_is_moved_aside(cache: Cache) -> None:
 
 def test_a_build_that_fails_leaves_nothing(cache: Cache) -> None:
     def fail() -> Plan:
-        raise BackendError("engine", "out of memory")
+        raise BackendError("build_failed", "out of memory")
 
     with pytest.raises(BackendError, match="out of memory"):
         cache.get(KEY, fail)
@@ -312,7 +312,7 @@ def test_a_file_system_without_locks(cache: Cache, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(BackendError, match="cannot be used: No locks available; set MSLOC_CACHE") as caught:
         cache.get(KEY, plan)
-    assert caught.value.reason == "engine_cache"
+    assert caught.value.reason == "out_unwritable"
 
 
 def test_a_child_of_the_builder_does_not_keep_the_lock(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,4 +340,4 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     for ask in (lambda: cache.get(KEY, plan), lambda: cache.put(plan()), lambda: cache.find(KEY)):
         with pytest.raises(BackendError, match="cannot be used: Not a directory; set MSLOC_CACHE") as caught:
             ask()
-        assert caught.value.reason == "engine_cache"
+        assert caught.value.reason == "out_unwritable"

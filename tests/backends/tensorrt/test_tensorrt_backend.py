@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,6 @@ from msloc_edge.errors import BackendError
 from msloc_edge.export.tensorrt import EngineChoices, engine_files
 
 HERE = Path(__file__).parent
-DRIVER = HERE.parent / "kernels" / "libcuda_stand_in.c"
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +29,13 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
 
 
-def test_on_stand_ins(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_on_stand_ins(tiny_bundle: Path, stand_ins: Path, libcuda: Callable[[str], Path]) -> None:
     """All of on_stand_in.py."""
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
-    if (compiler := shutil.which("cc")) is None:
-        pytest.skip("no C compiler")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", DRIVER, "-ldl"], check=True)
     environment = {
         **os.environ,
-        "LD_LIBRARY_PATH": str(tmp_path),
-        "PYTHONPATH": str(HERE / "stand_in"),
+        "LD_LIBRARY_PATH": str(libcuda("libcuda.c")),
+        "PYTHONPATH": str(stand_ins / "python"),
         "STAND_IN_BUNDLE": str(tiny_bundle),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "on_stand_in.py"]

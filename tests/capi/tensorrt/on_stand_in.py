@@ -133,7 +133,7 @@ def film(seed: int) -> np.ndarray:
 
 
 def check(handle: Any, bundle: Bundle, pixels: np.ndarray) -> None:
-    """Localize a film and compare with what the stand-in computes of it (libnvinfer_stand_in.cpp)."""
+    """Localize a film and compare with what the stand-in computes of it (libnvinfer.cpp)."""
     handle.localize(pixels)
     x, classes = pixels.astype(np.float64) / 255, np.arange(len(bundle.classes))
     logits = [finding.logit for finding in handle.findings()]

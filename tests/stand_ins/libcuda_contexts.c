@@ -1,7 +1,7 @@
-/* The stand-in for libcuda.so.1 of ../../kernels, for a program that asks for symbols by cuda.h's names. It minds
+/* The stand-in for libcuda.so.1 of libcuda.c, for a program that asks for symbols by cuda.h's names. It minds
    contexts as the driver does: without the device's own one, what needs a context fails. */
 #define cuDevicePrimaryCtxRetain uncounted_retain
-#include "../../kernels/libcuda_stand_in.c"
+#include "libcuda.c"
 #undef cuDevicePrimaryCtxRetain
 
 enum { DEEPEST = 16, INVALID_CONTEXT = 201 };

@@ -2,7 +2,7 @@
 
 A CamFuse node is run by its definition, if its plugin is in the plan or in the runtime's registry. Plans have
 TensorRT's header. A context works on the addresses that it was given, and puts its work on the stream that it was
-given, if that is one of libcuda_stand_in.c: a graph captures it as a real one would.
+given, if that is one of libcuda.c: a graph captures it as a real one would.
 """
 
 from __future__ import annotations
