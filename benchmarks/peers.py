@@ -48,7 +48,7 @@ from msloc_edge.backends import Backend, load_backend
 from msloc_edge.bench.classifier import bare_classifier
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.cli.inputs import films_in
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import DependencyError
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.pipeline import Localizer
 from msloc_edge.train.phantom import generate
@@ -131,11 +131,7 @@ def enter(bundle: Bundle, scratch: Path, threads: int) -> tuple[dict[str, Contes
     for name, make in makers.items():
         try:
             ready[name] = make()
-        except ImportError as error:
-            absent[name] = str(error)
-        except BackendError as error:
-            if error.reason != "backend_missing":
-                raise
+        except (ImportError, DependencyError) as error:
             absent[name] = str(error)
     return ready, absent
 

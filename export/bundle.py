@@ -17,7 +17,7 @@ import msloc_edge
 from msloc_edge import selftest
 from msloc_edge._files import temporary_beside
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
-from msloc_edge.errors import ExportError
+from msloc_edge.errors import ExportError, OutputError
 from msloc_edge.export.card import Measured, model_card
 from msloc_edge.export.onnx import OPSET, to_onnx
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity
@@ -56,7 +56,7 @@ def export_bundle(
     if "temperature" not in state:
         raise ExportError("not_calibrated", "the checkpoint is of a run that has not ended; resume it first")
     if not _replaceable(out):
-        raise ExportError(
+        raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
     scratch = temporary_beside(out)
@@ -115,7 +115,7 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
     for section in measured:
         if section.onnx_sha256 != own:
             raise ExportError(
-                "metrics_foreign",
+                "figures_foreign",
                 f"expected metrics of the network {own[:12]}..., got those of {section.onnx_sha256[:12]}...; run eval "
                 "on a bundle of this checkpoint",
             )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.backends.tensorrt.library import JETPACK_7, X86
-from msloc_edge.errors import BackendError, ExportError
+from msloc_edge.errors import DependencyError, ExportError
 from msloc_edge.export.graphs import CAMFUSE, DOMAIN
 
 PLUGIN = f"{DOMAIN}::{CAMFUSE}"
@@ -39,11 +39,11 @@ def register() -> None:
     try:
         import tensorrt.plugin as trtp
     except ImportError as error:
-        raise BackendError(
+        raise DependencyError(
             "backend_missing", f"expected TensorRT 10.9 or later: {error}; JetPack 7: {JETPACK_7}; x86: {X86}"
         ) from error
     if not hasattr(trtp, "aot_impl"):
-        raise BackendError(
+        raise DependencyError(
             "backend_missing",
             "expected TensorRT 10.9 or later, got an older one; use libmsloc_camfuse.so (kernels/plugin)",
         )
@@ -52,7 +52,7 @@ def register() -> None:
         from msloc_edge.kernels.aot.ptx import entry
         from msloc_edge.kernels.aot.variants import STRIDES, variants
     except ImportError as error:
-        raise BackendError(
+        raise DependencyError(
             "backend_missing",
             f"compiling the kernel needs {error.name}; install it with: pip install 'msloc-edge[gpu]'",
         ) from error
@@ -122,7 +122,7 @@ def _check(grids: list[tuple[int, int]], size: tuple[int, int], strides: tuple[i
     for (h, w), stride in zip(grids, strides, strict=True):
         if not fits((h, w), stride, size):
             raise ExportError(
-                "plugin_route",
+                "option_invalid",
                 f"{CAMFUSE}: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, "
                 f"got {h} x {w} of {stride} for a map of {size[0]} x {size[1]}; export with --plugin plain",
             )

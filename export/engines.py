@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.export.graphs import HEATMAP
 
 Array = NDArray[np.float32]
@@ -55,7 +55,7 @@ def in_openvino(model: onnx.ModelProto) -> Engine:
         from msloc_edge.backends.openvino import shared_core
     except ImportError as error:
         install = "pip install 'msloc-edge[openvino]'"
-        raise BackendError("backend_missing", f"openvino: {error}; install it with: {install}") from error
+        raise DependencyError("backend_missing", f"openvino: {error}; install it with: {install}") from error
     core = shared_core()
     try:
         read = core.read_model(model.SerializeToString(), b"")

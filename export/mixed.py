@@ -104,7 +104,7 @@ def _matching(network: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(layer, pattern) for layer in known):
             raise ExportError(
-                "layer_unknown", f"{pattern!r}: expected a pattern of layers such as {known[0]!r}, it matches none"
+                "option_invalid", f"{pattern!r}: expected a pattern of layers such as {known[0]!r}, it matches none"
             )
     return [layer for layer in known if any(fnmatchcase(layer, pattern) for pattern in patterns)]
 

@@ -25,7 +25,7 @@ import msloc_edge
 from msloc_edge._files import temporary_beside
 from msloc_edge.bundle import MODEL_NAME, Bundle
 from msloc_edge.cuda.providers import open_provider
-from msloc_edge.errors import BundleError, ExportError
+from msloc_edge.errors import BundleError, OutputError
 from msloc_edge.export.contract import check
 from msloc_edge.export.gate import LIMITS
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
@@ -47,7 +47,8 @@ def write_target(
 ) -> dict[str, Any]:
     """Write a converted bundle to the folder `out`, which must not exist or be an earlier export. Returns the report.
 
-    Raises ExportError: out_occupied, onnx_invalid, plugin_route; BackendError: backend_missing, backend_device, engine.
+    Raises ExportError: parity, option_invalid; OutputError: out_occupied; DependencyError: backend_missing;
+    BackendError: backend_device, build_failed.
     """
     require(bundle, out, target, choices)
     files, way = _contents(bundle, target, done, choices, progress)
@@ -68,7 +69,7 @@ def write_target(
 def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices) -> None:
     """Raise what `write_target` would for want of something, before a conversion that takes minutes."""
     if not _replaceable(out):
-        raise ExportError(
+        raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files; name another"
         )
     if target in FLAVOURS:
@@ -89,7 +90,7 @@ def _contents(
 
         if not MODEL_NAME.fullmatch(bundle.name):
             raise BundleError(
-                "model_name", f"{bundle.name!r}: expected letters, digits, dots, dashes and underscores for Triton"
+                "option_invalid", f"{bundle.name!r}: expected letters, digits, dots, dashes and underscores for Triton"
             )
         return repository(bundle, done.network, choices.settings.batch), None
     model = check(with_heatmap(done.network, bundle), outputs(bundle))

@@ -25,7 +25,7 @@ from msloc_edge.backends.tensorrt.plan import SIDECAR
 from msloc_edge.backends.tensorrt.progress import LOG, Bars
 from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.providers import open_provider
-from msloc_edge.errors import BackendError, ExportError
+from msloc_edge.errors import BackendError, ExportError, OutputError
 from msloc_edge.export.contract import check
 from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
 
@@ -64,7 +64,7 @@ class Route:
 
 
 def route(flavour: Flavour, version: str, stages: int, wanted: str = "auto", library: Path | None = None) -> Route:
-    """How M_k comes into the engine. Raises ExportError (plugin_route) when the wanted way is not open here."""
+    """How M_k comes into the engine. Raises ExportError (option_invalid) when the wanted way is not open here."""
     library = library or (Path(os.environ[LIBRARY]) if os.environ.get(LIBRARY) else None)
     closed: dict[str, str | None]
     if flavour is TENSORRT_RTX:
@@ -74,7 +74,7 @@ def route(flavour: Flavour, version: str, stages: int, wanted: str = "auto", lib
     else:
         closed = {"aot": _no_aot(version), "library": _no_library(library)}
     if closed.get(wanted):
-        raise ExportError("plugin_route", f"--plugin {wanted} is not possible: {closed[wanted]}; use --plugin plain")
+        raise ExportError("option_invalid", f"--plugin {wanted} is not possible: {closed[wanted]}; use --plugin plain")
     if wanted == "plain":
         return Route("plain", "as asked")
     for name, obstacle in closed.items():
@@ -89,7 +89,8 @@ def engine_files(
 ) -> tuple[Mapping[str, bytes], Route]:
     """The plan, its sidecar, the log and the graph that it was built of. The plan is also kept in the engine cache.
 
-    Raises BackendError: backend_missing, backend_device, engine; ExportError: plugin_route, onnx_invalid.
+    Raises DependencyError: backend_missing; BackendError: backend_device, build_failed; ExportError: option_invalid,
+    parity.
     """
     flavour, file = FLAVOURS[target]
     version, cache, settings = flavour.version(), Cache(), choices.settings
@@ -107,9 +108,9 @@ def engine_files(
     try:
         built = build(flavour, model, bundle.input_size, settings, watch, timing, plugins=way.library)
     except BackendError as error:
-        if way.name == "plain" or error.reason != "engine":
+        if way.name == "plain" or error.reason != "build_failed":
             raise
-        raise BackendError("engine", f"{error.message}; without the plugin: --plugin plain") from error
+        raise BackendError("build_failed", f"{error.message}; without the plugin: --plugin plain") from error
     facts: dict[str, Any] = {"plugin": way.name, "version_compatible": settings.version_compatible}
     facts |= {"hardware_compatible": settings.hardware_compatible, "workspace_mib": settings.workspace}
     if way.library:
@@ -117,7 +118,7 @@ def engine_files(
     plan = built.plan(Key(bundle.sha256, flavour.name, version, sm, precision, "heatmap", settings.batch), facts)
     try:
         cache.put(plan)
-    except BackendError as error:  # the export itself is whole
+    except OutputError as error:  # the export itself is whole
         LOG.warning("%s", error)
     files = {file: plan.data, file + SIDECAR: plan.sidecar(), "build.log": built.log.encode(), "model.onnx": model}
     return files, way

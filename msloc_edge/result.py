@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import DependencyError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.types import Box, Finding, Frame, ModelId
 
@@ -101,8 +101,8 @@ class Result:
         try:
             import supervision
         except ImportError as error:
-            raise BackendError(
-                "backend_missing", f"to_supervision needs {error.name}; install it with: pip install supervision"
+            raise DependencyError(
+                "package_missing", f"to_supervision needs {error.name}; install it with: pip install supervision"
             ) from error
         order = {finding.label: k for k, finding in enumerate(self.findings)}
         corners = [(b.x, b.y, b.x + b.w, b.y + b.h) for b in self.boxes]

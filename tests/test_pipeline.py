@@ -378,10 +378,10 @@ def test_errors_in_the_middle(localizer: Localizer) -> None:
 
 def test_only_errors(localizer: Localizer) -> None:
     def never(number: int) -> Prepared:
-        raise InputError("empty", f"film {number}")
+        raise InputError("truncated", f"film {number}")
 
     outcomes = list(localizer.stream(range(5), never, batch=2))
-    assert [outcome.error.reason for outcome in outcomes if outcome.error] == ["empty"] * 5
+    assert [outcome.error.reason for outcome in outcomes if outcome.error] == ["truncated"] * 5
 
 
 def test_a_surprise_in_the_engine_fails_its_batch_only(localizer: Localizer) -> None:

@@ -102,7 +102,7 @@ def test_supervision_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "supervision", None)
     with pytest.raises(MslocError, match="pip install supervision") as error:
         SOME.to_supervision()
-    assert error.value.reason == "backend_missing"
+    assert error.value.reason == "package_missing"
 
 
 def test_plot_shows_the_film_and_what_was_found(localizer: Localizer, tmp_path: Path) -> None:

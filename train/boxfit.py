@@ -36,9 +36,7 @@ def fit_to_boxes(
     truth = read_boxes(boxes, records) if boxes else collection_boxes(collection, records)
     truth = truth.only([record.name for record in records], config.classes)
     if not truth.count:
-        raise TrainError(
-            "boxes_unusable", f"{boxes or data}: expected boxes of {', '.join(config.classes)}, found none"
-        )
+        raise TrainError("data_invalid", f"{boxes or data}: expected boxes of {', '.join(config.classes)}, found none")
     kept = tuple(record for record in records if record.name in truth.regions)
     films = _with_masks(load_films(replace(collection, records=kept), config.size, config.classes, progress), truth)
     net = build(config)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from msloc_edge.errors import TrainError
+from msloc_edge.errors import OutputError, TrainError
 from msloc_edge.model.weights import load_plain
 from msloc_edge.train.config import TrainConfig
 
@@ -35,7 +35,9 @@ class Run:
     def start(self, config: TrainConfig) -> None:
         """Make the folder and save the resolved configuration; refuses a folder that holds another run."""
         if self.last.exists():
-            raise TrainError("run_exists", f"{self.folder}: holds a run already; add --resume, or choose another --out")
+            raise OutputError(
+                "out_occupied", f"{self.folder}: holds a run already; add --resume, or choose another --out"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"schema": SCHEMA, **config.to_dict()}, indent=2) + "\n"
         (self.folder / "config.json").write_text(text)
@@ -45,15 +47,17 @@ class Run:
         """The configuration that the run was started with."""
         path = self.folder / "config.json"
         if not path.is_file():
-            raise TrainError("run_missing", f"{self.folder}: no run to resume here (config.json is missing)")
+            raise TrainError("checkpoint_missing", f"{self.folder}: no run to resume here (config.json is missing)")
         try:
             values = json.loads(path.read_text())
             schema = values.pop("schema", None)
             if schema != SCHEMA:
-                raise TrainError("run_schema", f"{path}: expected schema {SCHEMA}, got {schema}; start a new run")
+                raise TrainError(
+                    "checkpoint_mismatch", f"{path}: expected schema {SCHEMA}, got {schema}; start a new run"
+                )
             return TrainConfig.from_dict(values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise TrainError("run_damaged", f"{path}: not a run's configuration ({error})") from error
+            raise TrainError("checkpoint_damaged", f"{path}: not a run's configuration ({error})") from error
 
     @staticmethod
     def save(state: Mapping[str, Any], path: Path) -> None:
@@ -97,7 +101,7 @@ def load_state(path: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         if isinstance(schema, str):
             raise TrainError(
-                "run_schema",
+                "checkpoint_mismatch",
                 f"{file}: expected schema {SCHEMA}, got {schema}; its weights can start a new run (--init)",
             )
         raise TrainError("checkpoint_damaged", f"{file}: expected a checkpoint of schema {SCHEMA}")

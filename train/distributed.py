@@ -107,7 +107,9 @@ def ranks_of_environment() -> Iterator[Ranks]:
     )
     cuda = torch.cuda.is_available()
     if cuda and world > 1 and local >= torch.cuda.device_count():
-        raise TrainError("ranks", f"expected a GPU for each process, got {torch.cuda.device_count()}; start fewer")
+        raise TrainError(
+            "option_invalid", f"expected a GPU for each process, got {torch.cuda.device_count()}; start fewer"
+        )
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)

@@ -187,9 +187,11 @@ def _train_epoch(
 def _batch_size(wanted: int, count: int, world: int) -> int:
     """Films per step over all ranks: as wanted, or all films where they are fewer."""
     if wanted % world:
-        raise TrainError("ranks", f"expected a batch that {world} processes share evenly, got {wanted}; change --batch")
+        raise TrainError(
+            "option_invalid", f"expected a batch that {world} processes share evenly, got {wanted}; change --batch"
+        )
     if count < world:
-        raise TrainError("ranks", f"expected a film for each of {world} processes, got {count}; start fewer")
+        raise TrainError("option_invalid", f"expected a film for each of {world} processes, got {count}; start fewer")
     return min(wanted, count // world * world)
 
 

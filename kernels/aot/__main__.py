@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from msloc_edge.cuda.compiled import Compiled
-from msloc_edge.errors import BackendError, MslocError, OutputError
+from msloc_edge.errors import DependencyError, MslocError, OutputError
 
 
 @click.command()
@@ -26,7 +26,7 @@ def main(out: Path, sm: str, operation: str | None) -> None:
         from msloc_edge.kernels.aot.variants import variants
     except ImportError as error:
         sentence = f"compiling kernels needs {error.name}; install it with: pip install 'msloc-edge[gpu]'"
-        _end(BackendError("backend_missing", sentence))
+        _end(DependencyError("package_missing", sentence))
     names = {str(device): device for device in DEVICES}
     if sm != "all" and (unknown := set(sm.split(",")) - set(names)):
         raise click.BadParameter(f"expected all, or some of {', '.join(names)}, got {', '.join(sorted(unknown))}")

@@ -36,12 +36,12 @@ def assemble(text: str, sm: int) -> Assembled:
         command = [tool, "-v", f"-arch=sm_{sm}", "kernel.ptx", "-o", "kernel.cubin"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode:
-            raise ExportError("kernel_refused", f"ptxas refuses the kernel for sm_{sm}: {done.stderr.strip()}")
+            raise ExportError("build_failed", f"ptxas refuses the kernel for sm_{sm}: {done.stderr.strip()}")
         cubin = Path(folder, "kernel.cubin").read_bytes()
     said = done.stdout + done.stderr
     registers = [int(n) for n in re.findall(r"Used (\d+) registers", said)]
     if len(registers) != 1:
-        raise ExportError("kernel_refused", f"expected one kernel from ptxas for sm_{sm}, got: {said.strip()}")
+        raise ExportError("build_failed", f"expected one kernel from ptxas for sm_{sm}, got: {said.strip()}")
     spills = sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
     shared = sum(int(n) for n in re.findall(r"(\d+) bytes smem", said))
     return Assembled(cubin, registers[0], spills, shared, _version(tool))
@@ -55,7 +55,7 @@ def assembler(sm: int) -> str:
     """
     if tools := _that_know(sm):
         return tools[0]
-    raise ExportError("kernel_refused", f"no assembler in {TOOLS} knows sm_{sm}")
+    raise ExportError("build_failed", f"no assembler in {TOOLS} knows sm_{sm}")
 
 
 def is_known(sm: int) -> bool:

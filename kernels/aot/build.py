@@ -65,12 +65,12 @@ def to_ptx(variant: Variant, sm: int) -> tuple[str, int]:
     """PTX for the plain architecture without scratch parameters, and the bytes of dynamic shared memory it needs."""
     if not isinstance(variant.kernel, JITFunction):
         raise ExportError(
-            "kernel_refused", f"{variant.name}: expected a Triton kernel that compiles; unset TRITON_INTERPRET"
+            "build_failed", f"{variant.name}: expected a Triton kernel that compiles; unset TRITON_INTERPRET"
         )
     declared = {**variant.signature, **dict.fromkeys(variant.constants, "constexpr")}
     if declared.keys() != set(variant.kernel.arg_names):
         raise ExportError(
-            "kernel_refused",
+            "build_failed",
             f"{variant.name}: declared with {sorted(declared)}, the kernel has {variant.kernel.arg_names}",
         )
     signature = {name: declared[name] for name in variant.kernel.arg_names}  # Triton goes by place
@@ -81,10 +81,10 @@ def to_ptx(variant: Variant, sm: int) -> tuple[str, int]:
         try:
             made = triton.compile(source, GPUTarget("cuda", sm, 32), options)
         except Exception as error:  # the compiler's exceptions share no base of their own
-            raise ExportError("kernel_refused", f"{variant.name}: Triton refuses it for sm_{sm}: {error}") from error
+            raise ExportError("build_failed", f"{variant.name}: Triton refuses it for sm_{sm}: {error}") from error
     if made.metadata.shared > MOST_SHARED:
         raise ExportError(
-            "kernel_refused", f"{variant.name}: needs {made.metadata.shared} bytes of shared memory, over {MOST_SHARED}"
+            "build_failed", f"{variant.name}: needs {made.metadata.shared} bytes of shared memory, over {MOST_SHARED}"
         )
     text = strip_scratch(made.asm["ptx"], tuple(argument.size for argument in variant.arguments))
     return retarget(text, sm), made.metadata.shared

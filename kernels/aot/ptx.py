@@ -26,14 +26,14 @@ def entry(text: str) -> tuple[str, tuple[Parameter, ...]]:
     """The name and the parameters of the one kernel in a PTX text."""
     found = ENTRY.findall(text)
     if len(found) != 1:
-        raise ExportError("kernel_refused", f"expected PTX with one kernel, got {len(found)}")
+        raise ExportError("build_failed", f"expected PTX with one kernel, got {len(found)}")
     name, listed = found[0]
     parameters = []
     for line in filter(str.strip, listed.split(",")):
         match = PARAMETER.search(line)
         if match is None:
             raise ExportError(
-                "kernel_refused", f"{name}: expected a pointer or a number as parameter, got {line.strip()}"
+                "build_failed", f"{name}: expected a pointer or a number as parameter, got {line.strip()}"
             )
         parameters.append(Parameter(match[2], int(match[1]) // 8))
     return name, tuple(parameters)
@@ -50,16 +50,14 @@ def strip_scratch(text: str, sizes: tuple[int, ...]) -> str:
     if tuple(p.size for p in own) != sizes or [p.size for p in scratch] != [8] * SCRATCH:
         found = [p.size for p in parameters]
         raise ExportError(
-            "kernel_refused", f"{name}: expected parameters of {[*sizes]} bytes and {SCRATCH} pointers, got {found}"
+            "build_failed", f"{name}: expected parameters of {[*sizes]} bytes and {SCRATCH} pointers, got {found}"
         )
     match = ENTRY.search(text)
     assert match is not None
     body = text[match.end() :]
     for parameter in scratch:
         if re.search(rf"\b{re.escape(parameter.name)}\b", body):
-            raise ExportError(
-                "kernel_refused", f"{name}: reads {parameter.name}, scratch memory that no caller gives it"
-            )
+            raise ExportError("build_failed", f"{name}: reads {parameter.name}, scratch memory that no caller gives it")
     kept = ",".join(match[2].split(",")[: len(sizes)])
     return f"{text[: match.start(2)]}{kept.rstrip()}\n{text[match.end(2) :]}"
 
@@ -71,5 +69,5 @@ def retarget(text: str, sm: int) -> str:
     """
     retargeted, count = re.subn(rf"^\.target sm_{sm}a?$", f".target sm_{sm}", text, flags=re.MULTILINE)
     if count != 1:
-        raise ExportError("kernel_refused", f"expected PTX for sm_{sm}, got: {re.findall(r'.target.*', text)}")
+        raise ExportError("build_failed", f"expected PTX for sm_{sm}, got: {re.findall(r'.target.*', text)}")
     return retargeted

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from msloc_edge.backends import Backend, load_backend
 from msloc_edge.bundle import Bundle, sha256_file
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -57,7 +57,7 @@ def classifier_onnx(bundle: Bundle) -> bytes:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
-        raise BackendError(
+        raise DependencyError(
             "backend_missing", f"the bare classifier: {error}; install it with: pip install onnx"
         ) from error
     model = onnx.load(bundle.onnx)

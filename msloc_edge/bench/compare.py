@@ -18,7 +18,7 @@ SAME = ("cpu", "board", "cores", "gpus")
 
 
 def read_bench(path: Path) -> dict[str, Any]:
-    """An earlier result. Raises BenchError (bench_unreadable)."""
+    """An earlier result. Raises BenchError (figures_foreign)."""
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         if result["schema"] == SCHEMA:
@@ -26,14 +26,14 @@ def read_bench(path: Path) -> dict[str, Any]:
         got = f"schema {result['schema']!r}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         got = getattr(error, "strerror", None) or f"{type(error).__name__}"
-    raise BenchError("bench_unreadable", f"{path}: expected a result of `msloc-edge bench --json`, got {got}")
+    raise BenchError("figures_foreign", f"{path}: expected a result of `msloc-edge bench --json`, got {got}")
 
 
 def compare(now: Mapping[str, Any], before: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
     """Time per film now over before, for each measurement that both have.
 
     A measurement has failed if it is more than `tolerance` (0.1: a tenth) slower: in median latency, or where there are
-    no latencies, in films a second; so has the ratio to the bare classifier. Raises BenchError (bench_foreign) for
+    no latencies, in films a second; so has the ratio to the bare classifier. Raises BenchError (figures_foreign) for
     results that share nothing.
     """
     earlier = {_key(row): row for row in before["measurements"]}
@@ -46,7 +46,7 @@ def compare(now: Mapping[str, Any], before: Mapping[str, Any], tolerance: float)
     if what in now and what in before:
         rows.append({"what": what, **_ratio(now[what], before[what], tolerance)})
     if not rows:
-        raise BenchError("bench_foreign", "expected a result with some of the same measurements, got none of them")
+        raise BenchError("figures_foreign", "expected a result with some of the same measurements, got none of them")
     return {
         "tolerance": tolerance,
         "different": [name for name in SAME if now["environment"].get(name) != before["environment"].get(name)]

@@ -61,11 +61,11 @@ def unpack(archive: Path, folder: Path, source: str) -> None:
                     _unpack_entries(_tar_entries(tar), folder, source)
             else:
                 raise BundleError(
-                    "archive_unknown", f"{source}: expected a bundle folder, or a .zip, .tar.gz or .tar.xz file"
+                    "archive_refused", f"{source}: expected a bundle folder, or a .zip, .tar.gz or .tar.xz file"
                 )
         except _BROKEN as error:
             raise BundleError(
-                "archive_damaged", f"{source}: cannot be unpacked ({error}); fetch or pack it again"
+                "bundle_damaged", f"{source}: cannot be unpacked ({error}); fetch or pack it again"
             ) from error
 
 
@@ -74,7 +74,7 @@ def _unpack_entries(entries: Iterable[_Entry], folder: Path, source: str) -> Non
     manifests = [path for path in files if path.name == MANIFEST]
     if len(manifests) != 1 or len(manifests[0].parts) > 2:
         raise BundleError(
-            "archive_contents",
+            "archive_refused",
             f"{source}: expected one bundle, with its {MANIFEST} at the top or in one folder, found "
             f"{', '.join(repr(str(path)) for path in manifests[:3]) or 'none'}; pack the bundle folder alone",
         )
@@ -93,7 +93,7 @@ def _checked(entries: Iterable[_Entry], source: str) -> dict[PurePosixPath, _Ent
         unsafe = path.is_absolute() or ".." in path.parts or "\\" in entry.name or ":" in entry.name
         if unsafe or not entry.plain or entry.size < 0 or path in files or not (path.name or entry.folder):
             raise BundleError(
-                "archive_unsafe",
+                "archive_refused",
                 f"{source}: expected files under plain names, got {entry.name!r}, which is absolute, outside, a link, "
                 "a device or there twice; nothing was unpacked: do not trust this archive",
             )
@@ -101,7 +101,7 @@ def _checked(entries: Iterable[_Entry], source: str) -> dict[PurePosixPath, _Ent
         check_size(total, MAX_UNPACKED, source)
         if count > MAX_ENTRIES:
             raise BundleError(
-                "archive_too_large",
+                "archive_refused",
                 f"{source}: expected at most {MAX_ENTRIES} files, got more; pack the bundle folder alone",
             )
         if not entry.folder:
@@ -147,7 +147,7 @@ class _Bounded:
 def check_size(size: int, limit: int, source: str) -> None:
     if size > limit:
         raise BundleError(
-            "archive_too_large",
+            "archive_refused",
             f"{source}: expected at most {limit:,} bytes, got {size:,} or more; pack the bundle folder alone",
         )
 
@@ -175,7 +175,7 @@ def reading(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise BundleError(
-            "archive_missing",
+            "bundle_missing",
             f"{file}: cannot be read ({error.strerror or error}); expected a bundle folder, an archive or a URL",
         ) from error
 

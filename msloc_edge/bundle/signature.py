@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msloc_edge.errors import BundleError
+from msloc_edge.errors import BundleError, DependencyError, MslocError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -33,7 +33,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}")
 def trusted_keys() -> list[Path]:
     """The public keys that this machine trusts: *.pem in MSLOC_TRUSTED_KEYS, or in the user's data folder.
 
-    None, where that folder is not there. Raises BundleError (key_missing) for a folder that cannot be read, or that
+    None, where that folder is not there. Raises BundleError (key_unusable) for a folder that cannot be read, or that
     MSLOC_TRUSTED_KEYS names and that holds no key: a mistyped name must not mean that everything is trusted.
     """
     named = os.environ.get("MSLOC_TRUSTED_KEYS")
@@ -45,10 +45,10 @@ def trusted_keys() -> list[Path]:
         keys = []
     except OSError as error:
         raise BundleError(
-            "key_missing", f"{folder}: cannot be read ({error.strerror}); expected a folder with trusted keys"
+            "key_unusable", f"{folder}: cannot be read ({error.strerror}); expected a folder with trusted keys"
         ) from error
     if named and not keys:
-        raise BundleError("key_missing", f"{folder}: expected a folder with trusted keys (*.pem), and found none")
+        raise BundleError("key_unusable", f"{folder}: expected a folder with trusted keys (*.pem), and found none")
     return keys
 
 
@@ -65,8 +65,7 @@ def require_trusted(folder: Path, manifest: bytes) -> None:
 def signer(folder: Path, manifest: bytes, keys: Sequence[Path]) -> str:
     """The id of the key, one of the public `keys`, that signed the manifest of the bundle in `folder`.
 
-    Raises BundleError: signature_missing, signature_damaged, signature_wrong, key_unknown, key_missing, key_unusable,
-    cryptography_missing.
+    Raises BundleError: signature_missing, signature_wrong, key_unknown, key_unusable; DependencyError: package_missing.
     """
     found = read(folder)
     if found is None:
@@ -105,7 +104,7 @@ def state(folder: Path, manifest: bytes, keys: Sequence[Path] | None = None) -> 
         if found := read(folder):
             key = found[0]
         signer(folder, manifest, trusted_keys() if keys is None else keys)
-    except BundleError as error:
+    except MslocError as error:
         return key, error.reason
     return key, "verified"
 
@@ -113,7 +112,7 @@ def state(folder: Path, manifest: bytes, keys: Sequence[Path] | None = None) -> 
 def read(folder: Path) -> tuple[str, bytes] | None:
     """Key id and signature as a bundle's signature file states them, unchecked; None without one.
 
-    Raises BundleError: signature_damaged.
+    Raises BundleError: signature_wrong.
     """
     try:
         with (folder / SIGNATURE).open("rb") as file:
@@ -122,7 +121,7 @@ def read(folder: Path) -> tuple[str, bytes] | None:
         return None
     except OSError as error:
         raise BundleError(
-            "signature_damaged", f"{folder / SIGNATURE}: cannot be read ({error.strerror}); copy the bundle again"
+            "signature_wrong", f"{folder / SIGNATURE}: cannot be read ({error.strerror}); copy the bundle again"
         ) from error
     try:
         record = json.loads(content)
@@ -131,7 +130,7 @@ def read(folder: Path) -> tuple[str, bytes] | None:
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
-            "signature_damaged", f"{folder / SIGNATURE}: expected a {SCHEMA}, got something else; copy the bundle again"
+            "signature_wrong", f"{folder / SIGNATURE}: expected a {SCHEMA}, got something else; copy the bundle again"
         ) from error
     return key, signature
 
@@ -139,7 +138,7 @@ def read(folder: Path) -> tuple[str, bytes] | None:
 def sign(manifest: bytes, key: Path, passphrase: Callable[[], str]) -> bytes:
     """The signature file for a manifest, by the private key in a PEM file; `passphrase` is asked if it needs one.
 
-    Raises BundleError: key_missing, key_unusable, key_passphrase, cryptography_missing.
+    Raises BundleError: key_unusable; DependencyError: package_missing.
     """
     private = _private_key(key, passphrase)
     return _content(_key_id(private.public_key()), private.sign(_signed(manifest)))
@@ -187,7 +186,7 @@ def _private_key(file: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey
         key = load_pem_private_key(pem, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if locked:
-            raise BundleError("key_passphrase", f"{file}: cannot be opened with this passphrase; check both") from error
+            raise BundleError("key_unusable", f"{file}: cannot be opened with this passphrase; check both") from error
         raise _unusable(file, "private", "a public one" if b"PUBLIC KEY" in pem else "something else") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(file, "private", "one of another kind")
@@ -199,14 +198,16 @@ def _pem(file: Path) -> bytes:
     try:
         import cryptography  # noqa: F401
     except ImportError as error:
-        raise BundleError(
-            "cryptography_missing",
+        raise DependencyError(
+            "package_missing",
             f"{error}: signatures need the package cryptography; install it with: pip install 'msloc-edge[sign]'",
         ) from error
     try:
         return file.read_bytes()
     except OSError as error:
-        raise BundleError("key_missing", f"{file}: cannot be read ({error.strerror}); expected a key in PEM") from error
+        raise BundleError(
+            "key_unusable", f"{file}: cannot be read ({error.strerror}); expected a key in PEM"
+        ) from error
 
 
 def _unusable(file: Path, kind: str, found: str) -> BundleError:

@@ -31,7 +31,7 @@ from msloc_edge.bundle.bundle import (
 )
 from msloc_edge.bundle.signature import require_trusted
 from msloc_edge.bundle.versions import RECORD, highest, record, recorded, require_no_rollback
-from msloc_edge.errors import BundleError
+from msloc_edge.errors import BundleError, MslocError, OutputError
 
 TIMEOUT = 30.0
 """Seconds without a byte until a download counts as failed."""
@@ -47,7 +47,7 @@ class Known:
     name: str
     where: str  # "shipped", "installed", or "folder" for one that was named by its path
     path: Path
-    opened: Bundle | BundleError
+    opened: Bundle | MslocError
 
 
 def known_models() -> list[Known]:
@@ -68,8 +68,8 @@ def look_at(model: str) -> Known:
 def add_folder(folder: Path, name: str | None = None, replace: bool = False, allow_rollback: bool = False) -> Bundle:
     """Install a copy of a bundle's folder under `name`, by default its own.
 
-    Raises BundleError: model_name, model_taken, bundle_rollback, versions_damaged, and what Bundle.open and
-    require_trusted raise; OutputError: out_unwritable, disk_full.
+    Raises BundleError: option_invalid, bundle_rollback, and what Bundle.open and require_trusted raise; OutputError:
+    out_occupied, out_unwritable, disk_full.
     """
 
     def fill(fresh: Path) -> None:
@@ -90,8 +90,7 @@ def add_archive(
 ) -> Bundle:
     """Install the one bundle in a .zip, .tar.gz or .tar.xz file, whose hash is `sha256` if that is given.
 
-    Raises BundleError: archive_missing, archive_hash, archive_unknown, archive_damaged, archive_unsafe,
-    archive_too_large, archive_contents, and what add_folder raises.
+    Raises BundleError: bundle_missing, bundle_hash, archive_refused, bundle_damaged, and what add_folder raises.
     """
 
     def fill(fresh: Path) -> None:
@@ -136,10 +135,10 @@ def remove(name: str) -> Path:
     return path
 
 
-def _open(model: str | Path) -> Bundle | BundleError:
+def _open(model: str | Path) -> Bundle | MslocError:
     try:
         return Bundle.open(model)
-    except BundleError as error:
+    except MslocError as error:
         return error
 
 
@@ -189,14 +188,14 @@ def _versions_seen(name: str) -> list[str]:
 def _check_name(name: str, replace: bool) -> None:
     if not MODEL_NAME.fullmatch(name):
         raise BundleError(
-            "model_name",
+            "option_invalid",
             f"expected a name of up to 64 letters, digits, dots, dashes and underscores that begins with a letter or "
             f"digit, got {name!r}; choose another --name",
         )
     if name in shipped_models():
-        raise BundleError("model_taken", f"{name}: is the name of a shipped model, which stays; choose another --name")
+        raise OutputError("out_occupied", f"{name}: is the name of a shipped model, which stays; choose another --name")
     if name in installed_models() and not replace:
-        raise BundleError("model_taken", f"{name}: is installed already; --replace it, or choose another --name")
+        raise OutputError("out_occupied", f"{name}: is installed already; --replace it, or choose another --name")
 
 
 def _check_hash(archive: Path, sha256: str | None, source: str) -> None:
@@ -205,7 +204,7 @@ def _check_hash(archive: Path, sha256: str | None, source: str) -> None:
             found = sha256_file(archive)
         if found != sha256.lower():
             raise BundleError(
-                "archive_hash",
+                "bundle_hash",
                 f"{source}: expected sha256 {sha256}, got {found}; it is another file: check the hash and the source",
             )
 

@@ -23,7 +23,7 @@ _DOTTED = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
 
 def recorded(store: Path) -> dict[str, str]:
-    """Model -> the highest version that was installed in the folder `store`. Raises BundleError: versions_damaged."""
+    """Model -> the highest version that was installed in the folder `store`. Raises BundleError: bundle_rollback."""
     file = store / RECORD
     try:
         record = json.loads(file.read_bytes())
@@ -34,7 +34,7 @@ def recorded(store: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(
-            "versions_damaged",
+            "bundle_rollback",
             f"{file}: expected a {SCHEMA}, which remembers the versions that were installed; restore it, or remove it "
             "to forget them",
         ) from error
@@ -42,7 +42,7 @@ def recorded(store: Path) -> dict[str, str]:
 
 
 def record(store: Path, name: str, version: str) -> None:
-    """Remember the highest version of a model. Raises BundleError (versions_damaged), OSError."""
+    """Remember the highest version of a model. Raises BundleError (bundle_rollback), OSError."""
     versions = {**recorded(store), name: version}
     content = {"schema": SCHEMA, "versions": dict(sorted(versions.items()))}
     atomic_write(store / RECORD, json.dumps(content, indent=1).encode() + b"\n")

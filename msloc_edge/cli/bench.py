@@ -15,7 +15,7 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.bench import SCENARIOS, SCOPES
-from msloc_edge.errors import BackendError, InputError, OutputError
+from msloc_edge.errors import DependencyError, InputError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,8 +206,8 @@ def generated(kind: str, folder: Path) -> tuple[list[Path], str]:
         try:
             write_dicom(phantom, files[-1], bits)
         except ImportError as error:
-            raise BackendError(
-                "backend_missing",
+            raise DependencyError(
+                "package_missing",
                 f"films of {bits} bits are made as DICOM: expected {error.name}, got none; pip install "
                 "'msloc-edge[dicom]', or ask for 8 bits",
             ) from error

@@ -66,7 +66,7 @@ def gate_films(bundle: Bundle, specs: Sequence[str], progress: Progress, count: 
         made = phantom_films(CALIBRATION_SEED, CALIBRATION_FILMS, side, progress, bundle.classes)
         calibration, sources = [_display(made, at) for at in range(len(made))], [f"{len(made)} phantoms"]
     if not calibration:
-        raise ExportError("data_empty", f"{', '.join(specs)}: expected films to calibrate on, found none")
+        raise ExportError("data_missing", f"{', '.join(specs)}: expected films to calibrate on, found none")
     gate = GateFilms(
         [_display(films, at) for films, chosen in zip(judged, picked, strict=True) for at in chosen],
         np.concatenate([films.labels[chosen] for films, chosen in zip(judged, picked, strict=True)]),

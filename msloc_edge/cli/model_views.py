@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msloc_edge.errors import BundleError, OutputError
+from msloc_edge.errors import MslocError, OutputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +29,7 @@ quiet_option = click.option(
 def record(known: Known, keys: Sequence[Path] | None = None) -> dict[str, Any]:
     """The JSON line of a model; its signature is held against `keys`, by default the trusted ones."""
     line = {"schema": SCHEMA, "name": known.name, "where": known.where, "path": str(known.path)}
-    if isinstance(known.opened, BundleError):
+    if isinstance(known.opened, MslocError):
         return line | {"whole": False, "reason": known.opened.reason, "message": known.opened.message}
     from msloc_edge.bundle import MANIFEST
     from msloc_edge.bundle.signature import state

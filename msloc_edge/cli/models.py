@@ -11,7 +11,7 @@ import click
 
 from msloc_edge.cli import model_views as views
 from msloc_edge.cli import signing
-from msloc_edge.errors import BundleError
+from msloc_edge.errors import MslocError
 
 if TYPE_CHECKING:
     from msloc_edge.bundle import Bundle
@@ -61,14 +61,14 @@ def list_models(quiet: bool) -> None:
             name += " (default)"
         elif isinstance(opened, Bundle) and opened.name != name:
             name += f" ({opened.name})"  # as results call it
-        if isinstance(opened, BundleError):
+        if isinstance(opened, MslocError):
             row = [name, "", "", "", f"{views.size_of(known.path) / 1e6:.1f}", "", known.where, opened.reason, ""]
         else:
             height, width = opened.input_size
             row = [name, opened.version, str(len(opened.classes)), f"{height} x {width}"]
             row += [f"{record['bytes'] / 1e6:.1f}", opened.sha256[:12], known.where, "whole"]
             row.append(views.signature_words(record))
-        style = "red" if isinstance(opened, BundleError) else ""
+        style = "red" if isinstance(opened, MslocError) else ""
         table.add_row(*(Text(views.clean(cell), style) for cell in row))
     console = people()
     console.print(table)
@@ -87,7 +87,7 @@ def show(model: str, picture: Path | None, quiet: bool) -> None:
     from msloc_edge.bundle.store import look_at
 
     known = look_at(model)
-    if isinstance(known.opened, BundleError):
+    if isinstance(known.opened, MslocError):
         raise known.opened
     bundle = known.opened
     if picture:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from msloc_edge.cli import model_views as views
-from msloc_edge.errors import BundleError, OutputError
+from msloc_edge.errors import BundleError, MslocError, OutputError
 
 if TYPE_CHECKING:
     from msloc_edge.bundle.store import Known
@@ -40,7 +40,7 @@ def verify(models: tuple[str, ...], keys: tuple[Path, ...], quiet: bool) -> None
         known = _held_against(known, keys)
         record = views.record(known, keys or None)
         views.say(record, quiet)
-        if isinstance(known.opened, BundleError):
+        if isinstance(known.opened, MslocError):
             failed = True
             click.echo(f"msloc-edge: [{known.opened.reason}] {known.opened.message}", err=True)
         elif not quiet:
@@ -54,12 +54,12 @@ def _held_against(known: Known, keys: tuple[Path, ...]) -> Known:
     from msloc_edge.bundle import MANIFEST
     from msloc_edge.bundle.signature import signer, trusted_keys
 
-    if isinstance(known.opened, BundleError):
+    if isinstance(known.opened, MslocError):
         return known
     try:
         signer(known.path, (known.path / MANIFEST).read_bytes(), keys or trusted_keys())
-    except BundleError as error:
-        if keys or error.reason in ("signature_wrong", "signature_damaged"):
+    except MslocError as error:
+        if keys or error.reason == "signature_wrong":
             return dataclasses.replace(known, opened=error)
     return known
 
@@ -102,7 +102,7 @@ def _passphrase() -> str:
         return passphrase
     if not sys.stdin.isatty():
         raise BundleError(
-            "key_passphrase", "the key is locked; expected its passphrase in MSLOC_KEY_PASSPHRASE, or a terminal to ask"
+            "key_unusable", "the key is locked; expected its passphrase in MSLOC_KEY_PASSPHRASE, or a terminal to ask"
         )
     passphrase = click.prompt("passphrase of the key", hide_input=True, err=True)
     return str(passphrase)

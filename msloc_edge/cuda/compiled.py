@@ -91,30 +91,30 @@ class Picked:
 
 
 def read_index(folder: Path) -> list[Compiled]:
-    """The entries of a folder's kernels.json. Raises BackendError: kernel_missing, kernel_damaged."""
+    """The entries of a folder's kernels.json. Raises BackendError: kernel_unusable."""
     index = folder / INDEX
     try:
         content = json.loads(index.read_bytes())
         if content["schema"] != SCHEMA:
             raise BackendError(
-                "kernel_damaged",
+                "kernel_unusable",
                 f"{index}: expected schema {SCHEMA}, got {content['schema']!r}; compile with this msloc-edge",
             )
         return [Compiled.from_dict(entry) for entry in content["kernels"]]
     except OSError as error:
         raise BackendError(
-            "kernel_missing",
+            "kernel_unusable",
             f"{index}: cannot be read ({error.strerror}); make it: python -m msloc_edge.kernels.aot --out {folder}",
         ) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise BackendError("kernel_damaged", f"{index}: not a list of kernels ({error!r}); compile again") from error
+        raise BackendError("kernel_unusable", f"{index}: not a list of kernels ({error!r}); compile again") from error
 
 
 def pick(folder: str | Path, operation: str, dtype: str, sm: int, variant: str = "") -> Picked:
     """The cubin of exactly this SM, else the portable PTX, as its hash says it was written.
 
     variant  one of the operation's forms; "" where it has only one
-    Raises BackendError: kernel_missing, kernel_damaged.
+    Raises BackendError: kernel_unusable.
     """
     folder = Path(folder)
     known = [k for k in read_index(folder) if (k.operation, k.dtype) == (operation, dtype)]
@@ -124,7 +124,7 @@ def pick(folder: str | Path, operation: str, dtype: str, sm: int, variant: str =
         have = ", ".join(sorted({k.variant or "the only one" for k in known})) or "no variant"
         devices = ", ".join(sorted({f"sm_{k.sm}{' or newer' * k.portable}" for k in fitting})) or "no device"
         raise BackendError(
-            "kernel_missing",
+            "kernel_unusable",
             f"{folder}: expected {operation} ({variant or 'its only variant'}, {dtype}) for sm_{sm}, "
             f"found variants: {have}; of this one for: {devices}",
         )
@@ -134,9 +134,9 @@ def pick(folder: str | Path, operation: str, dtype: str, sm: int, variant: str =
     try:
         image = file.read_bytes()
     except OSError as error:
-        raise BackendError("kernel_missing", f"{file}: cannot be read ({error.strerror}); compile again") from error
+        raise BackendError("kernel_unusable", f"{file}: cannot be read ({error.strerror}); compile again") from error
     if hashlib.sha256(image).hexdigest() != best.sha256[kind]:
-        raise BackendError("kernel_damaged", f"{file}: not the file that {INDEX} names; compile or copy it again")
+        raise BackendError("kernel_unusable", f"{file}: not the file that {INDEX} names; compile or copy it again")
     return Picked(best, image)
 
 
@@ -166,5 +166,6 @@ def _evaluate(node: ast.expr, values: Mapping[str, int]) -> int:
         dividend, divisor = (_evaluate(argument, values) for argument in node.args)
         return -(-dividend // divisor)
     raise BackendError(
-        "kernel_damaged", f"a grid rule with {ast.unparse(node)}: expected names of {sorted(values)}, + - * // and cdiv"
+        "kernel_unusable",
+        f"a grid rule with {ast.unparse(node)}: expected names of {sorted(values)}, + - * // and cdiv",
     )

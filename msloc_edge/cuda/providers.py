@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from msloc_edge.cuda.compiled import Argument
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 
 Dimensions = tuple[int, int, int]
 
@@ -204,6 +204,6 @@ def open_provider(ordinal: int) -> Provider:
         except ImportError as error:  # pycuda is linked to libcuda.so.1
             raise BackendError("backend_device", NO_DRIVER) from error
         return adapter(driver, ordinal)
-    raise BackendError(
+    raise DependencyError(
         "backend_missing", "expected cuda-bindings or pycuda, found neither; install one: pip install 'msloc-edge[gpu]'"
     )

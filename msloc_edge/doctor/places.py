@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msloc_edge._files import ENGINES, TEMPORARY, cache_folder
 from msloc_edge.doctor.check import Check, Status, size
-from msloc_edge.errors import BundleError
+from msloc_edge.errors import MslocError
 
 DICOM_PORT = 11112
 """The port that DICOM senders commonly use without privileges."""
@@ -85,7 +85,7 @@ def _bundle(name: str, model: str | Path, mend: str, otherwise: Status = "failin
 
     try:
         bundle = Bundle.open(model)
-    except BundleError as error:
+    except MslocError as error:
         return Check("models", name, otherwise, f"[{error.reason}] {error.message}", mend)
     except OSError as error:
         return Check("models", name, otherwise, f"cannot be read: {error}", mend)

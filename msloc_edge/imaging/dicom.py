@@ -175,7 +175,7 @@ class _Film:
         if any(keyword in ds for keyword in _FLOAT_PIXELS):
             raise self._unsupported("floating point pixels")
         if any(keyword not in ds for keyword in ("PixelData", "Rows", "Columns")):
-            raise self._error("no_pixels", "an image", "none, or only its header", "export the film again")
+            raise self._error("corrupt", "an image", "none, or only its header", "export the film again")
         check_size(self._integer("Rows"), self._integer("Columns"), self.name)
         return choose_frame(self._frames, frame, self.name)
 

@@ -68,7 +68,7 @@ def image_format(data: bytes) -> str | None:
 def choose_frame(count: int, frame: int | None, name: str) -> int:
     """The index, from 0, of the frame to read; `frame` counts from 1, as DICOM's frame numbers do.
 
-    Raises InputError `multi_frame` when there are several and none is chosen, `frame_out_of_range` otherwise.
+    Raises InputError `multi_frame` when there are several and none is chosen, `option_invalid` otherwise.
     """
     if frame is None and count > 1:
         raise InputError(
@@ -77,16 +77,16 @@ def choose_frame(count: int, frame: int | None, name: str) -> int:
         )
     if frame is not None and not 1 <= frame <= count:
         raise InputError(
-            "frame_out_of_range", f"{name}: frame {frame} was asked for, but the frames are 1 to {count}; choose one."
+            "option_invalid", f"{name}: frame {frame} was asked for, but the frames are 1 to {count}; choose one."
         )
     return (frame or 1) - 1
 
 
 def check_size(height: int, width: int, name: str) -> None:
-    """Raises InputError `zero_size`, `too_small` or `too_large`; called before anything is decoded."""
+    """Raises InputError `too_small` or `too_large`; called before anything is decoded."""
     size = f"{width} x {height} pixels"
     if min(height, width) < 1:
-        raise InputError("zero_size", f"{name}: expected a film, got an image of {size}; export the film again.")
+        raise InputError("too_small", f"{name}: expected a film, got an image of {size}; export the film again.")
     if min(height, width) < MIN_SIDE:
         raise InputError(
             "too_small", f"{name}: expected at least {MIN_SIDE} pixels a side, got {size}; send the original film."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.errors import InputError
+from msloc_edge.errors import DependencyError, InputError
 from msloc_edge.imaging.raster import (
     MAX_PIXELS,
     MIN_SIDE,
@@ -53,7 +53,7 @@ def read_frame(path: str | Path, *, frame: int | None = None) -> Frame:
         raise InputError("missing", f"{name}: expected a file, but there is none; check the path.") from None
     except (OSError, ValueError) as error:
         if os.path.isdir(path):
-            raise InputError("is_directory", f"{name}: expected a file, got a folder; name the films in it.") from None
+            raise InputError("unreadable", f"{name}: expected a file, got a folder; name the films in it.") from None
         why = getattr(error, "strerror", None) or "not a valid path"
         raise InputError(
             "unreadable", f"{name}: expected a readable file, got '{why}'; check its permissions."
@@ -67,7 +67,7 @@ def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
     Raises InputError; docs/errors.md lists the reasons.
     """
     if not data:
-        raise InputError("empty", f"{name}: expected a film, got 0 bytes; copy or export it again.")
+        raise InputError("truncated", f"{name}: expected a film, got 0 bytes; copy or export it again.")
     with ThreadPoolExecutor(1) as beside:  # the hash of an uncompressed film takes as long as its decoding
         digest = beside.submit(hashlib.sha256, data)
         return replace(_decode(data, name, frame), sha256=digest.result().hexdigest())
@@ -86,8 +86,8 @@ def _decode_dicom(data: bytes, name: str, frame: int | None) -> Frame:
     try:
         from msloc_edge.imaging.dicom import decode_dicom
     except ImportError as error:
-        raise InputError(
-            "dicom_missing",
+        raise DependencyError(
+            "package_missing",
             f"{name}: expected pydicom, to read DICOM, got {error}; install it with: pip install 'msloc-edge[dicom]'.",
         ) from error
     return decode_dicom(data, name, frame)
@@ -99,7 +99,7 @@ def frame_from_array(pixels: NDArray[Any], name: str = "array") -> Frame:
     pixels  [H, W] or [H, W, 3] (RGB): uint8 or uint16, kept as they are and not copied where grey; or floats in
             [0, 1], stored as 16 bits, since a Frame holds whole numbers (at most 1/131070 off)
 
-    Raises InputError `unsupported_pixels`, `not_finite`, `zero_size`, `too_small`, `too_large` or `constant`.
+    Raises InputError `unsupported_pixels`, `too_small`, `too_large` or `constant`.
     """
     if pixels.ndim != 2 and pixels.shape[2:] != (3,):
         raise _not_pixels(name, f"shape {pixels.shape}")
@@ -117,7 +117,9 @@ def frame_from_array(pixels: NDArray[Any], name: str = "array") -> Frame:
 def _sixteen_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint16]:
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite(low + high):
-        raise InputError("not_finite", f"{name}: expected finite numbers, got NaN or infinity; mend the array first.")
+        raise InputError(
+            "unsupported_pixels", f"{name}: expected finite numbers, got NaN or infinity; mend the array first."
+        )
     if low < 0 or high > 1:
         raise _not_pixels(name, f"floats from {low:g} to {high:g}")
     return np.rint(np.multiply(pixels, 65535, dtype=np.float64)).astype(np.uint16)

@@ -44,37 +44,39 @@ def load_backbone(net: CamNet, path: Path) -> int:
     own = net.backbone.state_dict()
     found = _match_names(_read(path), own)
     if found is None:
-        raise TrainError("init_mismatch", f"{path}: no weights of a {net.config.backbone} backbone found in this file")
+        raise TrainError(
+            "checkpoint_mismatch", f"{path}: no weights of a {net.config.backbone} backbone found in this file"
+        )
     _fold_rgb_stem(found, net.backbone.stem, net.backbone.rgb)
     optional = (*net.backbone.own_names, "num_batches_tracked")
     for name, tensor in own.items():
         if name not in found:
             if any(part in name for part in optional):
                 continue
-            raise TrainError("init_mismatch", f"{path}: expected the tensor {name}, which the file does not hold")
+            raise TrainError("checkpoint_mismatch", f"{path}: expected the tensor {name}, which the file does not hold")
         if found[name].shape != tensor.shape:
             shapes = f"expected {name} of shape {tuple(tensor.shape)}, got {tuple(found[name].shape)}"
-            raise TrainError("init_mismatch", f"{path}: {shapes}; is its backbone {net.config.backbone}?")
+            raise TrainError("checkpoint_mismatch", f"{path}: {shapes}; is its backbone {net.config.backbone}?")
     net.backbone.load_state_dict(found, strict=False)
     return len(found)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise TrainError("init_missing", f"{path}: no such file; --init expects a .safetensors or torch file")
+        raise TrainError("checkpoint_missing", f"{path}: no such file; --init expects a .safetensors or torch file")
     try:
         content = load_plain(path)
     except OSError as error:
-        raise TrainError("init_unreadable", f"{path}: cannot be read ({error.strerror or error})") from error
+        raise TrainError("checkpoint_damaged", f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # on bytes that are not its own, the unpickler raises anything at all
         raise TrainError(
-            "init_unreadable", f"{path}: expected a .safetensors or torch file that holds weights and no code"
+            "checkpoint_damaged", f"{path}: expected a .safetensors or torch file that holds weights and no code"
         ) from error
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
-        raise TrainError("init_unreadable", f"{path}: expected a state dict, got {type(content).__name__}")
+        raise TrainError("checkpoint_damaged", f"{path}: expected a state dict, got {type(content).__name__}")
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 

@@ -18,9 +18,9 @@ import torch
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND, Backend, load_backend
 from msloc_edge.bundle import MANIFEST, ONNX, WEIGHTS, Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.maps.regions import find_boxes
+from msloc_edge.maps.boxes import find_boxes
 from msloc_edge.types import Box
 
 LOGIT_LIMIT, MAP_LIMIT, IOU_LIMIT = 1e-4, 1e-3, 0.99
@@ -172,7 +172,7 @@ def test_unknown_backend(bundle: Bundle) -> None:
 def test_missing_package(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, install: str) -> None:
     monkeypatch.delitem(sys.modules, f"msloc_edge.backends.{name}", raising=False)
     monkeypatch.setitem(sys.modules, name, None)  # `import name` now raises ImportError
-    with pytest.raises(BackendError) as caught:
+    with pytest.raises(DependencyError) as caught:
         load_backend(name, bundle)
     assert caught.value.reason == "backend_missing"
     assert str(caught.value).startswith(f"{name}: ")

@@ -15,7 +15,7 @@ import torch
 
 from msloc_edge.bench.classifier import bare_classifier, classifier_onnx, linear_weights
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.export.onnx import to_onnx
 from msloc_edge.model import CamNet, ModelConfig, build
 
@@ -128,6 +128,6 @@ def test_a_graph_without_the_names(bundle_of: Callable[[bytes], Bundle], bundle:
 
 def test_without_onnx(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(BackendError, match="pip install onnx") as caught:
+    with pytest.raises(DependencyError, match="pip install onnx") as caught:
         classifier_onnx(bundle)
     assert caught.value.reason == "backend_missing"

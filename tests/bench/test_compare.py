@@ -67,7 +67,7 @@ def test_another_machine_or_model_is_named() -> None:
 def test_nothing_in_common() -> None:
     with pytest.raises(BenchError) as error:
         compare(result(row("offline", "network", 1, batch=1)), result(row("offline", "network", 1, batch=2)), 0.1)
-    assert error.value.reason == "bench_foreign"
+    assert error.value.reason == "figures_foreign"
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_a_file_that_is_no_benchmark(tmp_path: Path, content: str | None, got: s
         file.write_text(content)
     with pytest.raises(BenchError, match=got) as error:
         read_bench(file)
-    assert error.value.reason == "bench_unreadable"
+    assert error.value.reason == "figures_foreign"

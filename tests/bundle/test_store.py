@@ -84,10 +84,10 @@ def kept(models: Path) -> list[str]:
     return sorted(path.name for path in models.iterdir() if path.name != RECORD)
 
 
-def refused(models: Path, add: Callable[[], Bundle]) -> BundleError:
+def refused(models: Path, add: Callable[[], Bundle]) -> MslocError:
     """The error of an installation that must change nothing in the store."""
     before = contents(models)
-    with pytest.raises(BundleError) as error:
+    with pytest.raises(MslocError) as error:
         add()
     assert contents(models) == before
     assert "\n" not in error.value.message
@@ -191,13 +191,13 @@ def test_no_such_address(models: Path, serve: Serve) -> None:
 
 def test_another_hash(packed: bytes, models: Path, serve: Serve) -> None:
     error = refused(models, lambda: store.add_url(serve(packed), "0" * 64))
-    assert error.reason == "archive_hash"
+    assert error.reason == "bundle_hash"
     assert sha256(packed) in error.message
 
 
 def test_the_hash_is_checked_before_anything_is_unpacked(models: Path, serve: Serve) -> None:
     error = refused(models, lambda: store.add_url(serve(b"PK, and then nothing of a zip"), "0" * 64))
-    assert error.reason == "archive_hash"
+    assert error.reason == "bundle_hash"
 
 
 def test_a_body_that_ends_early(packed: bytes, models: Path, serve: Serve) -> None:
@@ -235,7 +235,7 @@ def test_a_download_that_is_too_large(
     heard: list[int] = []
     url = serve(packed, promised=promised)
     error = refused(models, lambda: store.add_url(url, sha256(packed), told=lambda done, total: heard.append(done)))
-    assert error.reason == "archive_too_large"
+    assert error.reason == "archive_refused"
     assert max(heard, default=0) <= 100_000  # given up on the way, or before
 
 
@@ -245,13 +245,13 @@ def test_a_download_that_is_too_large(
 @pytest.mark.parametrize("data", [b"", b"P", b"This is a letter.\n" * 40, b"<html>404</html>", bytes(10240)])
 def test_a_file_that_is_no_archive(tmp_path: Path, models: Path, data: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(data)
-    assert refused(models, lambda: store.add_archive(tmp_path / "a.zip")).reason == "archive_unknown"
+    assert refused(models, lambda: store.add_archive(tmp_path / "a.zip")).reason == "archive_refused"
 
 
 def test_a_missing_file(tmp_path: Path, models: Path) -> None:
     for given in (None, "0" * 64):
         error = refused(models, lambda given=given: store.add_archive(tmp_path / "none.zip", given))  # type: ignore[misc]
-        assert error.reason == "archive_missing"
+        assert error.reason == "bundle_missing"
         assert "none.zip" in error.message
 
 
@@ -262,7 +262,7 @@ def test_an_archive_that_is_cut(small: Path, tmp_path: Path, models: Path, kind:
     data = archive.read_bytes()
     archive.write_bytes(data[: int(share * len(data))])
     error = refused(models, lambda: store.add_archive(archive))
-    assert error.reason == "archive_damaged"
+    assert error.reason == "bundle_damaged"
     assert str(archive) in error.message
 
 
@@ -276,7 +276,7 @@ def test_a_zip_with_a_password(small: Path, tmp_path: Path, models: Path) -> Non
             at = data.find(signature, at + 1)
     archive.write_bytes(data)
     error = refused(models, lambda: store.add_archive(archive))
-    assert error.reason == "archive_damaged"
+    assert error.reason == "bundle_damaged"
     assert "encrypted" in error.message
 
 
@@ -290,13 +290,13 @@ def test_not_exactly_one_bundle(
 ) -> None:
     files = [member for home in homes for member in members_of(small, home)]
     error = refused(models, lambda: store.add_archive(pack(tmp_path / "a", ("README", b"x"), *files)))
-    assert error.reason == "archive_contents"
+    assert error.reason == "archive_refused"
     assert found in error.message
 
 
 def test_a_bundle_that_is_too_deep(small: Path, tmp_path: Path, models: Path) -> None:
     archive = tar_gz(tmp_path / "a", *members_of(small, "home/out/"))
-    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_contents"
+    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_refused"
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model_card.md"])
@@ -344,7 +344,7 @@ def test_names_that_lead_outside_or_come_twice(
     archive = pack(tmp_path / "a", *members_of(small), (name, b"evil"))
     before = set(contents(tmp_path))
     error = refused(models, lambda: store.add_archive(archive))
-    assert error.reason == "archive_unsafe"
+    assert error.reason == "archive_refused"
     assert repr(name) in error.message
     assert set(contents(tmp_path)) - before <= {"models"}
 
@@ -364,14 +364,14 @@ def test_names_that_lead_outside_or_come_twice(
 def test_a_tar_with_links_and_devices(small: Path, tmp_path: Path, models: Path, member: tarfile.TarInfo) -> None:
     archive = tar_gz(tmp_path / "a", *members_of(small), (member, b""))
     error = refused(models, lambda: store.add_archive(archive))
-    assert error.reason == "archive_unsafe"
+    assert error.reason == "archive_refused"
     assert repr(member.name) in error.message
 
 
 @pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
 def test_a_zip_with_links_and_devices(small: Path, tmp_path: Path, models: Path, mode: int) -> None:
     archive = zip_of(tmp_path / "a.zip", *members_of(small), (zip_special("odd", mode), b"/etc/passwd"))
-    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_unsafe"
+    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_refused"
 
 
 @pytest.mark.parametrize("opener", [gzip.open, lzma.open])
@@ -382,7 +382,7 @@ def test_a_tar_that_says_it_is_huge(tmp_path: Path, models: Path, opener: Callab
     with opener(tmp_path / "a", "wb") as file:
         file.write(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     error = refused(models, lambda: store.add_archive(tmp_path / "a"))
-    assert error.reason == "archive_too_large"
+    assert error.reason == "archive_refused"
 
 
 def test_a_tar_that_walks_backwards(tmp_path: Path, models: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_tar_that_walks_backwards(tmp_path: Path, models: Path) -> None:
     info = tarfile.TarInfo("manifest.json")
     info.size = -512
     (tmp_path / "a").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)))
-    assert refused(models, lambda: store.add_archive(tmp_path / "a")).reason in ("archive_unsafe", "archive_damaged")
+    assert refused(models, lambda: store.add_archive(tmp_path / "a")).reason in ("archive_refused", "bundle_damaged")
 
 
 def test_a_tar_whose_header_is_a_bomb(tmp_path: Path, models: Path) -> None:
@@ -399,7 +399,7 @@ def test_a_tar_whose_header_is_a_bomb(tmp_path: Path, models: Path) -> None:
     info.size = 64 << 20
     (tmp_path / "a").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(info.size + 1024)))
     error = refused(models, lambda: store.add_archive(tmp_path / "a"))
-    assert error.reason == "archive_damaged"
+    assert error.reason == "bundle_damaged"
     assert "a header of" in error.message
 
 
@@ -409,7 +409,7 @@ def test_a_zip_that_unpacks_to_more_than_allowed(
     monkeypatch.setattr("msloc_edge.bundle.archive.MAX_UNPACKED", 2_000_000)
     bomb = [(f"zeros{number}", bytes(900_000)) for number in range(3)]
     archive = zip_of(tmp_path / "a.zip", *members_of(small), *bomb)
-    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_too_large"
+    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_refused"
     store.add_archive(zip_of(tmp_path / "b.zip", *members_of(small), bomb[0]))
 
 
@@ -418,14 +418,14 @@ def test_a_zip_that_lies_about_its_size(small: Path, tmp_path: Path, models: Pat
     archive = zip_of(tmp_path / "a.zip", ("manifest.json", bytes(5_000_000)))
     data = archive.read_bytes().replace((5_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
     archive.write_bytes(data)
-    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_damaged"
+    assert refused(models, lambda: store.add_archive(archive)).reason == "bundle_damaged"
 
 
 @pytest.mark.parametrize("pack", [tar_gz, zip_of])
 def test_too_many_files(small: Path, tmp_path: Path, models: Path, pack: Callable[..., Path]) -> None:
     many = [(f"{number}", b"") for number in range(MAX_ENTRIES)]
     archive = pack(tmp_path / "a", *members_of(small), *many)
-    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_too_large"
+    assert refused(models, lambda: store.add_archive(archive)).reason == "archive_refused"
 
 
 # Names
@@ -440,28 +440,28 @@ def test_a_name_of_ones_own(small: Path, models: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "..", "-x", "a b", "é", "x" * 65, "a\n", "\x1b[31m"])
 def test_a_name_that_cannot_be(small: Path, models: Path, name: str) -> None:
     error = refused(models, lambda: store.add_folder(small, name))
-    assert error.reason == "model_name"
+    assert error.reason == "option_invalid"
     assert repr(name) in error.message
 
 
 @pytest.mark.parametrize("name", ["../evil", "My Model"])
 def test_a_bundle_whose_own_name_cannot_be(small_with: MakeBundle, models: Path, name: str) -> None:
     folder = small_with(name=name)
-    assert refused(models, lambda: store.add_folder(folder)).reason == "model_name"
+    assert refused(models, lambda: store.add_folder(folder)).reason == "option_invalid"
     assert store.add_folder(folder, "mine").path == models / "mine"
 
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_shipped_models_name_is_taken(small: Path, models: Path, replace: bool) -> None:
     error = refused(models, lambda: store.add_folder(small, "cxr-edge", replace))
-    assert error.reason == "model_taken"
+    assert error.reason == "out_occupied"
 
 
 def test_a_name_is_taken_until_it_is_replaced(small: Path, small_with: MakeBundle, models: Path) -> None:
     other = small_with(version="9.9")
     store.add_folder(small)
     error = refused(models, lambda: store.add_folder(other))
-    assert error.reason == "model_taken"
+    assert error.reason == "out_occupied"
     assert "--replace" in error.message
     store.add_folder(other, replace=True)
     assert Bundle.open("tiny").version == "9.9"
@@ -474,7 +474,7 @@ def test_a_taken_name_is_refused_before_the_download(packed: bytes, small: Path,
     error = refused(
         models, lambda: store.add_url(serve(packed), sha256(packed), "tiny", told=lambda *told: heard.append(told[0]))
     )
-    assert (error.reason, heard) == ("model_taken", [])
+    assert (error.reason, heard) == ("out_occupied", [])
 
 
 def test_a_damaged_replacement_leaves_the_old_one(small: Path, small_with: MakeBundle, models: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_damaged_record_is_no_licence(make: Make, content: bytes) -> None:
     for allow in (False, True):
         with pytest.raises(BundleError) as error:
             store.add_folder(make("3.0"), replace=True, allow_rollback=allow)
-        assert error.value.reason == "versions_damaged"
+        assert error.value.reason == "bundle_rollback"
         assert str(record) in error.value.message
     assert Bundle.open("tiny").version == "2.0"
     assert record.read_bytes() == content

@@ -156,9 +156,9 @@ def test_what_cannot_be_measured(msloc: Run, films: Path, bundle: Path, tmp_path
     (films / "b.png").write_bytes(b"")
     for reason, arguments in (
         ("missing", (tmp_path / "nothing.png", "--model", bundle)),
-        ("empty", (films / "b.png", "--model", bundle)),
+        ("truncated", (films / "b.png", "--model", bundle)),
         ("bundle_file_missing", (films / "a.dcm", "--model", tmp_path)),
-        ("bench_unreadable", (films / "a.dcm", "--model", bundle, "--against", tmp_path / "none.json")),
+        ("figures_foreign", (films / "a.dcm", "--model", bundle, "--against", tmp_path / "none.json")),
         ("out_unwritable", (films / "a.dcm", "--model", bundle, *QUICK, "--json", films / "a.dcm" / "x.json")),
     ):
         ran = msloc("bench", *arguments)

@@ -177,11 +177,11 @@ def test_a_film_that_cannot_be_read_is_named(msloc, made: Path, tmp_path: Path, 
         (["--model", "cxr-edge", "--boxes", "b", "--masks", "m"], 2, "expected one of --boxes and --masks"),
         (["--model", "cxr-edge", "--map", "Opacity"], 2, 'expected "New=A+B"'),
         (["--heatmaps", ".", "--thresholds", "high"], 2, "could not convert"),
-        (["--model", "cxr-edge", "--map", "X=Fracture"], 1, "[label_unknown] --map X: expected findings of"),
-        (["--model", "cxr-edge", "--split", "test"], 1, "[data_empty]"),
+        (["--model", "cxr-edge", "--map", "X=Fracture"], 1, "[option_invalid] --map X: expected findings of"),
+        (["--model", "cxr-edge", "--split", "test"], 1, "[data_missing]"),
         (["--model", "cxr-edge", "--profile", "x"], 1, "[profile_unknown]"),
         (["--model", "none"], 1, "[bundle_missing]"),
-        (["--heatmaps", "none"], 1, "[heatmaps_missing]"),
+        (["--heatmaps", "none"], 1, "[data_missing]"),
         (["--model", "cxr-edge", "--boxes", "none.csv"], 1, "none.csv: cannot be read"),
     ],
 )
@@ -196,7 +196,7 @@ def test_boxes_of_another_vocabulary(msloc, arguments: list[object], made: Path,
     boxes.write_text((made / "boxes.csv").read_text().replace("Mass", "Lung Opacity"))
     done = msloc(*arguments, "--model", "cxr-edge", "--boxes", boxes)
     assert done.code == 1
-    assert "[label_unknown] " in done.err
+    assert "[option_invalid] " in done.err
     assert 'add --map "Lung Opacity=A+B"' in done.err
 
 
@@ -210,7 +210,7 @@ def test_films_without_any_label_column(msloc, made: Path, tmp_path: Path, tiny_
     assert (found["auroc"], found["pointing"]["per_class"]["Mass"]["n"]) == (None, 4)
     nothing = msloc(*arguments)
     assert nothing.code == 1
-    assert "[label_unknown] expected labels or boxes" in nothing.err
+    assert "[option_invalid] expected labels or boxes" in nothing.err
     trained = msloc("train", "--data", f"csv:{table}", "--out", tmp_path / "run")
     assert trained.code == 1
     assert "expected a column of 1 and 0 for each finding" in trained.err
@@ -249,7 +249,7 @@ def test_thresholds_on_boxes_are_scored_on_other_patients(
     assert "--boxes belongs to --fit-boxes" in msloc("export", "a", tmp_path / "b", "--boxes", "c").err
     none = msloc("export", tmp_path / "best.pt", tmp_path / "b", "--fit-boxes", data)
     assert none.code == 1
-    assert "[boxes_unusable]" in none.err
+    assert "[data_invalid]" in none.err
 
 
 def test_metrics_become_part_of_the_card(msloc, tiny_state: dict[str, Any], made: Path, tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ def test_metrics_become_part_of_the_card(msloc, tiny_state: dict[str, Any], made
     torch.save(other, tmp_path / "best.pt")
     refused = msloc(*export, "--metrics", figures)
     assert refused.code == 1
-    assert "[metrics_foreign] expected metrics of the network" in refused.err
+    assert "[figures_foreign] expected metrics of the network" in refused.err
     assert "### Beside" in (tmp_path / "bundle" / "model_card.md").read_text()  # what was there stays
     for content, says in (("{}", "expected schema msloc-edge/eval/1, got None"), ("{", "expected a metrics.json")):
         figures.write_text(content)
         bad = msloc(*export, "--metrics", figures)
         assert bad.code == 1
-        assert f"[metrics_unreadable] {figures}: {says}" in bad.err
+        assert f"[figures_foreign] {figures}: {says}" in bad.err

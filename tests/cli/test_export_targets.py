@@ -88,7 +88,7 @@ def test_a_precision_comes_with_its_gate(
         assert [row["label"] for row in done.lines[0]["gate"]["classes"]] == list(FINDINGS)
         assert "box IoU" in done.err
     else:
-        assert (done.code, done.reasons, done.lines) == (1, ["gate"], [])
+        assert (done.code, done.reasons, done.lines) == (1, ["parity"], [])
         assert not out.exists()
 
 

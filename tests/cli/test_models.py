@@ -258,17 +258,17 @@ def test_progress_of_a_download_is_shown_on_a_terminal(start: Start, archive: Pa
 def test_add_of_another_hash(msloc: Run, archive: Path, serve: Callable[..., str], models: Path, wrong: str) -> None:
     source = serve(archive.read_bytes()) if wrong == "server" else archive
     ran = msloc("models", "add", source, "--sha256", "0" * 64)
-    assert (ran.code, ran.lines, ran.reasons) == (1, [], ["archive_hash"])
+    assert (ran.code, ran.lines, ran.reasons) == (1, [], ["bundle_hash"])
     assert list(models.iterdir()) == []
 
 
 def test_add_twice(msloc: Run, bundle: Path, archive: Path) -> None:
     assert msloc("models", "add", bundle).code == 0
     again = msloc("models", "add", archive)
-    assert (again.code, again.reasons) == (1, ["model_taken"])
+    assert (again.code, again.reasons) == (1, ["out_occupied"])
     assert msloc("models", "add", archive, "--replace").code == 0
     shipped = msloc("models", "add", archive, "--name", "cxr-edge", "--replace")
-    assert (shipped.code, shipped.reasons) == (1, ["model_taken"])
+    assert (shipped.code, shipped.reasons) == (1, ["out_occupied"])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_wrong_usage(msloc: Run, bundle: Path, models: Path, arguments: list[str
 
 def test_add_what_is_not_there(msloc: Run, tmp_path: Path) -> None:
     ran = msloc("models", "add", tmp_path / "none")
-    assert (ran.code, ran.reasons) == (1, ["archive_missing"])
+    assert (ran.code, ran.reasons) == (1, ["bundle_missing"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

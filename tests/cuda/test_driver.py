@@ -18,7 +18,7 @@ import torch
 
 from msloc_edge.cuda.compiled import INDEX, SCHEMA, Argument, Compiled, Picked, read_index
 from msloc_edge.cuda.driver import Device, Kernel, grid_size, pick
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.kernels.regions.reference import regions
@@ -89,7 +89,7 @@ def test_the_real_package_without_a_driver() -> None:
 def test_neither_package(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in NO_PACKAGE.items():
         monkeypatch.setitem(sys.modules, name, module)
-    with pytest.raises(BackendError, match="expected cuda-bindings or pycuda, found neither; install one") as caught:
+    with pytest.raises(DependencyError, match="expected cuda-bindings or pycuda, found neither; install one") as caught:
         Device()
     assert caught.value.reason == "backend_missing"
 
@@ -456,7 +456,7 @@ def test_boxes_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) ->
     expected = rows(counts.numpy(), table.numpy())
     words = (4 * -(-width // 2) + 1) * height
     inputs = {"maps": maps.cuda(), "thresholds": thresholds.cuda(), "content": content.cuda()}
-    named = {**inputs, "wanted": 3, "height": height, "width": width, "most": height * width}
+    named = {**inputs, "wanted": 3, "height": height, "width": width, "max_regions": height * width}
     steps = zip(on_gpu(compiled, "boxes", dtype, "runs"), on_gpu(compiled, "boxes", "fp32", "regions"), strict=True)
     for of_rows, of_maps in steps:
         written = {

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from msloc_edge.cuda.compiled import grid_size
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import DependencyError
 from msloc_edge.export import camfuse_plugin
 from msloc_edge.export.graphs import HEATMAP, definition
 
@@ -155,7 +155,7 @@ def test_other_grids_are_refused_while_building(told: list[dict[str, Any]]) -> N
     for words, found in zip(REFUSED, told[len(QUESTIONS) :], strict=True):
         cells = "at least two columns, with cells of 4, 8, 16 and 32 pixels"
         sentence = f"CamFuse: expected class maps of {cells}, got {words}; export with --plugin plain"
-        assert found == {"reason": "plugin_route", "refused": sentence}
+        assert found == {"reason": "option_invalid", "refused": sentence}
 
 
 @pytest.mark.parametrize("sm", DEVICES)
@@ -166,7 +166,7 @@ def test_the_ptx_fits_every_device(sm: int, answers: list[dict[str, Any]]) -> No
 
 def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(BackendError, match=r"expected TensorRT 10\.9 or later.*pip install tensorrt") as caught:
+    with pytest.raises(DependencyError, match=r"expected TensorRT 10\.9 or later.*pip install tensorrt") as caught:
         camfuse_plugin.register()
     assert caught.value.reason == "backend_missing"
 
@@ -182,7 +182,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_tensorrt_without_such_plugins(plugins: ModuleType) -> None:
-    with pytest.raises(BackendError, match=r"got an older one; use libmsloc_camfuse\.so") as caught:
+    with pytest.raises(DependencyError, match=r"got an older one; use libmsloc_camfuse\.so") as caught:
         camfuse_plugin.register()
     assert caught.value.reason == "backend_missing"
 
@@ -192,6 +192,6 @@ def test_no_triton(plugins: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None
     for module in [name for name in sys.modules if name.startswith("msloc_edge.kernels.aot.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "triton", None)
-    with pytest.raises(BackendError, match=r"needs triton; install it with: pip install 'msloc-edge\[gpu\]'") as caught:
+    with pytest.raises(DependencyError, match=r"needs triton; install it with: pip install 'msloc-edge\[gpu\]'") as error:
         camfuse_plugin.register()
-    assert caught.value.reason == "backend_missing"
+    assert error.value.reason == "backend_missing"

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, WEIGHTS, Bundle
-from msloc_edge.errors import BundleError, ExportError
+from msloc_edge.errors import BundleError, ExportError, OutputError
 from msloc_edge.export import bundle as export_module
 from msloc_edge.export import check_parity, export_bundle
 from msloc_edge.export.bundle import load_network
@@ -271,7 +271,7 @@ def test_other_files_are_left_alone(tiny_state: dict[str, Any], tmp_path: Path, 
     out = tmp_path / "out"
     occupy(out)
     before = contents(out) if out.is_dir() else out.read_bytes()
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(OutputError) as caught:
         export_bundle(tiny_state, out, [])
     assert caught.value.reason == "out_occupied"
     assert str(out) in str(caught.value)
@@ -322,4 +322,4 @@ def test_foreign_operators_are_refused(tiny_bundle: Path) -> None:
     broken.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ExportError, match="not valid") as caught:
         check(broken, outputs)
-    assert caught.value.reason == "onnx_invalid"
+    assert caught.value.reason == "parity"

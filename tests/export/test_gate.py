@@ -122,7 +122,7 @@ def test_nan_never_passes(opened: Bundle) -> None:
 def test_the_refusal_names_class_and_figures(opened: Bundle) -> None:
     bad = figures(opened, lambda n: blob(10, 10, 20, 20), lambda n: blob(10, 10, 20, 16))
     error = refuse("int8", [bad], "do this")
-    assert error.reason == "gate"
+    assert error.reason == "parity"
     assert f"got {opened.classes[0]} (AUROC drop not known, box IoU 0.800, peak shift" in str(error)
     assert str(error).endswith("; do this")
 

@@ -120,7 +120,7 @@ def test_patterns_choose_layers(opened: Bundle, small_films: Films) -> None:
     assert {layer.split(".")[0] for layer in done.kept} == {"backbone", "head"}
     with pytest.raises(ExportError, match="'tail': expected a pattern of layers such as") as caught:
         convert(opened, "fp16", small_films, ["head.*", "tail"])
-    assert caught.value.reason == "layer_unknown"
+    assert caught.value.reason == "option_invalid"
 
 
 def worse(row: ClassFigures) -> ClassFigures:
@@ -151,7 +151,7 @@ def test_int8_that_never_passes_is_refused(opened: Bundle, small_films: Films) -
     films = Films(black, "black", GateFilms(small_films.gate.films[:4], small_films.gate.labels[:4], "4 phantoms"))
     with pytest.raises(ExportError) as caught:
         convert(opened, "int8", films)
-    assert caught.value.reason == "gate"
+    assert caught.value.reason == "parity"
     count = len(groups(onnx.load(opened.onnx)))
     assert f"all {count} trials fail, also with only backbone.layer4 in 8 bits" in str(caught.value)
     assert "box IoU" in str(caught.value)

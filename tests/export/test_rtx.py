@@ -76,7 +76,7 @@ def test_a_node_without_its_plugin_is_refused(opened: Bundle, network: onnx.Mode
     model = with_camfuse(network, opened).SerializeToString()
     with pytest.raises(BackendError, match="refuses node heatmap_fuse \\(CamFuse\\): ") as caught:
         build_rtx(model, opened, Phases())
-    assert caught.value.reason == "engine"
+    assert caught.value.reason == "build_failed"
 
 
 def test_what_is_no_graph_is_refused(opened: Bundle) -> None:
@@ -90,7 +90,7 @@ def test_a_batch_that_the_graph_does_not_take_is_refused(opened: Bundle, network
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     with pytest.raises(BackendError, match="cannot build the engine: ") as caught:
         build_rtx(fixed.SerializeToString(), opened, Phases())
-    assert caught.value.reason == "engine"
+    assert caught.value.reason == "build_failed"
 
 
 def test_a_real_engine_passes_the_cache(opened: Bundle, tmp_path: Path) -> None:

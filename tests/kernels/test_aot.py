@@ -253,7 +253,7 @@ def test_a_kernel_that_reads_its_scratch_is_refused(number: int) -> None:
     assert assemble(planted, 80).registers > 0
     with pytest.raises(ExportError, match=f"reads copy_param_{number}, scratch memory") as caught:
         strip_scratch(planted, (POINTER, NUMBER))
-    assert caught.value.reason == "kernel_refused"
+    assert caught.value.reason == "build_failed"
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_spills_and_registers_are_read() -> None:
 def test_a_kernel_that_triton_refuses(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"scaled_sum\.fp16: Triton refuses it for sm_80") as caught:
         build([toy(constants={"block": 100, "squared": False})], BOTH_KINDS, tmp_path)
-    assert caught.value.reason == "kernel_refused"
+    assert caught.value.reason == "build_failed"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -370,20 +370,20 @@ def test_another_device_gets_the_portable_form(sm: int, toy_folder: Path) -> Non
 def test_nothing_fits(operation: str, dtype: str, sm: int, variant: str, message: str, toy_folder: Path) -> None:
     with pytest.raises(BackendError, match=message) as caught:
         pick(toy_folder, operation, dtype, sm, variant)
-    assert caught.value.reason == "kernel_missing"
+    assert caught.value.reason == "kernel_unusable"
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason", "message"),
     [
-        (lambda f: (f / INDEX).unlink(), "kernel_missing", "make it: python -m msloc_edge.kernels.aot"),
-        (lambda f: (f / INDEX).write_text("{"), "kernel_damaged", "not a list of kernels"),
-        (lambda f: (f / INDEX).write_text('{"kernels": []}'), "kernel_damaged", "not a list of kernels"),
-        (lambda f: (f / INDEX).write_text('{"schema": "x/2", "kernels": []}'), "kernel_damaged", "expected schema"),
-        (lambda f: edit(f, arguments=[{"name": "a"}]), "kernel_damaged", "not a list of kernels"),
-        (lambda f: edit(f, colour="red"), "kernel_damaged", "not a list of kernels"),
-        (lambda f: (f / "scaled_sum.fp16.sm_87.cubin").unlink(), "kernel_missing", "cannot be read"),
-        (lambda f: (f / "scaled_sum.fp16.sm_87.cubin").write_bytes(b"\x7fELF"), "kernel_damaged", "not the file that"),
+        (lambda f: (f / INDEX).unlink(), "kernel_unusable", "make it: python -m msloc_edge.kernels.aot"),
+        (lambda f: (f / INDEX).write_text("{"), "kernel_unusable", "not a list of kernels"),
+        (lambda f: (f / INDEX).write_text('{"kernels": []}'), "kernel_unusable", "not a list of kernels"),
+        (lambda f: (f / INDEX).write_text('{"schema": "x/2", "kernels": []}'), "kernel_unusable", "expected schema"),
+        (lambda f: edit(f, arguments=[{"name": "a"}]), "kernel_unusable", "not a list of kernels"),
+        (lambda f: edit(f, colour="red"), "kernel_unusable", "not a list of kernels"),
+        (lambda f: (f / "scaled_sum.fp16.sm_87.cubin").unlink(), "kernel_unusable", "cannot be read"),
+        (lambda f: (f / "scaled_sum.fp16.sm_87.cubin").write_bytes(b"\x7fELF"), "kernel_unusable", "not the file that"),
     ],
 )
 def test_a_folder_that_was_spoilt(
@@ -419,4 +419,4 @@ def test_grid_rules(grid: tuple[str, str, str], values: dict[str, int], expected
 def test_a_grid_rule_is_no_code(rule: str) -> None:
     with pytest.raises(BackendError, match="a grid rule with") as caught:
         grid_size((rule, "1", "1"), {"n": 3})
-    assert caught.value.reason == "kernel_damaged"
+    assert caught.value.reason == "kernel_unusable"

@@ -167,7 +167,7 @@ def refusal(net: CamNet, file: Path) -> TrainError:
 @pytest.mark.parametrize("name", ["none.pth", "none.safetensors"])
 def test_missing_file(tmp_path: Path, name: str) -> None:
     error = refusal(network(), tmp_path / name)
-    assert error.reason == "init_missing"
+    assert error.reason == "checkpoint_missing"
     assert "no such file" in str(error)
 
 
@@ -178,7 +178,7 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
 def test_garbage(tmp_path: Path, suffix: str, content: bytes) -> None:
     file = tmp_path / f"garbage{suffix}"
     file.write_bytes(content)
-    assert refusal(network(), file).reason == "init_unreadable"
+    assert refusal(network(), file).reason == "checkpoint_damaged"
 
 
 NET = network()
@@ -191,7 +191,7 @@ def test_any_bytes_are_refused_by_name(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(TrainError) as caught:
         load_backbone(NET, file)
-    assert caught.value.reason == "init_unreadable"
+    assert caught.value.reason == "checkpoint_damaged"
 
 
 def test_half_a_download(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_half_a_download(tmp_path: Path) -> None:
         file = tmp_path / f"half{suffix}"
         torch.save(published("edge"), file) if suffix == ".pth" else save_file(published("edge"), file)
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        assert refusal(network(), file).reason == "init_unreadable"
+        assert refusal(network(), file).reason == "checkpoint_damaged"
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -210,7 +210,7 @@ def test_code_in_a_pickle_never_runs(tmp_path: Path, wrapped: bool) -> None:
     else:
         file.write_bytes(pickle.dumps(Hostile(trace)))
     error = refusal(network(), file)
-    assert error.reason == "init_unreadable"
+    assert error.reason == "checkpoint_damaged"
     assert "no code" in str(error)
     assert not trace.exists()
 
@@ -218,7 +218,7 @@ def test_code_in_a_pickle_never_runs(tmp_path: Path, wrapped: bool) -> None:
 def test_a_tensor_alone_is_no_state_dict(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     error = refusal(network(), tmp_path / "tensor.pt")
-    assert error.reason == "init_unreadable"
+    assert error.reason == "checkpoint_damaged"
     assert "expected a state dict, got Tensor" in str(error)
 
 
@@ -228,7 +228,7 @@ def test_half_a_state_dict(tmp_path: Path, backbone: str) -> None:
     kept = {name: state[name] for name in list(state)[: len(state) // 2]}
     torch.save(kept, tmp_path / "half.pth")
     error = refusal(network(backbone), tmp_path / "half.pth")
-    assert error.reason == "init_mismatch"
+    assert error.reason == "checkpoint_mismatch"
     missing = next(n for n in made(backbone, 0).backbone.state_dict() if n not in kept and not n.startswith("norms."))
     assert f"expected the tensor {missing}" in str(error)
 
@@ -238,7 +238,7 @@ def test_wrong_shapes(tmp_path: Path) -> None:
     state["layer4.0.conv1.weight"] = torch.zeros(512, 256, 3, 3)
     torch.save(state, tmp_path / "wide.pth")
     error = refusal(network(), tmp_path / "wide.pth")
-    assert error.reason == "init_mismatch"
+    assert error.reason == "checkpoint_mismatch"
     assert "expected layer4.0.conv1.weight of shape (160, 128, 3, 3), got (512, 256, 3, 3)" in str(error)
 
 
@@ -246,12 +246,12 @@ def test_wrong_shapes(tmp_path: Path) -> None:
 def test_wrong_backbone(tmp_path: Path, wanted: str, given_: str) -> None:
     torch.save(published(given_), tmp_path / "other.pth")
     error = refusal(network(wanted), tmp_path / "other.pth")
-    assert error.reason == "init_mismatch"
+    assert error.reason == "checkpoint_mismatch"
     assert wanted in str(error)
 
 
 def test_four_channel_stem_is_refused(tmp_path: Path) -> None:
     torch.save(published("edge", channels=4), tmp_path / "rgba.pth")
     error = refusal(network(), tmp_path / "rgba.pth")
-    assert error.reason == "init_mismatch"
+    assert error.reason == "checkpoint_mismatch"
     assert "expected conv1.weight of shape (32, 1, 7, 7), got (32, 4, 7, 7)" in str(error)

@@ -134,4 +134,4 @@ def test_scores_are_judged_on_what_is_known(net: CamNet) -> None:
 def test_what_cannot_be_calibrated_is_named(net: CamNet, sources: list[Films], why: str) -> None:
     with pytest.raises(TrainError, match=why) as caught:
         calibrate(net, sources, None, 4, Progress(disable=True))
-    assert caught.value.reason == "calibration"
+    assert caught.value.reason == "data_missing"

@@ -144,7 +144,7 @@ def test_a_patient_on_both_lists(release: Any, tmp_path: Path) -> None:
             TrainError, match=r"patient 00000001 is in train_val_list\.txt and in test_list\.txt"
         ) as caught:
             open_collection(f"nih:{folder}", split)
-        assert caught.value.reason == "split_overlap"
+        assert caught.value.reason == "data_invalid"
 
 
 @pytest.mark.parametrize("missing", ["Data_Entry_2017_v2020.csv", "images", "train_val_list.txt", "test_list.txt"])
@@ -159,7 +159,7 @@ def test_a_table_without_its_columns(release: Any, tmp_path: Path) -> None:
     (folder / "Data_Entry_2017_v2020.csv").write_text("Image Index,Patient ID\n1.png,1\n")
     with pytest.raises(TrainError, match="got Image Index, Patient ID; add 'Finding Labels'") as caught:
         open_collection(f"nih:{folder}", "train")
-    assert caught.value.reason == "table_columns"
+    assert caught.value.reason == "data_invalid"
 
 
 def test_an_empty_split(release: Any, tmp_path: Path) -> None:
@@ -168,16 +168,16 @@ def test_an_empty_split(release: Any, tmp_path: Path) -> None:
     assert len(training_films([spec], NIH_CLASSES, 64, 1, 0, SILENT)[0]) == 1
     with pytest.raises(TrainError, match="expected films in this split, found none") as caught:
         validation_films([spec], NIH_CLASSES, 64, 1, SILENT)
-    assert caught.value.reason == "data_empty"
+    assert caught.value.reason == "data_missing"
 
 
 @pytest.mark.parametrize("spec", ["nih", "nih:", "csv:", "mimic:x", "", ":", "phantom"])
 def test_unknown_sources(spec: str) -> None:
-    assert reason(lambda: open_collection(spec, "train")) == "data_unknown"
+    assert reason(lambda: open_collection(spec, "train")) == "option_invalid"
 
 
 def test_unknown_split(nih: str) -> None:
-    assert reason(lambda: open_collection(nih, "holdout")) == "data_unknown"
+    assert reason(lambda: open_collection(nih, "holdout")) == "option_invalid"
 
 
 # csv
@@ -250,7 +250,7 @@ def test_bad_rows_of_a_csv_are_named(table: Callable[[str], str]) -> None:
     [
         ("", "table_columns"),
         ("file,Mass\na.png,1\n", "table_columns"),
-        ("image,patient,split,Mass\nfilms/a.png,p,train,1\nfilms/b.png,p,test,1\n", "split_overlap"),
+        ("image,patient,split,Mass\nfilms/a.png,p,train,1\nfilms/b.png,p,test,1\n", "data_invalid"),
     ],
 )
 def test_a_csv_that_cannot_be_used(table: Callable[[str], str], text: str, code: str) -> None:
@@ -268,9 +268,9 @@ def test_a_csv_that_is_none(tmp_path: Path) -> None:
     assert reason(lambda: open_collection(f"csv:{tmp_path / 'none.csv'}", "all")) == "data_missing"
     assert reason(lambda: open_collection(f"csv:{tmp_path}", "all")) == "data_missing"
     (tmp_path / "latin.csv").write_bytes("image,Mass\nä.png,1\n".encode("latin-1"))
-    assert reason(lambda: open_collection(f"csv:{tmp_path / 'latin.csv'}", "all")) == "table_unreadable"
+    assert reason(lambda: open_collection(f"csv:{tmp_path / 'latin.csv'}", "all")) == "data_invalid"
     (tmp_path / "null.csv").write_bytes(b'image,Mass\n"' + b"x" * 200_000 + b'",1\n')
-    assert reason(lambda: open_collection(f"csv:{tmp_path / 'null.csv'}", "all")) == "table_unreadable"
+    assert reason(lambda: open_collection(f"csv:{tmp_path / 'null.csv'}", "all")) == "data_invalid"
 
 
 def test_a_csv_with_a_byte_order_mark(table: Callable[[str], str], tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_no_readable_picture(table: Callable[[str], str], cached: Path, tmp_path
     (tmp_path / "films" / "a.png").write_bytes(b"GIF89a")
     with pytest.raises(TrainError, match="no picture can be read; the first: ") as caught:
         load(spec)
-    assert caught.value.reason == "data_empty"
+    assert caught.value.reason == "data_missing"
 
 
 def test_a_stopped_decoding_leaves_nothing(

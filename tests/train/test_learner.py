@@ -274,7 +274,7 @@ def test_arithmetic_of_a_cpu() -> None:
     assert autocast_type("bf16", CPU) == torch.bfloat16
     with pytest.raises(TrainError, match="fp16 is not for this cpu device; choose another --precision") as caught:
         autocast_type("fp16", CPU)
-    assert caught.value.reason == "precision"
+    assert caught.value.reason == "option_invalid"
 
 
 def test_bf16_is_close_to_fp32() -> None:

@@ -69,7 +69,7 @@ def load_films(collection: Collection, side: int, classes: Sequence[str], progre
     if not records:
         problems = collection.problems
         left_out = f" ({len(problems)} left out; the first: {problems[0]})" if problems else ""
-        raise TrainError("data_empty", f"{collection.name}: expected films in this split, found none{left_out}")
+        raise TrainError("data_missing", f"{collection.name}: expected films in this split, found none{left_out}")
     looks = records[:: max(1, len(records) // LOOKS)]
     side = min(side, max(_longer_side(record.path) for record in looks) or side)
     key = hashlib.sha256()
@@ -83,7 +83,7 @@ def load_films(collection: Collection, side: int, classes: Sequence[str], progre
     told = json.loads(table.read_text())
     kept = [records[at] for at in told["kept"]]
     if not kept:
-        raise TrainError("data_empty", f"{collection.name}: no picture can be read; the first: {told['problems'][0]}")
+        raise TrainError("data_missing", f"{collection.name}: no picture can be read; the first: {told['problems'][0]}")
     return Films(
         collection.name,
         tuple(classes),

@@ -100,7 +100,7 @@ def read_nih(folder: Path, split: str) -> Collection:
     for patient, both in sides.items():
         if len(both) > 1:
             raise TrainError(
-                "split_overlap",
+                "data_invalid",
                 f"{folder}: patient {patient} is in {_TRAIN_VAL} and in {_TEST}; use the official lists",
             )
     boxes = _read_boxes(folder / _BOXES, {record.name: record for record in records}, problems)

@@ -29,9 +29,9 @@ def open_collection(spec: str, split: str) -> Collection:
     """
     kind, _, place = spec.partition(":")
     if kind not in _READERS or not place:
-        raise TrainError("data_unknown", f"expected data of nih:DIR or csv:FILE, got {spec!r}")
+        raise TrainError("option_invalid", f"expected data of nih:DIR or csv:FILE, got {spec!r}")
     if split not in SPLITS:
-        raise TrainError("data_unknown", f"expected a split of {', '.join(SPLITS)}, got {split!r}")
+        raise TrainError("option_invalid", f"expected a split of {', '.join(SPLITS)}, got {split!r}")
     return _READERS[kind](Path(place), split)
 
 
@@ -47,7 +47,7 @@ def source_classes(specs: Sequence[str]) -> tuple[str, ...]:
         kind = spec.partition(":")[0]
         own = FINDINGS if spec == PHANTOM else NIH_CLASSES if kind == "nih" else open_collection(spec, "all").classes
         if not own:
-            raise TrainError("table_columns", f"{spec}: expected a column of 1 and 0 for each finding, got none")
+            raise TrainError("data_invalid", f"{spec}: expected a column of 1 and 0 for each finding, got none")
         found.update(dict.fromkeys(own))
     return tuple(found)
 

@@ -31,14 +31,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
             if missing:
                 got = ", ".join(reader.fieldnames or ()) or "an empty file"
                 raise TrainError(
-                    "table_columns", f"{path}: expected the columns {', '.join(columns)}, got {got}; add {missing[0]!r}"
+                    "data_invalid", f"{path}: expected the columns {', '.join(columns)}, got {got}; add {missing[0]!r}"
                 )
             for row in reader:
                 yield {key: value.strip() for key, value in row.items() if key}
     except OSError as error:
         raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise TrainError("table_unreadable", f"{path}: expected a csv file in UTF-8 ({error})") from error
+        raise TrainError("data_invalid", f"{path}: expected a csv file in UTF-8 ({error})") from error
 
 
 def read_table(path: Path, split: str) -> Collection:
@@ -65,7 +65,7 @@ def read_table(path: Path, split: str) -> Collection:
         else:
             if sides.setdefault(patient, side) != side:
                 raise TrainError(
-                    "split_overlap", f"{path}: patient {patient} is in {sides[patient]} and in {side}; keep one split"
+                    "data_invalid", f"{path}: patient {patient} is in {sides[patient]} and in {side}; keep one split"
                 )
             if split == "all" or side == split or (split == "train_val" and side != "test"):
                 labels = {column: value for column in classes if (value := _VALUES[row[column]]) is not None}

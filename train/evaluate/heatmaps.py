@@ -28,7 +28,7 @@ _SUFFIXES = (".npy", ".png")
 def read_heatmap(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
     """A map over a whole film of (height, width) -> [h, w] float32, finite, in the file's own units.
 
-    .npy holds [h, w] or [1, h, w] numbers, .png 8 or 16 bit grey. Raises TrainError (heatmap_unreadable) for a file
+    .npy holds [h, w] or [1, h, w] numbers, .png 8 or 16 bit grey. Raises TrainError (data_invalid) for a file
     that is neither, NaN or infinity, and a shape that is not the film's.
     """
     try:
@@ -71,7 +71,7 @@ class HeatmapFolder:
         self._files = _files(folder)
         if not self._files:
             raise TrainError(
-                "heatmaps_missing", f"{folder}: expected NAME/LABEL.npy or NAME.LABEL.npy (or .png), found none"
+                "data_missing", f"{folder}: expected NAME/LABEL.npy or NAME.LABEL.npy (or .png), found none"
             )
         self._scores = _read_scores(scores, self.problems) if scores else {}
 
@@ -116,7 +116,7 @@ class HeatmapFolder:
     def _read(self, record: Record, label: str, size: tuple[int, int], absolute: bool = True) -> Evidence:
         path = next((found for key in _keys(record.name, label) if (found := self._find(*key))), None)
         if path is None:
-            raise TrainError("heatmaps_missing", f"{record.name}: no map of {label}")
+            raise TrainError("data_missing", f"{record.name}: no map of {label}")
         values = read_heatmap(path, size)
         threshold = self.thresholds.get(label, self.thresholds.get("")) if absolute else None
         return Evidence.half_range(values) if threshold is None else Evidence.above(values, threshold)
@@ -207,4 +207,4 @@ def _one_shape(parts: list[Evidence]) -> list[Evidence]:
 
 
 def _bad(path: Path, expected: str) -> TrainError:
-    return TrainError("heatmap_unreadable", f"{path}: expected {expected}")
+    return TrainError("data_invalid", f"{path}: expected {expected}")

@@ -61,7 +61,7 @@ class Evaluation:
         ]
         if truth.labels and len(left_out) == len(truth.labels):
             raise TrainError(
-                "label_unknown",
+                "option_invalid",
                 f"{truth.source}: expected boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
                 f'{", ".join(left_out)}; add --map "{left_out[0]}=A+B"',
             )
@@ -69,7 +69,7 @@ class Evaluation:
         self._labels = tuple(label for label in classes if label in source.parts)
         if not self._labels and not self._truth.count:
             raise TrainError(
-                "label_unknown",
+                "option_invalid",
                 f"expected labels or boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
                 f'{", ".join(classes)}; --map "New=A+B" names what makes a finding up',
             )
@@ -92,7 +92,7 @@ class Evaluation:
         """Measure all films: the content of metrics.json. `about` is told in it."""
         self._measured = list(self._measure())
         if not self._measured:
-            raise TrainError("data_empty", f"none of {len(self._records)} films could be scored: {self._errors[0]}")
+            raise TrainError("data_missing", f"none of {len(self._records)} films could be scored: {self._errors[0]}")
         names = {film.name for film in self._measured}
         truth = self._truth.only(sorted(names), list(self._source.parts))
         summary = Summary(self._measured, self._records, truth, self._source.main_row, self._resamples, self._seed)

@@ -25,14 +25,12 @@ def read_metrics(path: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise TrainError("metrics_unreadable", f"{path}: cannot be read ({error.strerror})") from error
+        raise TrainError("figures_foreign", f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise TrainError(
-            "metrics_unreadable", f"{path}: expected a metrics.json of msloc-edge eval ({error})"
-        ) from error
+        raise TrainError("figures_foreign", f"{path}: expected a metrics.json of msloc-edge eval ({error})") from error
     schema = metrics.get("schema") if isinstance(metrics, dict) else None
     if schema != SCHEMA:
-        raise TrainError("metrics_unreadable", f"{path}: expected schema {SCHEMA}, got {schema!r}; run eval again")
+        raise TrainError("figures_foreign", f"{path}: expected schema {SCHEMA}, got {schema!r}; run eval again")
     return dict(metrics)
 
 

@@ -106,7 +106,7 @@ def insert(
     lungs:    where it may lie, [H, W] bool, not empty; `lung_fields(film)` where not given
 
     Pixels that the lesion does not reach keep their value bit for bit. Raises InputError `too_small`, `constant` or
-    `unsupported_pixels` for the film, TrainError `lesion` for the rest.
+    `unsupported_pixels` for the film, TrainError `option_invalid` for the rest.
     """
     _check(film, kind, diameter, contrast, lungs)
     unit = max(film.shape) / WIDE  # pixels of the film in a pixel of 1024
@@ -168,7 +168,8 @@ def _draw_diameter(kind: str, film: tuple[int, ...], rng: np.random.Generator) -
     median, spread, _, most = SIZES[kind]
     if least is None:
         raise TrainError(
-            "lesion", f"a {kind} needs a film of {MIN_LESION * WIDE / most:.0f} pixels or more, got {max(film)}."
+            "option_invalid",
+            f"a {kind} needs a film of {MIN_LESION * WIDE / most:.0f} pixels or more, got {max(film)}.",
         )
     while not least <= (size := float(rng.lognormal(math.log(median), spread))) <= most:
         median = max(median, least)  # of a distribution that hardly reaches the film's range, its upper half
@@ -243,19 +244,23 @@ def check_film(film: U8) -> None:
 def _check(film: U8, kind: str, diameter: float | None, contrast: float | None, lungs: Mask | None) -> None:
     check_film(film)
     if kind not in KINDS:
-        raise TrainError("lesion", f"expected a lesion of kind {', '.join(KINDS)}, got {kind!r}; choose one of these.")
+        raise TrainError(
+            "option_invalid", f"expected a lesion of kind {', '.join(KINDS)}, got {kind!r}; choose one of these."
+        )
     least = MIN_LESION * WIDE / max(film.shape)
     if diameter is not None and not least <= diameter <= WIDE / 2:
         raise TrainError(
-            "lesion",
+            "option_invalid",
             f"expected a diameter of {least:.0f} to {WIDE // 2} pixels of {WIDE} (a film's longer side) on a film of "
             f"{film.shape[1]} x {film.shape[0]}, got {diameter:g}; choose one of these, or a larger film.",
         )
     if contrast is not None and not 0 < contrast <= 1:
-        raise TrainError("lesion", f"expected a contrast above 0 and up to 1, got {contrast:g}; choose another.")
+        raise TrainError(
+            "option_invalid", f"expected a contrast above 0 and up to 1, got {contrast:g}; choose another."
+        )
     if lungs is not None and not (lungs.dtype == np.bool_ and lungs.shape == film.shape and lungs.any()):
         raise TrainError(
-            "lesion",
+            "option_invalid",
             f"expected lungs as an array of bool like the film's {film.shape}, not all False, got {lungs.dtype} "
             f"{lungs.shape} with {np.count_nonzero(lungs)} pixels set; leave it out to have them found.",
         )

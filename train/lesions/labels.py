@@ -40,18 +40,18 @@ class Inserter:
     classes: the labels' names, in order; kinds of lesion whose label is not among them are never inserted
     share: the probability that a film without any finding gets a lesion (some get two)
 
-    Raises TrainError `lesion` if there is nothing to insert or the share is no probability.
+    Raises TrainError `option_invalid` if there is nothing to insert or the share is no probability.
     """
 
     def __init__(self, classes: Sequence[str], share: float = 0.3) -> None:
         if not 0 <= share <= 1:
-            raise TrainError("lesion", f"expected a share of films with lesions from 0 to 1, got {share:g}.")
+            raise TrainError("option_invalid", f"expected a share of films with lesions from 0 to 1, got {share:g}.")
         named = {kind: shown(kind)[0] for kind in KINDS}
         self.share = share
         self.kinds = tuple(kind for kind in KINDS if named[kind] in classes)
         if not self.kinds:
             raise TrainError(
-                "lesion",
+                "option_invalid",
                 f"expected one of {', '.join(named.values())} among the classes, got {', '.join(classes)}; "
                 "train without inserted lesions.",
             )

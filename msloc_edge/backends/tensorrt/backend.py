@@ -66,14 +66,14 @@ class TensorRtBackend(Backend):
             try:
                 return cls._of(plan, ordinal)
             except BackendError as error:
-                if error.reason != "engine":
+                if error.reason != "build_failed":
                     raise
                 LOG.warning("%s", error)
                 cache.refuse(plan.key, "deserialise")
         if precision != "fp32":
             target = cls.name.replace("_", "-")
             raise BackendError(
-                "engine_missing",
+                "plan_missing",
                 f"{cls.name}: no {precision} engine of {bundle.name} for this machine; make it: "
                 f"msloc-edge export {bundle.path} OUT --target {target} --precision {precision}",
             )

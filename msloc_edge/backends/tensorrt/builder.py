@@ -83,7 +83,7 @@ def build(
         found = parser.get_error(0) if parser.num_errors else None
         where = f"node {found.node_name()} ({found.node_operator()})" if found and found.node_name() else "the graph"
         words = found.desc() if found else log.last_error()
-        raise BackendError("engine", f"{flavour.title} {trt.__version__} refuses {where}: {words}")
+        raise BackendError("build_failed", f"{flavour.title} {trt.__version__} refuses {where}: {words}")
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 as on the CPU: TF32 would move logits by about 1e-3
     if settings.workspace is not None:
@@ -105,7 +105,7 @@ def build(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         words = f"{flavour.title} {trt.__version__} cannot build the engine: {log.last_error()}"
-        raise BackendError("engine", words)
+        raise BackendError("build_failed", words)
     if timing and times:
         _keep_times(config, times, timing)
     return Built(bytes(plan), "\n".join(log.lines) + "\n", time.perf_counter() - begin)
@@ -138,10 +138,10 @@ def cannot_start(flavour: Flavour, trt: Any, log: Any) -> str:
 
 
 def load_plugins(registry: Any, library: Path | str) -> None:
-    """A C++ library of plugins, into the registry of a builder or a runtime. Raises BackendError (engine)."""
+    """A C++ library of plugins, into the registry of a builder or a runtime. Raises BackendError (build_failed)."""
     if registry.load_library(str(library)) is None:
         raise BackendError(
-            "engine", f"{library}: TensorRT cannot load this library of plugins; build it for this version"
+            "build_failed", f"{library}: TensorRT cannot load this library of plugins; build it for this version"
         )
 
 

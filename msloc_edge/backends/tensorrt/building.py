@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from msloc_edge.backends.base import Backend, Outputs
 from msloc_edge.backends.tensorrt.progress import LOG
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError, MslocError
+from msloc_edge.errors import InternalError, MslocError
 
 
 class BuildingBackend(Backend):
@@ -87,4 +87,4 @@ class BuildingBackend(Backend):
         except MslocError as error:
             made.set_exception(error)
         except Exception as error:  # in a thread nobody else would hear of it
-            made.set_exception(BackendError("backend_failed", f"unexpected {type(error).__name__}: {error}"))
+            made.set_exception(InternalError("internal_error", f"unexpected {type(error).__name__}: {error}"))

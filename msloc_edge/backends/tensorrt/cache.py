@@ -22,14 +22,14 @@ from msloc_edge.backends.tensorrt.key import Key
 from msloc_edge.backends.tensorrt.library import Flavour
 from msloc_edge.backends.tensorrt.plan import SIDECAR, Plan, RefusedError, read_plan
 from msloc_edge.backends.tensorrt.progress import LOG
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, OutputError
 
 WAIT = 0.2
 """Seconds between two looks at a lock that another process has."""
 
 
 class Cache:
-    """A folder of plans. Raises BackendError (engine_cache) when it cannot be read or written."""
+    """A folder of plans. Raises OutputError (out_unwritable) when it cannot be read or written."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / ENGINES
@@ -53,7 +53,7 @@ class Cache:
     def get(self, key: Key, build: Callable[[], Plan], cancelled: threading.Event | None = None) -> Plan:
         """The plan of this key, which is built if it is not there: once, also when many processes ask for it.
 
-        cancelled  set by another thread, it ends the waiting for another process: BackendError (engine)
+        cancelled  set by another thread, it ends the waiting for another process: BackendError (build_failed)
         """
         if plan := self.find(key):
             return plan
@@ -144,15 +144,15 @@ class Cache:
                 cancelled = cancelled or threading.Event()
                 while not _locked(handle):
                     if cancelled.wait(WAIT):
-                        raise BackendError("engine", f"{name}: stopped while another process builds it")
+                        raise BackendError("build_failed", f"{name}: stopped while another process builds it")
             for file in (name, name + SIDECAR):
                 self._temporary(file).unlink(missing_ok=True)
         except OSError as error:  # a network's file system may have no locks
             raise self._broken(error) from error
 
-    def _broken(self, error: OSError) -> BackendError:
-        return BackendError(
-            "engine_cache",
+    def _broken(self, error: OSError) -> OutputError:
+        return OutputError(
+            "out_unwritable",
             f"the engine cache {self.folder} cannot be used: {error.strerror}; set MSLOC_CACHE to a folder of yours",
         )
 

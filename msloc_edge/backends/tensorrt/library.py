@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import DependencyError
 
 JETPACK_6 = "sudo apt install nvidia-jetpack python3-libnvinfer (TensorRT 10.3, Python 3.10)"
 JETPACK_7 = "sudo apt install nvidia-jetpack python3-libnvinfer (TensorRT 10.16, Python 3.12)"
@@ -38,12 +38,12 @@ class Flavour:
         try:
             module = importlib.import_module(self.name)
         except (ImportError, OSError) as error:  # OSError: the package without its libraries
-            raise BackendError(
+            raise DependencyError(
                 "backend_missing", f"{self.name}: its libraries are not on this machine ({error}); {self.install}"
             ) from error
         if release(module.__version__) < self.oldest:
             oldest = ".".join(map(str, self.oldest))
-            raise BackendError(
+            raise DependencyError(
                 "backend_missing",
                 f"{self.name}: expected version {oldest} or newer, got {module.__version__}; {self.install}",
             )

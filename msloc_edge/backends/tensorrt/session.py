@@ -130,7 +130,7 @@ class Session:
             if "memory" in words.lower():
                 raise BackendError("backend_failed", f"{plan.key.file}: no room on the device ({words}); free some")
             raise BackendError(
-                "engine", f"{self._flavour.title} {plan.key.version} does not take {plan.key.file}: {words}"
+                "build_failed", f"{self._flavour.title} {plan.key.version} does not take {plan.key.file}: {words}"
             )
         return engine
 

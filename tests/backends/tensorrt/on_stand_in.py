@@ -34,7 +34,7 @@ from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.key import Batch, Key
 from msloc_edge.bundle import Bundle
 from msloc_edge.cli import main
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError, OutputError
 from msloc_edge.export.tensorrt import EngineChoices, engine_files
 from msloc_edge.pipeline import Localizer
 from msloc_edge.train.evaluate.sources import open_model
@@ -555,7 +555,7 @@ def test_wrong_batch(bundle: Bundle, shape: tuple[int, ...]) -> None:
 
 def test_an_old_library(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trt, "__version__", "8.6.1")
-    with pytest.raises(BackendError, match=r"expected version 10.3 or newer, got 8.6.1; JetPack 6: ") as caught:
+    with pytest.raises(DependencyError, match=r"expected version 10.3 or newer, got 8.6.1; JetPack 6: ") as caught:
         load_backend("tensorrt", bundle)
     assert caught.value.reason == "backend_missing"
 
@@ -563,7 +563,7 @@ def test_an_old_library(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cache_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     backend = load_backend("tensorrt", bundle)
-    with pytest.raises(BackendError, match=r"the engine cache .* cannot be used: .*set MSLOC_CACHE") as caught:
+    with pytest.raises(OutputError, match=r"the engine cache .* cannot be used: .*set MSLOC_CACHE") as caught:
         backend.wait()
     assert caught.value.reason == "out_unwritable"
     backend.close()

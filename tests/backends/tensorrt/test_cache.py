@@ -23,7 +23,7 @@ from msloc_edge.backends.tensorrt.key import Batch, Key
 from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.doctor import places
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, OutputError
 
 KEY = Key("ab" * 32, "tensorrt", "10.3.0", 87, "fp32", "network", Batch())
 
@@ -310,7 +310,7 @@ def test_a_file_system_without_locks(cache: Cache, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(BackendError, match="cannot be used: No locks available; set MSLOC_CACHE") as caught:
+    with pytest.raises(OutputError, match="cannot be used: No locks available; set MSLOC_CACHE") as caught:
         cache.get(KEY, plan)
     assert caught.value.reason == "out_unwritable"
 
@@ -338,6 +338,6 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file" / ENGINES)
     for ask in (lambda: cache.get(KEY, plan), lambda: cache.put(plan()), lambda: cache.find(KEY)):
-        with pytest.raises(BackendError, match="cannot be used: Not a directory; set MSLOC_CACHE") as caught:
+        with pytest.raises(OutputError, match="cannot be used: Not a directory; set MSLOC_CACHE") as caught:
             ask()
         assert caught.value.reason == "out_unwritable"

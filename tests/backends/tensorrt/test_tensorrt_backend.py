@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.export.tensorrt import EngineChoices, engine_files
 
 HERE = Path(__file__).parent
@@ -85,7 +85,8 @@ def test_by_pycuda(
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
 def test_what_is_missing_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(BackendError, match=f"^{name}: its libraries are not on this machine .*pip install") as caught:
+    words = f"^{name}: its libraries are not on this machine .*pip install"
+    with pytest.raises(DependencyError, match=words) as caught:
         load_backend(name, bundle)
     assert caught.value.reason == "backend_missing"
 

@@ -58,7 +58,7 @@ def test_a_bad_row_is_named_and_left_out(table: Path, records: tuple[Record, ...
     assert says in truth.problems[0]
     with pytest.raises(TrainError, match="none of its 1 boxes can be used") as caught:
         read_boxes(csv(table.parent, HEAD + f"{row}\n"), records)
-    assert caught.value.reason == "boxes_unusable"
+    assert caught.value.reason == "data_invalid"
 
 
 def test_a_table_without_its_columns(table: Path, records: tuple[Record, ...]) -> None:
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_coco(tmp_path: Path, text: str) -> None:
     (tmp_path / "masks.json").write_text(text)
     with pytest.raises(TrainError) as caught:
         read_masks(tmp_path / "masks.json", ())
-    assert caught.value.reason == "masks_unreadable"
+    assert caught.value.reason == "data_invalid"
 
 
 def test_mapped_findings() -> None:
@@ -224,7 +224,7 @@ def test_a_heatmap_that_cannot_be_used(tmp_path: Path, name: str, content: Any, 
         cv2.imwrite(str(path), content)
     with pytest.raises(TrainError, match=says) as caught:
         read_heatmap(path, SIZE)
-    assert caught.value.reason == "heatmap_unreadable"
+    assert caught.value.reason == "data_invalid"
 
 
 def test_a_folder_of_heatmaps(tmp_path: Path, records: tuple[Record, ...]) -> None:
@@ -254,7 +254,7 @@ def test_a_folder_without_maps(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(TrainError, match="found none") as caught:
             HeatmapFolder(folder)
-        assert caught.value.reason == "heatmaps_missing"
+        assert caught.value.reason == "data_missing"
 
 
 def test_thresholds_of_heatmaps() -> None:
