@@ -13,7 +13,7 @@ from torch import Tensor
 
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.fuse_cams import reference
-from msloc_edge.kernels.regions import reference as boxes_reference
+from msloc_edge.kernels.regions import reference as regions_reference
 from msloc_edge.kernels.window_resize import reference as window_reference
 
 
@@ -109,28 +109,28 @@ def regions(
     maps: Tensor,
     thresholds: Tensor,
     content: Optional[Tensor] = None,  # noqa: UP045
-    most: int = 64,
+    max_regions: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """The 8-connected regions where maps [B, J, H, W] exceed thresholds [J]: counts [B, J] and table [B, J, most, 8].
+    """The 8-connected regions where maps [B, J, H, W] exceed thresholds [J]: counts [B, J] and table [B, J, R, 8].
 
-    content  [B, 4], the film's top, left, height and width in the map; see kernels.boxes.reference
+    content  [B, 4], the film's top, left, height and width in the map; see kernels.regions.reference
     """
-    return boxes_reference.regions(maps, thresholds, content, most)
+    return regions_reference.regions(maps, thresholds, content, max_regions)
 
 
 @regions.register_kernel("cuda")
-def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64) -> tuple[Tensor, Tensor]:
+def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, max_regions: int = 64) -> tuple[Tensor, Tensor]:
     from msloc_edge.kernels.regions.launch import regions as launch
 
-    found = launch(maps, thresholds, content, most)
+    found = launch(maps, thresholds, content, max_regions)
     return found.counts, found.table
 
 
 @regions.register_fake
-def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64) -> tuple[Tensor, Tensor]:
-    batch, wanted = boxes_reference.checked(maps, thresholds, content, most)
+def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, max_regions: int = 64) -> tuple[Tensor, Tensor]:
+    batch, wanted = regions_reference.check_shapes(maps, thresholds, content, max_regions)
     counts = maps.new_empty((batch, wanted), dtype=torch.int32)
-    return counts, maps.new_empty((batch, wanted, most, boxes_reference.COLUMNS), dtype=torch.int32)
+    return counts, maps.new_empty((batch, wanted, max_regions, regions_reference.COLUMNS), dtype=torch.int32)
 
 
 def _geometry(pixels: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Geometry:

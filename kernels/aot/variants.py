@@ -146,7 +146,7 @@ def _boxes() -> list[Variant]:
         variant="regions",
         dtype="fp32",
         kernel=regions_kernel,
-        signature={"runs": "*i32", **sizes, "most": "i32", "counts": "*i32", "table": "*i32"},
+        signature={"runs": "*i32", **sizes, "max_regions": "i32", "counts": "*i32", "table": "*i32"},
         constants={"block": ROWS},
         grid=("batch * wanted", "1", "1"),
         num_warps=ROWS // 32,

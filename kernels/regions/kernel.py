@@ -135,9 +135,9 @@ def regions_kernel(
     runs,  # [B, J, (4 ceil(W / 2) + 1) H] int32 of runs_kernel; the parents are written
     height,  # H
     width,  # W
-    most,  # rows of a table
+    max_regions,  # rows of a table
     counts,  # [B, J] int32
-    table,  # [B, J, most, 8] int32: first, left, top, right, bottom, area, peak, 0
+    table,  # [B, J, R, 8] int32: first, left, top, right, bottom, area, peak, 0
     block: tl.constexpr,  # rows of a turn
 ):
     """Joins the runs of a map that touch, and measures what they make; grid: B * J.
@@ -148,7 +148,7 @@ def regions_kernel(
     """
     plane = tl.program_id(0)
     row_counts, runs = runs_of(runs, plane, height, width)
-    table += plane.to(tl.int64) * most * 8
+    table += plane.to(tl.int64) * max_regions * 8
     tl.store(counts + plane, 0)
 
     while hook(row_counts, runs, height, block) > 0:
@@ -168,7 +168,7 @@ def regions_kernel(
             root = live & (tl.load(here + 3, mask=live, other=0) == name)
             number = tl.atomic_add(counts + plane + y * 0, 1, mask=root, sem="relaxed", scope="cta")
             tl.store(here + 3, -1 - number, root)
-            kept = root & (number < most)
+            kept = root & (number < max_regions)
             left = tl.load(here, mask=kept, other=0)
             right = tl.load(here + 1, mask=kept, other=0)
             entry = table + number * 8
@@ -189,7 +189,7 @@ def regions_kernel(
             here = runs + 4 * (n * height + y)
             parent = tl.load(here + 3, mask=n < count, other=-1)
             number = -1 - tl.load(runs + 4 * parent + 3, mask=parent >= 0, other=-1)
-            kept = (parent >= 0) & (number < most)
+            kept = (parent >= 0) & (number < max_regions)
             left = tl.load(here, mask=kept, other=0)
             right = tl.load(here + 1, mask=kept, other=0)
             peak = tl.load(here + 2, mask=kept, other=0).to(tl.float32, bitcast=True)

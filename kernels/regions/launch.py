@@ -10,28 +10,28 @@ import triton
 from torch import Tensor
 
 from msloc_edge.kernels.regions.kernel import regions_kernel, runs_kernel
-from msloc_edge.kernels.regions.reference import COLUMNS, checked
+from msloc_edge.kernels.regions.reference import COLUMNS, check_shapes
 
-MOST_COLUMNS = 128
-"""Of a turn of runs_kernel: four for each lane of its warp, which take 64 registers."""
+MAX_COLUMNS = 128
+"""Columns of a turn of runs_kernel: four for each lane of its warp, which take 64 registers."""
 
 ROWS = 512
-"""Of a turn of regions_kernel: one a thread, so that a usual map takes one turn."""
+"""Rows of a turn of regions_kernel: one a thread, so that a usual map takes one turn."""
 
 LANES = 32
 LIMIT = 2**31
 """Places within a map are 32-bit."""
 
-MOST_BLOCKS = 2**16 - 1
-"""Along y and z of a grid."""
+MAX_BLOCKS = 2**16 - 1
+"""Most blocks along y and z of a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The regions of maps, see `reference.regions`; `table.rows` reads them on the host.
+    """Regions of maps, see `reference.regions`; `table.rows` reads them on the host.
 
-    counts  [B, J] int32, of all regions: the table has not more than `most` of them
-    table   [B, J, most, 8] int32: first, left, top, right, bottom, area, bits of the peak, 0; in no order, and rows
+    counts  [B, J] int32, of all regions: the table has not more than R of them
+    table   [B, J, R, 8] int32: first, left, top, right, bottom, area, bits of the peak, 0; in no order, and rows
             past the count are not written
     """
 
@@ -40,41 +40,46 @@ class Regions:
 
 
 def regions(
-    maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64, *, out: Regions | None = None
+    maps: Tensor,
+    thresholds: Tensor,
+    content: Tensor | None = None,
+    max_regions: int = 64,
+    *,
+    out: Regions | None = None,
 ) -> Regions:
-    """The 8-connected regions where a map exceeds its threshold: two launches, and no wait for the device.
+    """Find the 8-connected regions where a map exceeds its threshold: two launches, and no wait for the device.
 
     maps        [B, J, H, W] float32 or float16, contiguous
     thresholds  [J] float32
     content     [B, 4] int32, the film's top, left, height and width in the map; None: all of it
-    most        rows of a table
+    max_regions R, rows of a table
     out         to write into: a CUDA graph's own tensors
 
     Scratch memory of 8 bytes a pixel is allocated; only what runs there are touches it. Raises ValueError when shapes,
     dtypes or devices do not fit together, or exceed 32-bit places inside one map.
     """
-    batch, wanted = checked(maps, thresholds, content, most)
+    batch, wanted = check_shapes(maps, thresholds, content, max_regions)
     height, width = maps.shape[2:]
     words = (4 * -(-width // 2) + 1) * height
-    if max(words, height * width + MOST_COLUMNS, most * COLUMNS) >= LIMIT or max(batch, wanted) > MOST_BLOCKS:
+    if max(words, height * width + MAX_COLUMNS, max_regions * COLUMNS) >= LIMIT or max(batch, wanted) > MAX_BLOCKS:
         raise ValueError(f"expected smaller or fewer maps, got {tuple(maps.shape)}")
     device = maps.device
     if out is None:
         out = Regions(
             counts=torch.empty((batch, wanted), dtype=torch.int32, device=device),
-            table=torch.empty((batch, wanted, most, COLUMNS), dtype=torch.int32, device=device),
+            table=torch.empty((batch, wanted, max_regions, COLUMNS), dtype=torch.int32, device=device),
         )
-    _check(maps, thresholds, content, (batch, wanted, most), out)
+    _check(maps, thresholds, content, (batch, wanted, max_regions), out)
     if not batch * wanted:
         return out
     runs = torch.empty((batch, wanted, words), dtype=torch.int32, device=device)
-    columns = min(triton.next_power_of_2(width), MOST_COLUMNS)
+    columns = min(triton.next_power_of_2(width), MAX_COLUMNS)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         runs_kernel[(height, wanted, batch)](
             *(maps, thresholds, content, height, width, runs), block=columns, num_warps=1
         )
         regions_kernel[(batch * wanted,)](
-            *(runs, height, width, most, out.counts, out.table), block=ROWS, num_warps=ROWS // LANES
+            *(runs, height, width, max_regions, out.counts, out.table), block=ROWS, num_warps=ROWS // LANES
         )
     return out
 

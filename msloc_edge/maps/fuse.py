@@ -34,15 +34,21 @@ class Maps:
     values: Array
     step: int = 0
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of a map."""
+        height, width = self.values.shape[1:]
+        return ((height - 1) * self.step, (width - 1) * self.step) if self.step else (height, width)
+
     def dense(self) -> Array:
         """All pixels of all maps: [J, H, W]."""
         if not self.step:
             return self.values
-        rows, columns = (slice(0, (side - 1) * self.step) for side in self.values.shape[1:])
+        rows, columns = (slice(0, side) for side in self.size)
         return np.stack([self.pixels(j, (rows, columns)) for j in range(len(self.values))])
 
     def knots(self, part: Part) -> Part:
-        """The knots that the pixels of a part lie between."""
+        """Knots between which the pixels of a part lie."""
         if not self.step:
             return part
         rows, columns = (slice(span.start // self.step, -(-span.stop // self.step) + 1) for span in part)
@@ -63,7 +69,7 @@ class Maps:
         return enlarged[y : y + rows.stop - rows.start, x : x + columns.stop - columns.start]
 
     def highest(self, j: int, within: Part) -> tuple[int, int, float]:
-        """Row, column and value of the highest pixel in a part of map `j`, of equal ones the first in reading order.
+        """Find the highest pixel in a part of map `j`, of equal ones the first in reading order: row, column and value.
 
         No pixel is higher than all knots around it, so that rows whose knots are lower than some pixel need no look.
         """
@@ -86,12 +92,18 @@ class Maps:
 
 
 def fuse_cams(cams: Sequence[Array], relevance: Array, size: tuple[int, int], classes: Sequence[int]) -> Maps:
-    """M_k = sum_s w_{k,s} up(A_{k,s}) for one image: up is bilinear, half-pixel centres, clamped at the edge.
+    """Fuse the class maps of one image: M_k = sum_s w_{k,s} up(A_{k,s}).
+
+    up is bilinear, with half-pixel centres, clamped at the edge.
 
     cams       S arrays [K, h_s, w_s], unweighted
     relevance  [K, S]
     size       (H, W) of the maps
     classes    the J class indices wanted
+
+    >>> cams = [np.float32([[[0, 4], [0, 4]]]), np.float32([[[2]]])]  # one class, stages of 2 x 2 and 1 x 1
+    >>> fuse_cams(cams, np.float32([[0.75, 0.25]]), (4, 4), [0]).dense()[0, 0]
+    array([0.5 , 1.25, 2.75, 3.5 ], dtype=float32)
     """
     cell = size[0] // cams[0].shape[1]
     if not len(classes) or cell % 4 or not _doubling([size, *(cam.shape[1:] for cam in cams)], cell):
@@ -136,7 +148,7 @@ def _pixels(cams: Sequence[Array], relevance: Array, size: tuple[int, int], clas
 
 
 def _doubling(sides: Sequence[tuple[int, ...]], cell: int) -> bool:
-    """Whether both axes shrink by `cell` from the map to the first stage, and by 2 from each stage to the next."""
+    """True where both axes shrink by `cell` from the map to the first stage, and by 2 from each stage to the next."""
     factors = [cell] + [2] * (len(sides) - 2)
     return all(
         fine == factor * coarse

@@ -1,34 +1,27 @@
-"""From localization maps to boxes and peaks: found in pixels of the model's input, given in pixels of the stored image.
+"""Where localization maps exceed their thresholds: regions, the one definition, and their highest pixels.
 
-Thresholds are absolute: a map that nowhere reaches its class's threshold gives no box, and that is a valid result.
+Thresholds are absolute: a map that nowhere exceeds its class's threshold has no region, and that is a valid result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.maps.fuse import Maps, Part
-from msloc_edge.maps.runs import Places, Runs, find_runs
-from msloc_edge.types import Box, Peak
-
-MIN_AREA = 16
-"""Smallest region that becomes a box, in input pixels: one cell of the finest stage's grid (4 x 4)."""
+from msloc_edge.maps._runs import Places, Runs, find_runs
+from msloc_edge.maps.fuse import Array, Maps, Part
 
 
 class Region(NamedTuple):
-    """An 8-connected region where a map exceeds its threshold, in pixels of the model's input.
+    """An 8-connected region where a map [H, W] exceeds its threshold, in pixels of the map.
 
-    first                     the place of its first pixel in reading order: a key with that order
+    first                     y W + x of its first pixel in reading order
     left, top, right, bottom  the smallest rectangle around it; right and bottom are exclusive
     area                      pixels
-    peak                      the map's highest value in it, logit units
+    peak                      the map's highest value in it
     """
 
     first: int
@@ -39,13 +32,18 @@ class Region(NamedTuple):
     area: int
     peak: float
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The rectangle as (x, y, width, height)."""
+        return self.left, self.top, self.right - self.left, self.bottom - self.top
+
 
 class Located(NamedTuple):
-    """What a map shows: its highest pixel (of equal ones the first in reading order), and its regions.
+    """The highest pixel of a map, of equal ones the first in reading order, and the map's regions.
 
     x, y     the pixel's centre, pixels of the model's input
     value    logit units
-    regions  those of at least MIN_AREA pixels, the strongest first, of equal ones the first in reading order
+    regions  as `regions` gives them
     """
 
     x: float
@@ -54,10 +52,33 @@ class Located(NamedTuple):
     regions: tuple[Region, ...]
 
 
+def regions(map: Array, threshold: float) -> list[Region]:
+    """Find the 8-connected regions where a map exceeds a threshold.
+
+    map        [H, W] float32; NaN exceeds nothing
+    threshold  in units of the map; a pixel that equals it, both as float32, is in no region
+    returns    regions of any area, the strongest first, of equal ones the first in reading order
+
+    `reference.regions` is the same in plain OpenCV.
+
+    >>> for region in regions(np.float32([[3, 0, 0], [0, 1, 0], [0, 0, 0], [0, 2, 2]]), 0.5):
+    ...     print(region.box, region.area, region.peak)
+    (0, 0, 2, 2) 2 3.0
+    (1, 3, 2, 1) 2 2.0
+    """
+    height, width = map.shape
+    whole = slice(0, height), slice(0, width)
+    return _join(find_runs(Maps(map[None]), [threshold], whole), 1, width)[0]
+
+
 def locate(maps: Maps, thresholds: Sequence[float], content: Part) -> list[Located]:
-    """What each map shows within `content`, rows and columns of the model's input: at least one pixel."""
+    """Find the peak and the regions of each of J maps within `content`.
+
+    thresholds  [J] logit units
+    content     rows and columns of the model's input that the film covers: at least one pixel
+    """
     runs = find_runs(maps, thresholds, content)
-    regions = _regions(runs, len(thresholds), content)
+    found = _join(runs, len(thresholds), maps.size[1])
     bounds = np.searchsorted(runs.maps, np.arange(len(thresholds) + 1)).tolist()
     located = []
     for j, (begin, end) in enumerate(pairwise(bounds)):
@@ -68,22 +89,23 @@ def locate(maps: Maps, thresholds: Sequence[float], content: Part) -> list[Locat
             column = start + int(maps.pixels(j, (slice(row, row + 1), slice(start, stop))).argmax())
         else:
             row, column, value = maps.highest(j, content)
-        located.append(Located(column + 0.5, row + 0.5, value, tuple(regions[j])))
+        located.append(Located(column + 0.5, row + 0.5, value, tuple(found[j])))
     return located
 
 
-def _regions(runs: Runs, count: int, content: Part) -> list[list[Region]]:
-    """The regions of `count` maps in the order of `Located`."""
-    # The maps are one picture, read as one line: with a free row after each map, and a free column after each row.
-    height, width = content[0].stop + 1, content[1].stop + 1
-    lines = (runs.maps * height + runs.rows) * width
-    starts, stops = lines + runs.starts, lines + runs.stops
-    roots = _roots(starts, stops, width)
-    areas = np.bincount(roots, stops - starts, len(roots))
-    members = np.flatnonzero(areas[roots] >= MIN_AREA)
-    members = members[roots[members].argsort(kind="stable")]  # region by region
-    runs, roots = runs.at(members), roots[members]
+def strongest_first(found: Iterable[Region]) -> list[Region]:
+    """Sort regions by falling peak; of equal ones the first in reading order goes first."""
+    return sorted(found, key=lambda region: (-region.peak, region.first))
+
+
+def _join(runs: Runs, count: int, width: int) -> list[list[Region]]:
+    """The regions that the runs of `count` maps make, maps of `width` columns."""
+    roots = _roots(runs, width)
+    order = roots.argsort(kind="stable")  # region by region
+    runs, roots = runs.at(order), roots[order]
     begins = np.flatnonzero(np.append(True, roots[1:] != roots[:-1])[: len(roots)])
+    if not len(begins):
+        return [[] for _ in range(count)]
     columns = (
         runs.maps[begins],
         runs.rows[begins] * width + runs.starts[begins],
@@ -91,22 +113,24 @@ def _regions(runs: Runs, count: int, content: Part) -> list[list[Region]]:
         runs.rows[begins],
         np.maximum.reduceat(runs.stops, begins),
         np.maximum.reduceat(runs.rows, begins) + 1,
-        areas[roots[begins]].astype(np.intp),
+        np.add.reduceat(runs.stops - runs.starts, begins),
         np.maximum.reduceat(runs.peaks, begins),
     )
     found: list[list[Region]] = [[] for _ in range(count)]
     for j, *numbers in zip(*(column.tolist() for column in columns), strict=True):
         found[j].append(Region(*numbers))
-    for regions in found:
-        regions.sort(key=lambda region: -region.peak)  # equal ones stay in reading order
-    return found
+    return [strongest_first(of_map) for of_map in found]
 
 
-def _roots(starts: Places, stops: Places, width: int) -> Places:
-    """For each run of a picture read as one line: the first run of its 8-connected region."""
+def _roots(runs: Runs, width: int) -> Places:
+    """For each run: the first run of its 8-connected region."""
+    # The maps are one picture, read as one line: with a free row after each map, and a free column after each row.
+    height, width = int(runs.rows.max(initial=0)) + 2, width + 1
+    lines = (runs.maps * height + runs.rows) * width
+    starts, stops = lines + runs.starts, lines + runs.stops
     first = np.searchsorted(stops, starts - width)  # of those in the row above that it touches
     count = np.maximum(np.searchsorted(starts, stops - width, side="right") - first, 0)
-    roots = _followed(np.where(count > 0, first, np.arange(len(starts))))
+    roots = _ends(np.where(count > 0, first, np.arange(len(starts))))
     # One that touches several joins their regions.
     lower = np.repeat(np.arange(len(starts)), np.maximum(count - 1, 0))
     upper = first[lower] + 1 + np.arange(len(lower)) - np.searchsorted(lower, lower)
@@ -115,56 +139,12 @@ def _roots(starts: Places, stops: Places, width: int) -> Places:
         lower, upper = lower[apart], upper[apart]
         ours, theirs = roots[lower], roots[upper]
         np.minimum.at(roots, np.maximum(ours, theirs), np.minimum(ours, theirs))
-        roots = _followed(roots)
+        roots = _ends(roots)
     return roots
 
 
-def _followed(roots: Places) -> Places:
-    """Where each chain of numbers ends."""
+def _ends(roots: Places) -> Places:
+    """The run at which each chain of runs ends."""
     while not np.array_equal(further := roots[roots], roots):
         roots = further
     return roots
-
-
-def to_peak(located: Located, geometry: Geometry) -> Peak:
-    """The highest point of a map, in pixels of the stored image."""
-    return Peak(*geometry.to_image(located.x, located.y), located.value)
-
-
-def to_boxes(located: Located, threshold: float, score: float, geometry: Geometry, label: str = "") -> tuple[Box, ...]:
-    """A box around each region, in pixels of the stored image, the strongest first.
-
-    threshold     what the regions exceed, logit units
-    score, label  the finding's calibrated probability and name
-
-    The strongest region's box gets the finding's score; the others less, in proportion to how far their peaks rise
-    above the threshold. Scores of boxes can so be compared within a film and between films.
-    """
-    if not located.regions:
-        return ()
-    highest = located.regions[0].peak - threshold
-    return tuple(
-        Box(
-            *geometry.box_to_image(left, top, right - left, bottom - top),
-            score * ((peak - threshold) / highest),
-            label,
-        )
-        for _, left, top, right, bottom, _, peak in located.regions
-    )
-
-
-def find_peak(localization_map: NDArray[np.float32], geometry: Geometry) -> Peak:
-    """The highest point of a map [h, w] of the film's area alone, in logit units: the centre of its pixel."""
-    return to_peak(_alone(localization_map, np.inf), replace(geometry, left=0, top=0))
-
-
-def find_boxes(
-    localization_map: NDArray[np.float32], threshold: float, score: float, geometry: Geometry, label: str = ""
-) -> tuple[Box, ...]:
-    """The boxes of a map [h, w] of the film's area alone, in logit units: see `to_boxes`."""
-    return to_boxes(_alone(localization_map, threshold), threshold, score, replace(geometry, left=0, top=0), label)
-
-
-def _alone(localization_map: NDArray[np.float32], threshold: float) -> Located:
-    height, width = localization_map.shape
-    return locate(Maps(localization_map[None]), [threshold], (slice(0, height), slice(0, width)))[0]

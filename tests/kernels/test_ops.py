@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels import ops
 from msloc_edge.kernels.fuse_cams import reference
-from msloc_edge.kernels.regions import reference as boxes_reference
+from msloc_edge.kernels.regions import reference as regions_reference
 from msloc_edge.types import Frame
 
 SIZE = (12, 20)
@@ -110,7 +110,7 @@ def test_regions_registered_soundly(dtype: torch.dtype, content: Tensor | None) 
     torch.library.opcheck(ops.regions, arguments)
     counts, table = torch.ops.msloc.regions(*arguments)
     assert (counts.shape, table.shape) == ((2, 3), (2, 3, 5, 8))
-    for found, expected in zip((counts, table), boxes_reference.regions(*arguments), strict=True):
+    for found, expected in zip((counts, table), regions_reference.regions(*arguments), strict=True):
         assert torch.equal(found, expected)
 
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.regions import reference, table
-from msloc_edge.maps.regions import MIN_AREA, Located, Region, find_boxes, to_boxes
+from msloc_edge.maps import Region
+from msloc_edge.maps import regions as on_the_cpu
 
 pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 only")
 
@@ -69,29 +69,29 @@ def pixels_of(drawing: Sequence[str]) -> Tensor:
 
 def by_first(counts: Tensor, entries: Tensor) -> list[list[list[list[int]]]]:
     """The rows [B][J] that a table holds, in reading order."""
-    most = entries.shape[2]
+    max_regions = entries.shape[2]
     return [
-        [sorted(entries[b, j, : min(count, most)].tolist()) for j, count in enumerate(row)]
+        [sorted(entries[b, j, : min(count, max_regions)].tolist()) for j, count in enumerate(row)]
         for b, row in enumerate(counts.tolist())
     ]
 
 
-def check(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, most: int = 64) -> None:
-    """Every number of every region, as the reference has it; of more than `most`, that many different ones."""
+def check(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, max_regions: int = 64) -> None:
+    """Every number of every region, as the reference has it; of more than `max_regions`, that many different ones."""
     from msloc_edge.kernels.regions.launch import regions
 
-    found = regions(maps, thresholds, content, most)
+    found = regions(maps, thresholds, content, max_regions)
     cpu = None if content is None else content.cpu()
     counts, entries = reference.regions(maps.cpu(), thresholds.cpu(), cpu, prod(maps.shape[2:]))
     assert torch.equal(found.counts.cpu(), counts)
-    assert found.table.shape == (*maps.shape[:2], most, 8)
+    assert found.table.shape == (*maps.shape[:2], max_regions, 8)
     expected, rows = by_first(counts, entries), by_first(found.counts, found.table.cpu())
     for expected_of_film, of_film in zip(expected, rows, strict=True):
         for all_rows, kept in zip(expected_of_film, of_film, strict=True):
-            if len(all_rows) <= most:
+            if len(all_rows) <= max_regions:
                 assert kept == all_rows
             else:
-                assert len(kept) == most == len({tuple(row) for row in kept} & {tuple(row) for row in all_rows})
+                assert len(kept) == max_regions == len({tuple(row) for row in kept} & {tuple(row) for row in all_rows})
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,7 @@ def test_the_reference_is_a_flood_fill(
         ({"thresholds": torch.zeros(3, dtype=torch.float64)}, "got .* torch.float64"),
         ({"content": torch.zeros(1, 4, dtype=torch.int32)}, r"int32 content of shape \(2, 4\), got \(1, 4\)"),
         ({"content": torch.zeros(2, 4)}, r"got \(2, 4\) torch.float32"),
-        ({"most": 0}, "at least one row, got 0"),
+        ({"max_regions": 0}, "at least one row, got 0"),
     ],
 )
 def test_what_does_not_fit(changes: dict[str, object], message: str) -> None:
@@ -200,7 +200,7 @@ def test_what_does_not_fit_the_kernels() -> None:
     with pytest.raises(ValueError, match=r"results of shapes \[\(2, 3\), \(2, 3, 64, 8\)\], got .*\(2, 3, 5, 8\)"):
         regions(maps, thresholds, out=Regions(counts, entries))
     with pytest.raises(ValueError, match="results of shapes"):
-        regions(maps, thresholds, most=5, out=Regions(counts.long(), entries))
+        regions(maps, thresholds, max_regions=5, out=Regions(counts.long(), entries))
     with pytest.raises(ValueError, match="smaller or fewer maps"):
         regions(torch.zeros(1).expand(1, 1, 2**15, 2**15), torch.zeros(1))
     with pytest.raises(ValueError, match="smaller or fewer maps"):
@@ -216,8 +216,8 @@ def entry(*numbers: int, peak: float) -> list[int]:
 
 @once
 def test_rows_are_sorted_and_nothing_past_the_count_is_read() -> None:
-    most = 3
-    entries = np.full((1, 4, most, 8), POISON, np.int32)
+    max_regions = 3
+    entries = np.full((1, 4, max_regions, 8), POISON, np.int32)
     entries[0, 1, :3] = [
         entry(40, 4, 4, 8, 8, 16, peak=-1.5),
         entry(9, 1, 1, 2, 2, 1, peak=2.5),
@@ -247,24 +247,14 @@ def test_the_reader_needs_no_engine() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def boxes_match(values: np.ndarray, threshold: float, counts: Tensor, entries: Tensor) -> None:
-    """The boxes of a device's table are those of the path on the CPU."""
-    geometry = Geometry.fit(values.shape, values.shape)
-    ((regions,),) = table.rows(counts.numpy(), entries.numpy())
-    assert regions is not None
-    large = tuple(region for region in regions if region.area >= MIN_AREA)
-    found = to_boxes(Located(0, 0, 0, large), threshold, 0.75, geometry)
-    assert found == find_boxes(values, threshold, 0.75, geometry)
-
-
 @once
 @settings(max_examples=50)
 @given(seed=st.integers(0, 2**31), levels=st.integers(2, 9), threshold=st.sampled_from([-0.5, 0.0, 0.25]))
-def test_boxes_of_the_reference_are_those_of_the_cpu(seed: int, levels: int, threshold: float) -> None:
+def test_regions_of_the_reference_are_those_of_the_cpu(seed: int, levels: int, threshold: float) -> None:
     coarse = np.random.default_rng(seed).normal(size=(9, 7))
     values = np.kron(np.round(coarse * levels) / levels, np.ones((4, 5))).astype(np.float32)  # equal peaks, too
-    found = reference.regions(torch.from_numpy(values)[None, None], torch.tensor([threshold]), most=values.size)
-    boxes_match(values, threshold, *found)
+    found = reference.regions(torch.from_numpy(values)[None, None], torch.tensor([threshold]), max_regions=values.size)
+    assert table.rows(*(part.numpy() for part in found)) == [[on_the_cpu(values, threshold)]]
 
 
 # The kernels
@@ -294,7 +284,7 @@ def test_shapes(shape: tuple[int, int]) -> None:
 def test_maps_of_several_turns(columns: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from msloc_edge.kernels.regions import launch
 
-    monkeypatch.setattr(launch, "MOST_COLUMNS", columns)
+    monkeypatch.setattr(launch, "MAX_COLUMNS", columns)
     monkeypatch.setattr(launch, "ROWS", rows)
     noise = torch.from_numpy(np.random.default_rng(rows).random((1, 1, 6, 9), np.float32))
     check(noise, torch.tensor([0.4]))
@@ -303,10 +293,10 @@ def test_maps_of_several_turns(columns: int, rows: int, monkeypatch: pytest.Monk
 
 
 @interpreted
-@pytest.mark.parametrize("most", [1, 3])
-def test_more_regions_than_the_table_holds(most: int) -> None:
+@pytest.mark.parametrize("max_regions", [1, 3])
+def test_more_regions_than_the_table_holds(max_regions: int) -> None:
     dots = pixels_of(["#.#.#.#", "#.#.#.#", ".......", "#.#.###", "#.#..#."])
-    check(torch.cat([-dots.abs(), dots.abs(), dots], dim=1), torch.zeros(3), most=most)
+    check(torch.cat([-dots.abs(), dots.abs(), dots], dim=1), torch.zeros(3), max_regions=max_regions)
 
 
 @interpreted
@@ -344,8 +334,8 @@ def test_results_of_the_caller() -> None:
     out = Regions(torch.full((1, 1), POISON, dtype=torch.int32), torch.full((1, 1, 4, 8), POISON, dtype=torch.int32))
     for drawing in (["##.", "..#", "..."], ["...", "...", "..."], ["#.#", "...", "#.#"]):  # one after the other
         maps = pixels_of(drawing)
-        assert regions(maps, torch.zeros(1), most=4, out=out) is out
-        expected = reference.regions(maps, torch.zeros(1), most=4)
+        assert regions(maps, torch.zeros(1), max_regions=4, out=out) is out
+        expected = reference.regions(maps, torch.zeros(1), max_regions=4)
         assert by_first(out.counts, out.table) == by_first(*expected)
 
 
@@ -366,13 +356,13 @@ def test_any_map(seed: int, shape: tuple[int, int], threshold: float, smooth: bo
 
 @interpreted
 @pytest.mark.parametrize("seed", range(2))
-def test_boxes_are_those_of_the_cpu(seed: int) -> None:
+def test_regions_are_those_of_the_cpu(seed: int) -> None:
     from msloc_edge.kernels.regions.launch import regions
 
     coarse = torch.randn(1, 1, 4, 5, generator=torch.Generator().manual_seed(seed))
     maps = F.interpolate(coarse, (19, 23), mode="bilinear")
     found = regions(maps, torch.tensor([0.25]))
-    boxes_match(maps[0, 0].numpy(), 0.25, found.counts, found.table)
+    assert table.rows(found.counts.numpy(), found.table.numpy()) == [[on_the_cpu(maps[0, 0].numpy(), 0.25)]]
 
 
 @pytest.mark.gpu
@@ -392,17 +382,17 @@ def test_on_a_gpu(dtype: torch.dtype) -> None:
     thresholds = torch.linspace(-0.5, 2.0, 14)
     content = torch.tensor([[0, 0, 512, 512], [30, 7, 450, 499]], dtype=torch.int32)
     on_device = [tensor.cuda() for tensor in (maps, thresholds, content)]
-    for most in (64, 100_000):
-        check(*on_device, most=most)
+    for max_regions in (64, 100_000):
+        check(*on_device, max_regions=max_regions)
     out = Regions(
         torch.full((2, 14), POISON, dtype=torch.int32, device="cuda"),
         torch.full((2, 14, 100_000, 8), POISON, dtype=torch.int32, device="cuda"),
     )
-    found = regions(*on_device, most=100_000)
+    found = regions(*on_device, max_regions=100_000)
     expected = by_first(found.counts.cpu(), found.table.cpu())
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        regions(*on_device, most=100_000, out=out)
+        regions(*on_device, max_regions=100_000, out=out)
     for _ in range(20):
         out.counts.fill_(POISON)
         out.table.fill_(POISON)

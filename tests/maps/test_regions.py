@@ -1,160 +1,104 @@
-"""Boxes and peaks from maps that were drawn by hand, against a flood fill in plain Python, and against all pixels."""
+"""Regions: the plain form against a flood fill, the fast one against the plain form, and cases worked by hand."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.maps.fuse import Maps, Part, fuse_cams
-from msloc_edge.maps.regions import MIN_AREA, Located, Region, find_boxes, find_peak, locate, to_boxes, to_peak
-from msloc_edge.types import Box, Peak
+from msloc_edge.maps import Maps, Region, fuse_cams, locate, reference, regions
+from msloc_edge.maps.fuse import Part
 
-SQUARE = Geometry.fit((32, 32), (32, 32))
+FORMS = [pytest.param(regions, id="fast"), pytest.param(reference.regions, id="plain")]
 
 
-def drawn(
-    regions: dict[tuple[int, int, int, int], float], background: float = 0, shape: tuple[int, int] = (32, 32)
-) -> np.ndarray:
-    """A map with constant rectangles (x, y, w, h) -> value."""
-    canvas = np.full(shape, background, np.float32)
-    for (x, y, w, h), value in regions.items():
-        canvas[y : y + h, x : x + w] = value
-    return canvas
+def drawn(*rows: str) -> np.ndarray:
+    """A map of digits; a dot is -1."""
+    return np.array([[-1 if digit == "." else int(digit) for digit in row] for row in rows], np.float32)
 
 
+@pytest.mark.parametrize("find", FORMS)
 @pytest.mark.parametrize(
-    ("regions", "threshold", "expected"),
+    ("map", "threshold", "expected"),
     [
-        pytest.param({}, 1, [], id="empty map"),
-        pytest.param({(0, 0, 32, 32): 1}, 1, [], id="the threshold itself is not above it"),
-        pytest.param({(0, 0, 32, 32): 1.001}, 1, [(0, 0, 32, 32, 0.8)], id="the whole film"),
-        pytest.param({(5, 7, 6, 4): 3}, 1, [(5, 7, 6, 4, 0.8)], id="one region"),
+        pytest.param(drawn("000", "000"), 0, [], id="the threshold itself is not above it"),
+        pytest.param(drawn("000", "000"), -0.5, [Region(0, 0, 0, 3, 2, 6, 0)], id="the whole map"),
+        pytest.param(drawn("1.", ".."), 0, [Region(0, 0, 0, 1, 1, 1, 1)], id="one pixel"),
+        pytest.param(drawn("2..", ".1.", "..1"), 0, [Region(0, 0, 0, 3, 3, 3, 2)], id="corners touch: one region"),
+        pytest.param(drawn("..3", ".1.", "1.."), 0, [Region(2, 0, 0, 3, 3, 3, 3)], id="the other way round"),
         pytest.param(
-            {(2, 2, 4, 4): 2, (20, 10, 5, 5): 3}, 1, [(20, 10, 5, 5, 0.8), (2, 2, 4, 4, 0.4)], id="strongest first"
+            drawn("1.2", "1.2"), 0, [Region(2, 2, 0, 3, 2, 2, 2), Region(0, 0, 0, 1, 2, 2, 1)], id="strongest first"
         ),
-        pytest.param({(2, 2, 4, 4): 3, (2, 20, 8, 4): 3}, 1, [(2, 2, 4, 4, 0.8), (2, 20, 8, 4, 0.8)], id="equal peaks"),
-        pytest.param({(4, 4, 4, 4): 3, (8, 8, 4, 4): 2}, 1, [(4, 4, 8, 8, 0.8)], id="corners touch: one region"),
-        pytest.param({(4, 4, 4, 4): 3, (9, 4, 4, 4): 2}, 1, [(4, 4, 4, 4, 0.8), (9, 4, 4, 4, 0.4)], id="a gap of one"),
-        pytest.param({(3, 3, 4, 4): 2}, 1, [(3, 3, 4, 4, 0.8)], id="16 pixels are enough"),
-        pytest.param({(3, 3, 5, 3): 2}, 1, [], id="15 pixels are not"),
-        pytest.param({(3, 3, 5, 3): 9, (20, 20, 4, 4): 2}, 1, [(20, 20, 4, 4, 0.8)], id="a speck sets no scale"),
-        pytest.param({(0, 28, 6, 4): 2}, 1, [(0, 28, 6, 4, 0.8)], id="at the left and lower edge"),
-        pytest.param({(28, 0, 4, 32): 2}, 1, [(28, 0, 4, 32, 0.8)], id="along the right edge"),
         pytest.param(
-            {(10, 0, 12, 4): 5, (8, 8, 16, 20): 2, (10, 10, 12, 16): 0, (12, 12, 6, 6): 3},
-            1,
-            [(10, 0, 12, 4, 0.8), (12, 12, 6, 6, 0.4), (8, 8, 16, 20, 0.2)],
+            drawn("..1", "...", "1.1"),
+            0,
+            [Region(2, 2, 0, 3, 1, 1, 1), Region(6, 0, 2, 1, 3, 1, 1), Region(8, 2, 2, 3, 3, 1, 1)],
+            id="equal ones in reading order",
+        ),
+        pytest.param(
+            drawn("..1", "1.1", "111"),
+            0,
+            [Region(2, 0, 0, 3, 3, 6, 1)],
+            id="joined in the last row: the first is above",
+        ),
+        pytest.param(
+            drawn("22222", "2...2", "2.3.2", "2...2", "22222"),
+            0,
+            [Region(12, 2, 2, 3, 3, 1, 3), Region(0, 0, 0, 5, 5, 16, 2)],
             id="a ring keeps its own peak, not that of the region inside its box",
+        ),
+        pytest.param(
+            np.float32([[np.nan, 1, np.nan, np.inf]]),
+            -np.inf,
+            [Region(3, 3, 0, 4, 1, 1, np.inf), Region(1, 1, 0, 2, 1, 1, 1)],
+            id="NaN exceeds nothing",
         ),
     ],
 )
-def test_boxes_by_hand(
-    regions: dict[tuple[int, int, int, int], float],
-    threshold: float,
-    expected: list[tuple[float, float, float, float, float]],
-) -> None:
-    assert MIN_AREA == 16
-    found = find_boxes(drawn(regions), threshold, 0.8, SQUARE)
-    assert len(found) == len(expected)
-    for box, numbers in zip(found, expected, strict=True):
-        assert (box.x, box.y, box.w, box.h, box.score) == pytest.approx(numbers, abs=1e-6)
+def test_regions_by_hand(find, map: np.ndarray, threshold: float, expected: list[Region]) -> None:
+    assert find(map, threshold) == expected
 
 
-def test_negative_thresholds() -> None:
-    localization_map = drawn({(2, 2, 4, 4): -0.4, (12, 12, 6, 6): -0.1}, background=-1)
-    assert [(box.x, box.score) for box in find_boxes(localization_map, -0.5, 0.6, SQUARE)] == [
-        (12, pytest.approx(0.6)),
-        (2, pytest.approx(0.15)),
-    ]
+def test_the_box_of_a_region() -> None:
+    assert Region(0, 3, 1, 8, 5, 16, 2.0).box == (3, 1, 5, 4)
 
 
-def test_boxes_in_pixels_of_the_stored_image() -> None:
-    # 40 rows x 80 columns in 64 x 64: scale 0.8, the film covers rows 16 to 48
-    geometry = Geometry.fit((40, 80), (64, 64))
-    localization_map = drawn({(16, 8, 16, 8): 2}, shape=(32, 64))
-    assert find_boxes(localization_map, 1, 0.5, geometry) == (Box(20, 10, 20, 10, 0.5),)
-
-
-def test_the_peak_is_the_centre_of_its_pixel() -> None:
-    geometry = Geometry.fit((40, 80), (64, 64))
-    localization_map = drawn({}, background=-2, shape=(32, 64))
-    localization_map[7, 15] = -0.25
-    assert find_peak(localization_map, geometry) == Peak(15.5 / 0.8, 7.5 / 0.8, -0.25)
-
-
-def test_the_first_of_equal_peaks() -> None:
-    assert find_peak(drawn({(20, 3, 1, 1): 1, (4, 9, 1, 1): 1}), SQUARE) == Peak(20.5, 3.5, 1)
-
-
-def regions_by_flood_fill(above: np.ndarray) -> list[np.ndarray]:
-    """Masks of the 8-connected regions, the slow and plain way."""
-    todo = {(int(row), int(column)) for row, column in np.argwhere(above)}
-    masks = []
+def flood_fill(map: np.ndarray, threshold: float) -> list[Region]:
+    """The slow and plain way, without OpenCV."""
+    todo = {(int(row), int(column)) for row, column in np.argwhere(map > np.float32(threshold))}
+    found = []
     while todo:
-        mask, edge = np.zeros(above.shape, bool), [todo.pop()]
+        pixels, edge = [], [todo.pop()]
         while edge:
             row, column = edge.pop()
-            mask[row, column] = True
+            pixels.append((row, column))
             near = {(row + dy, column + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & todo
             todo -= near
             edge += near
-        masks.append(mask)
-    return masks
+        rows, columns = zip(*pixels, strict=True)
+        first = min(row * map.shape[1] + column for row, column in pixels)
+        box = min(columns), min(rows), max(columns) + 1, max(rows) + 1
+        found.append(Region(first, *box, len(pixels), max(float(map[place]) for place in pixels)))
+    return sorted(found, key=lambda region: (-region.peak, region.first))
 
 
-@given(
-    st.integers(0, 2**32 - 1),
-    st.tuples(st.integers(5, 40), st.integers(5, 40)),
-    st.tuples(st.integers(20, 90), st.integers(20, 90)),
-    st.floats(-1, 1.5),
-    st.floats(0.01, 1),
-)
-@settings(max_examples=150)
-def test_boxes_are_those_of_a_flood_fill(
-    seed: int, film: tuple[int, int], model_input: tuple[int, int], threshold: float, score: float
-) -> None:
-    geometry = Geometry.fit(film, model_input)
-    coarse = np.random.default_rng(seed).normal(size=(geometry.height // 3 + 1, geometry.width // 3 + 1))
-    localization_map = np.kron(coarse, np.ones((3, 3))).astype(np.float32)[: geometry.height, : geometry.width]
-    above = localization_map > np.float32(threshold)
-    masks = [mask for mask in regions_by_flood_fill(above) if mask.sum() >= MIN_AREA]
-    masks.sort(key=lambda mask: -localization_map[mask].max())
-
-    boxes = find_boxes(localization_map, threshold, score, geometry)
-
-    assert len(boxes) == len(masks)
-    assert all(0 < box.score <= score for box in boxes)
-    assert [box.score for box in boxes] == sorted((box.score for box in boxes), reverse=True)
-    assert [box.score for box in boxes[:1]] == [pytest.approx(score)] * bool(boxes)
-    found, expected = [], []
-    for box, mask in zip(boxes, masks, strict=True):
-        assert 0 <= box.x <= box.x + box.w <= geometry.image_width + 1e-9
-        assert 0 <= box.y <= box.y + box.h <= geometry.image_height + 1e-9
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        sx, sy = geometry.scale
-        expected.append((columns[0] / sx, rows[0] / sy, (columns[-1] + 1) / sx, (rows[-1] + 1) / sy))
-        found.append((box.x, box.y, box.x + box.w, box.y + box.h))
-    assert np.array(sorted(found)) == pytest.approx(np.array(sorted(expected)), abs=1e-6)
+@st.composite
+def any_map(draw: st.DrawFn) -> np.ndarray:
+    """Blocks of equal pixels of a few values, among them those that are not finite."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    side = draw(st.integers(1, 3))
+    shape = draw(st.tuples(st.integers(1, 14), st.integers(1, 14)))
+    values = [-np.inf, -1, -0.25, -0.0, 0, 0.3, 2, np.inf, np.nan]
+    return np.kron(rng.choice(values, shape), np.ones((side, side))).astype(np.float32)
 
 
-def located_plainly(pixels: np.ndarray, threshold: float, content: Part) -> Located:
-    """From all pixels of one map, with OpenCV's components."""
-    rows, columns = content
-    film = pixels[content]
-    y, x = np.unravel_index(int(film.argmax()), film.shape)
-    _, labels, rectangles, _ = cv2.connectedComponentsWithStats((film > np.float32(threshold)).view(np.uint8))
-    found = []
-    for label, (left, top, width, height, area) in enumerate(rectangles.tolist()):
-        if label and area >= MIN_AREA:
-            first, peak = int((labels == label).argmax()), float(film[labels == label].max())
-            left, top = left + columns.start, top + rows.start
-            found.append(Region(first, left, top, left + width, top + height, area, peak))
-    found.sort(key=lambda region: (-region.peak, region.first))
-    return Located(columns.start + x + 0.5, rows.start + y + 0.5, float(film[y, x]), tuple(found))
+@given(any_map(), st.sampled_from([-np.inf, -0.5, -0.0, 0.0, 0.1, 0.3, np.inf, np.nan]))
+@settings(max_examples=300)
+def test_both_forms_are_a_flood_fill(map: np.ndarray, threshold: float) -> None:
+    expected = flood_fill(map, threshold)
+    assert reference.regions(map, threshold) == expected
+    assert regions(map, threshold) == expected
 
 
 STAGES = {
@@ -194,14 +138,13 @@ def test_all_maps_at_once_against_all_pixels_of_each(
 
     assert len(found) == len(thresholds)
     for pixels, threshold, located in zip(dense, thresholds, found, strict=True):
-        plain = located_plainly(pixels, threshold, (rows, columns))
-        assert located[:3] == pytest.approx(plain[:3], abs=2e-6)
-        assert [region[1:6] for region in located.regions] == [region[1:6] for region in plain.regions]
-        assert [region.peak for region in located.regions] == pytest.approx(
-            [region.peak for region in plain.regions], abs=2e-6
-        )
-        firsts = [region.first for region in located.regions]
-        assert np.array_equal(np.argsort(firsts), np.argsort([region.first for region in plain.regions]))
+        within = np.full_like(pixels, -np.inf)
+        within[rows, columns] = pixels[rows, columns]
+        y, x = np.unravel_index(int(within.argmax()), within.shape)
+        assert located[:3] == pytest.approx((x + 0.5, y + 0.5, float(within[y, x])), abs=2e-6)
+        plain = reference.regions(within, threshold)
+        assert sorted(region[:6] for region in located.regions) == sorted(region[:6] for region in plain)
+        assert [region.peak for region in located.regions] == pytest.approx([r.peak for r in plain], abs=2e-6)
 
 
 def knots(height: int, width: int, points: dict[tuple[int, int], float]) -> np.ndarray:
@@ -218,8 +161,14 @@ ALL = slice(0, 16), slice(0, 16)
     ("values", "threshold", "content", "expected"),
     [
         pytest.param(knots(9, 9, {(4, 4): 1}), 0.05, ALL, [(6, 6, 10, 10, 16, 0.5625)], id="one knot"),
-        pytest.param(knots(9, 9, {(4, 4): 1}), 0.1, ALL, [], id="its corners are lower"),
-        pytest.param(knots(9, 9, {(4, 4): 1}), 0.05, (ALL[0], slice(8, 16)), [], id="half of it is outside"),
+        pytest.param(knots(9, 9, {(4, 4): 1}), 0.1, ALL, [(6, 6, 10, 10, 12, 0.5625)], id="its corners are lower"),
+        pytest.param(
+            knots(9, 9, {(4, 4): 1}),
+            0.05,
+            (ALL[0], slice(8, 16)),
+            [(8, 6, 10, 10, 8, 0.5625)],
+            id="half is outside",
+        ),
         pytest.param(
             knots(9, 9, {(4, 3): 10, (4, 5): 10}), 1, ALL, [(4, 6, 12, 10, 24, 5.625)], id="joined over a lower knot"
         ),
@@ -237,7 +186,13 @@ ALL = slice(0, 16), slice(0, 16)
         pytest.param(np.full((9, 9), 2), -np.inf, ALL, [(0, 0, 16, 16, 256, 2)], id="any number"),
         pytest.param(np.full((9, 9), -np.inf), -np.inf, ALL, [], id="minus infinity is not above itself"),
         pytest.param(np.full((9, 9), np.inf), 2, ALL, [(0, 0, 16, 16, 256, np.inf)], id="infinity"),
-        pytest.param(knots(9, 9, {(0, 0): np.inf, (8, 8): np.inf}), 2, ALL, [], id="infinity in two pixels' corners"),
+        pytest.param(
+            knots(9, 9, {(0, 0): np.inf, (8, 8): np.inf}),
+            2,
+            ALL,
+            [(0, 0, 2, 2, 4, np.inf), (14, 14, 16, 16, 4, np.inf)],
+            id="infinity in two corners",
+        ),
         pytest.param(knots(9, 9, {(4, 4): np.inf}), 2, ALL, [(6, 6, 10, 10, 16, np.inf)], id="infinity at one knot"),
         pytest.param(np.full((9, 9), np.nan), -np.inf, ALL, [], id="NaN"),
         pytest.param(
@@ -260,7 +215,7 @@ def test_a_map_of_one_pixel(value: float) -> None:
     maps = Maps(np.full((1, 1, 1), value, np.float32))
     (located,) = locate(maps, [0], (slice(0, 1), slice(0, 1)))
     assert located[:3] == pytest.approx((0.5, 0.5, value), nan_ok=True)
-    assert located.regions == ()
+    assert located.regions == ((Region(0, 0, 0, 1, 1, 1, value),) if value > 0 else ())
 
 
 def test_no_map_at_all() -> None:
@@ -283,15 +238,3 @@ def test_regions_of_one_map_end_at_its_edge() -> None:
         [(0, 0, 20, 1, 20, 1)],
         [(20, 0, 40, 1, 20, 1)],
     ]
-
-
-def test_what_is_located_in_the_input_is_given_in_pixels_of_the_stored_image() -> None:
-    # 40 rows x 80 columns in 64 x 64: scale 0.8, the film covers rows 16 to 48
-    geometry = Geometry.fit((40, 80), (64, 64))
-    located = Located(15.5, 23.5, 4, (Region(0, 16, 24, 32, 32, 128, 4), Region(1, 8, 16, 16, 24, 64, 2)))
-    assert to_peak(located, geometry) == Peak(15.5 / 0.8, 7.5 / 0.8, 4)
-    assert to_boxes(located, 1, 0.6, geometry, "Mass") == (
-        Box(20, 10, 20, 10, 0.6, "Mass"),
-        Box(10, 0, 10, 10, pytest.approx(0.2), "Mass"),
-    )
-    assert to_boxes(located._replace(regions=()), 1, 0.6, geometry) == ()

@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.train.evaluate.boxes import Regions
 from msloc_edge.train.evaluate.evidence import Evidence
-from msloc_edge.train.evaluate.measure import COLUMNS, FilmMeasures
-from msloc_edge.train.evaluate.truth import Region, whole_mask
+from msloc_edge.train.evaluate.measure import COLUMNS, FilmMeasures, largest_box
+from msloc_edge.train.evaluate.truth import TrueRegion, whole_mask
 
 SIDE = 300
 TRUE, FOUND, MAP = (134, 184, 18), (0, 163, 245), (233, 180, 86)  # BGR: green, orange, blue
@@ -45,7 +44,9 @@ def choose_cases(films: Sequence[FilmMeasures], row: str, labels: Sequence[str])
     return found
 
 
-def draw_case(display: NDArray[np.float32], evidence: Evidence | None, regions: Sequence[Region]) -> NDArray[np.uint8]:
+def draw_case(
+    display: NDArray[np.float32], evidence: Evidence | None, regions: Sequence[TrueRegion]
+) -> NDArray[np.uint8]:
     """A film [H, W] in [0, 1] with its map above the threshold (blue), the peak and the largest region's box (orange),
     and the true boxes or masks (green) -> [h, w, 3] uint8 BGR, longest side 300 px."""
     height, width = display.shape
@@ -68,7 +69,7 @@ def draw_case(display: NDArray[np.float32], evidence: Evidence | None, regions: 
     if evidence is not None:
         rows, columns = evidence.values.shape
         to_picture = np.array([size[0] / columns, size[1] / rows])
-        for box in Regions.of(evidence.margin).largest:
+        for box in largest_box(evidence.regions()):
             _box(picture, box * np.tile(to_picture, 2), FOUND)
         row, column = divmod(int(evidence.values.argmax()), columns)
         x, y = ((np.array([column, row]) + 0.5) * to_picture).astype(int).tolist()

@@ -1,4 +1,4 @@
-"""What a map says of one finding on one film, and how findings of other names are put together from a model's own."""
+"""A map of one finding on one film, and findings of other names put together from a model's own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.errors import TrainError
+from msloc_edge.maps import Region, regions
+from msloc_edge.maps.boxes import select_regions
 
 HALF = 0.5
 """Threshold of maps that have no absolute one, as a share of each map's own range."""
@@ -24,6 +26,10 @@ class Evidence:
 
     values: NDArray[np.float32]
     margin: NDArray[np.float32]
+
+    def regions(self) -> list[Region]:
+        """Find the regions that become boxes, in pixels of the map, by the rules of `msloc-edge infer`."""
+        return select_regions(regions(self.margin, 0), 0)
 
     @classmethod
     def above(cls, values: NDArray[np.float32], threshold: float) -> Evidence:
@@ -67,12 +73,12 @@ def parse_mapping(rules: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def resolve_labels(known: Sequence[str], mapping: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Finding -> the labels of a model that make it up: itself, or the parts that `mapping` names.
 
-    Raises TrainError (label_unknown) for a part that the model does not have.
+    Raises TrainError (option_invalid) for a part that the model does not have.
     """
     for name, parts in mapping.items():
         unknown = [part for part in parts if part not in known]
         if unknown:
             raise TrainError(
-                "label_unknown", f"--map {name}: expected findings of {', '.join(known)}, got {unknown[0]!r}"
+                "option_invalid", f"--map {name}: expected findings of {', '.join(known)}, got {unknown[0]!r}"
             )
     return {label: (label,) for label in known} | {name: tuple(parts) for name, parts in mapping.items()}

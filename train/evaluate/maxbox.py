@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.maps.overlap import Boxes, as_boxes, iou
-from msloc_edge.train.evaluate.boxes import region_boxes
+from msloc_edge.maps import regions
+from msloc_edge.maps.boxes import Boxes, as_boxes, iou
 
 DELTAS = (0.3, 0.5, 0.7)
 LEVELS = tuple(round(n / 25, 2) for n in range(25))
@@ -38,12 +38,12 @@ def best_ious(map: NDArray[np.float32], true: Boxes) -> NDArray[np.float64]:
     levels: list[int] = []
     left, top = 0, 0
     for at, level in enumerate(LEVELS):
-        mask = map > low + (high - low) * level
-        x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
+        threshold = low + (high - low) * level
+        x, y, across, down = cv2.boundingRect((map > threshold).view(np.uint8))
         map, left, top = map[y : y + down, x : x + across], left + x, top + y  # the next level's lies within
         if not _can_reach((left, top, across, down), true):
             break
-        boxes = region_boxes(np.ascontiguousarray(mask[y : y + down, x : x + across]))
+        boxes = [region.box for region in regions(map, threshold)]
         found += [(x + left, y + top, w, h) for x, y, w, h in boxes]
         levels += [at] * len(boxes)
     if found:

@@ -1,4 +1,4 @@
-"""All that is measured of one map against the true regions of its finding: one row of numbers, to be summed later."""
+"""Measures of one map against the true regions of its finding: one row of numbers, to be summed later."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.maps.overlap import Boxes, as_boxes, iobb, iou
+from msloc_edge.maps import Region
+from msloc_edge.maps.boxes import Boxes, as_boxes, box_scores, iobb, iou
 from msloc_edge.train.evaluate import froc, maxbox, wang
-from msloc_edge.train.evaluate.boxes import Regions
 from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.priors import Priors
-from msloc_edge.train.evaluate.truth import Region, whole_mask
+from msloc_edge.train.evaluate.truth import TrueRegion, whole_mask
 
 BLOB_T = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -81,7 +81,7 @@ class FilmMeasures:
 def measure_film(
     name: str,
     maps: FilmMaps,
-    regions: Mapping[str, Sequence[Region]],
+    regions: Mapping[str, Sequence[TrueRegion]],
     absent: Sequence[str],
     main_row: str,
     priors: Priors | None = None,
@@ -98,28 +98,31 @@ def measure_film(
             rows[main_row, label] = _nothing(found)
             detections[label] = np.full(len(found), -np.inf), np.zeros(0)
         else:
-            parts = Regions.of(evidence.margin)
+            parts = evidence.regions()
             rows[main_row, label] = measure_map(evidence, found, maps.size, parts)
             true = on_grid(found, evidence.values.shape, maps.size)
-            detections[label] = froc.match(parts.boxes, parts.scores(maps.scores.get(label)), true)
+            detections[label] = froc.match(boxes_of(parts), scores_of(parts, maps.scores.get(label)), true)
         others = {**maps.others(label), **(priors.evidence(name, label) if priors else {})}
         for row, other in others.items():
-            rows[row, label] = measure_map(other, found, maps.size, Regions.of(other.margin))
+            rows[row, label] = measure_map(other, found, maps.size, other.regions())
     for label in absent:
         if (evidence := maps.main(label)) is not None:
-            parts = Regions.of(evidence.margin)
-            detections[label] = froc.match(parts.boxes, parts.scores(maps.scores.get(label)), as_boxes([]))
+            parts = evidence.regions()
+            detections[label] = froc.match(boxes_of(parts), scores_of(parts, maps.scores.get(label)), as_boxes([]))
     return FilmMeasures(name, maps.scores, maps.called, rows, detections)
 
 
 def measure_map(
-    evidence: Evidence, regions: Sequence[Region], size: tuple[int, int], found: Regions
+    evidence: Evidence, regions: Sequence[TrueRegion], size: tuple[int, int], found: Sequence[Region]
 ) -> NDArray[np.float64]:
-    """One map, where `found` are its regions, against the true regions of its finding, at least one, on a film of
-    (height, width) -> [WIDTH]."""
+    """Measure one map against the true regions of its finding, of which there is one at least: [WIDTH].
+
+    size   (height, width) of the film
+    found  the map's own regions
+    """
     measured = np.zeros(WIDTH)
     true = on_grid(regions, evidence.values.shape, size)
-    blob = found.largest
+    blob = largest_box(found)
     overlap, covered = iou(blob, true).max(initial=0), iobb(blob, true).max(initial=0)
     boxes = wang.detected_boxes(evidence.values)
     measured[COLUMNS["pointing"]] = hits_peak(evidence.values, regions, size)
@@ -136,7 +139,7 @@ def measure_map(
     return measured
 
 
-def hits_peak(values: NDArray[np.float32], regions: Sequence[Region], size: tuple[int, int]) -> bool:
+def hits_peak(values: NDArray[np.float32], regions: Sequence[TrueRegion], size: tuple[int, int]) -> bool:
     """The pointing game (Zhang et al. 2016, arXiv 1608.00507), without its tolerance of 15 pixels: whether the highest
     point of a map, the centre of its pixel, lies in a true mask, or in a true box where there is no mask.
 
@@ -150,7 +153,7 @@ def hits_peak(values: NDArray[np.float32], regions: Sequence[Region], size: tupl
     return any(region.contains(x, y) for region in regions)
 
 
-def mask_iou(margin: NDArray[np.float32], regions: Sequence[Region], size: tuple[int, int]) -> float:
+def mask_iou(margin: NDArray[np.float32], regions: Sequence[TrueRegion], size: tuple[int, int]) -> float:
     """IoU of where a margin [h, w] is above 0 with all true masks together, on its own grid (true where half of a cell
     is covered); nan where the truth has no mask."""
     true = whole_mask(regions, size)
@@ -165,13 +168,32 @@ def mask_iou(margin: NDArray[np.float32], regions: Sequence[Region], size: tuple
     return np.count_nonzero(mask & on_grid) / union if union else 0.0
 
 
-def on_grid(regions: Sequence[Region], shape: tuple[int, ...], size: tuple[int, int]) -> Boxes:
+def boxes_of(found: Sequence[Region]) -> Boxes:
+    """Make an array [R, 4] of the boxes of regions, in pixels of their map."""
+    return as_boxes([region.box for region in found])
+
+
+def largest_box(found: Sequence[Region]) -> Boxes:
+    """Give the box [1, 4] of the region with the most pixels, of equal ones the first in reading order, or [0, 4]."""
+    return boxes_of([max(found, key=lambda region: (region.area, -region.first))] if found else [])
+
+
+def scores_of(found: Sequence[Region], score: float | None) -> NDArray[np.float64]:
+    """Score boxes [R], as `msloc-edge infer` does, by the film's score; without one by the rise above the threshold.
+
+    found  regions of a margin, the strongest first
+    """
+    rises = [region.peak for region in found]
+    return np.array(rises if score is None else box_scores(found, 0, score), np.float64)
+
+
+def on_grid(regions: Sequence[TrueRegion], shape: tuple[int, ...], size: tuple[int, int]) -> Boxes:
     """The true boxes [M, 4] in pixels of a map of `shape` that covers a film of `size`, both (height, width)."""
     scale = np.tile([shape[1] / size[1], shape[0] / size[0]], 2)
     return as_boxes([region.box for region in regions]) * scale
 
 
-def _nothing(regions: Sequence[Region]) -> NDArray[np.float64]:
+def _nothing(regions: Sequence[TrueRegion]) -> NDArray[np.float64]:
     """The row of a map that finds nothing."""
     measured = np.zeros(WIDTH)
     measured[COLUMNS["boxes"]] = len(regions)

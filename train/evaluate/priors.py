@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.maps.overlap import Boxes, as_boxes
+from msloc_edge.maps.boxes import Boxes, as_boxes
 from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.truth import Truth
 

@@ -1,4 +1,4 @@
-"""Where the findings are: boxes of a collection, anyone's boxes from a csv, masks from a COCO file."""
+"""True regions of findings: boxes of a collection, anyone's boxes from a csv, masks from a COCO file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from msloc_edge.errors import BackendError, MslocError, TrainError
+from msloc_edge.errors import DependencyError, MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data import Collection, Record
 from msloc_edge.train.data.tables import BOX_COLUMNS, read_rows
@@ -23,7 +23,7 @@ _SLACK = 1.0  # pixels by which a box may pass the edge of the picture, from rou
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Region:
+class TrueRegion:
     """One true region of a finding.
 
     box   (x, y, width, height) in pixels of the picture file, top-left origin
@@ -34,7 +34,7 @@ class Region:
     mask: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of_mask(cls, mask: NDArray[np.bool_]) -> Region:
+    def of_mask(cls, mask: NDArray[np.bool_]) -> TrueRegion:
         """From a mask [H, W] of the whole picture. Raises ValueError for one without any pixel."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not rows.size:
@@ -49,7 +49,7 @@ class Region:
         return inside and (self.mask is None or bool(self.mask[int(y - top), int(x - left)]))
 
 
-def whole_mask(regions: Sequence[Region], size: tuple[int, int]) -> NDArray[np.bool_] | None:
+def whole_mask(regions: Sequence[TrueRegion], size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """All masks of a finding together, [height, width] of the picture; None where the truth has none."""
     whole = np.zeros(size, bool)
     for region in regions:
@@ -69,7 +69,7 @@ class Truth:
 
     source: str
     kind: str
-    regions: Mapping[str, Mapping[str, tuple[Region, ...]]]
+    regions: Mapping[str, Mapping[str, tuple[TrueRegion, ...]]]
     sizes: Mapping[str, tuple[int, int]]
     problems: tuple[str, ...] = ()
 
@@ -97,7 +97,7 @@ def collection_boxes(collection: Collection, records: Sequence[Record]) -> Truth
     builder = _Builder(records)
     for record in records:
         for box in collection.boxes.get(record.name, ()):
-            builder.add(record.name, box.label, Region((box.x, box.y, box.width, box.height)))
+            builder.add(record.name, box.label, TrueRegion((box.x, box.y, box.width, box.height)))
     return builder.truth(collection.name, "boxes")
 
 
@@ -115,7 +115,7 @@ def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
             got = ", ".join(row[column] for column in BOX_COLUMNS[2:])
             builder.problems.append(f"{path.name}, line {number}: expected four numbers x, y, w, h, got {got}")
             continue
-        builder.add(row["image"], row["label"], Region((x, y, w, h)), f"{path.name}, line {number}: ")
+        builder.add(row["image"], row["label"], TrueRegion((x, y, w, h)), f"{path.name}, line {number}: ")
     return builder.truth(str(path), "boxes")
 
 
@@ -134,14 +134,14 @@ def read_masks(path: Path, records: Sequence[Record]) -> Truth:
         raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(
-            "masks_unreadable", f"{path}: expected COCO json with images, categories and annotations ({error!r})"
+            "data_invalid", f"{path}: expected COCO json with images, categories and annotations ({error!r})"
         ) from error
     for number, annotation in enumerate(annotations):
         where = f"{path.name}, annotation {number}: "
         try:
             image, label = images[annotation["image_id"]], names[annotation["category_id"]]
             size = int(image["height"]), int(image["width"])
-            region = Region.of_mask(_decode(annotation["segmentation"], size))
+            region = TrueRegion.of_mask(_decode(annotation["segmentation"], size))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             builder.problems.append(f"{where}expected an image, a category and a segmentation ({error!r})")
             continue
@@ -161,10 +161,10 @@ class _Builder:
         self._by_stem = {stem: next(iter(names)) for stem, names in stems.items() if len(names) == 1}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._unreadable: set[str] = set()
-        self._regions: dict[str, dict[str, list[Region]]] = defaultdict(lambda: defaultdict(list))
+        self._regions: dict[str, dict[str, list[TrueRegion]]] = defaultdict(lambda: defaultdict(list))
 
     def add(
-        self, image: str, label: str, region: Region, where: str = "", mask_size: tuple[int, int] | None = None
+        self, image: str, label: str, region: TrueRegion, where: str = "", mask_size: tuple[int, int] | None = None
     ) -> None:
         film = image if image in self._records else self._by_stem.get(Path(image).stem)
         if film is None or not label:
@@ -193,7 +193,7 @@ class _Builder:
     def truth(self, source: str, kind: str) -> Truth:
         if self.problems and not self._regions:
             raise TrainError(
-                "boxes_unusable", f"{source}: none of its {len(self.problems)} {kind} can be used: {self.problems[0]}"
+                "data_invalid", f"{source}: none of its {len(self.problems)} {kind} can be used: {self.problems[0]}"
             )
         regions = {
             film: {label: tuple(found) for label, found in labels.items()} for film, labels in self._regions.items()
@@ -222,8 +222,8 @@ def _decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     try:
         from pycocotools import mask as coco
     except ImportError as error:
-        raise BackendError(
-            "backend_missing", "masks need pycocotools; install it with: pip install 'msloc-edge[train]'"
+        raise DependencyError(
+            "package_missing", "masks need pycocotools; install it with: pip install 'msloc-edge[train]'"
         ) from error
     height, width = size
     if isinstance(segmentation, list) and segmentation:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.maps.overlap import Boxes, as_boxes
+from msloc_edge.maps import regions
+from msloc_edge.maps.boxes import Boxes, as_boxes
 from msloc_edge.train.data.nih import CHESTXRAY8
-from msloc_edge.train.evaluate.boxes import region_boxes
 
 LEVELS = (60, 180)
 IOU_T = (0.1, 0.3, 0.5, 0.7)
@@ -48,16 +48,16 @@ def published(overlap: str, threshold: str, figure: str) -> dict[str, float]:
 
 
 def detected_boxes(map: NDArray[np.float32]) -> Boxes:
-    """The boxes [N, 4] of a map [h, w] by the protocol, in its pixels; none where the map is constant."""
+    """Find the boxes [N, 4] of a map [h, w] by the protocol, in its pixels; none where the map is constant."""
     low, high = float(map.min()), float(map.max())
     if not high > low:
         return as_boxes([])
-    found = [region_boxes(map > low + (high - low) * level / 255) for level in LEVELS]
-    return as_boxes(sorted({box for boxes in found for box in boxes}))
+    found = {region.box for level in LEVELS for region in regions(map, low + (high - low) * level / 255)}
+    return as_boxes(sorted(found))
 
 
 def count_hits(overlap: Boxes, thresholds: tuple[float, ...]) -> tuple[Boxes, Boxes]:
-    """(true boxes that are hit, detected boxes that match none) at each T, both [T], from overlaps [N, M]."""
+    """Count the true boxes that are hit and the detected boxes that match none, both [T], from overlaps [N, M]."""
     if not len(overlap):
         return np.zeros(len(thresholds)), np.zeros(len(thresholds))
     above = overlap[None] > np.array(thresholds)[:, None, None]

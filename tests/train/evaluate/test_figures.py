@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from msloc_edge.maps.overlap import as_boxes
+from msloc_edge.maps.boxes import as_boxes
 from msloc_edge.train.evaluate.classify import auroc, average_precision, rates
 from msloc_edge.train.evaluate.froc import match, sensitivity_at
 from msloc_edge.train.evaluate.resample import Figure, mean_over, patient_weights, ratio

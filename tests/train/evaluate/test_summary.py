@@ -11,15 +11,22 @@ import pytest
 from rich.console import Console
 
 from msloc_edge.train.data import Record
-from msloc_edge.train.evaluate.boxes import Regions
 from msloc_edge.train.evaluate.cases import choose_cases, draw_case
 from msloc_edge.train.evaluate.evidence import Evidence
-from msloc_edge.train.evaluate.measure import COLUMNS, FilmMaps, hits_peak, mask_iou, measure_film, measure_map
+from msloc_edge.train.evaluate.measure import (
+    COLUMNS,
+    FilmMaps,
+    hits_peak,
+    largest_box,
+    mask_iou,
+    measure_film,
+    measure_map,
+)
 from msloc_edge.train.evaluate.page import eval_page
 from msloc_edge.train.evaluate.priors import SIDE, Priors, box_map, frequency_map
 from msloc_edge.train.evaluate.summary import Summary
 from msloc_edge.train.evaluate.tables import grids, print_grids
-from msloc_edge.train.evaluate.truth import Region, Truth
+from msloc_edge.train.evaluate.truth import TrueRegion, Truth
 from msloc_edge.train.evaluate.write import metrics_csv, metrics_json
 
 SIZE = (100, 200)  # the picture; its map is half as large
@@ -33,15 +40,15 @@ def field(*boxes: tuple[int, int, int, int], height: float = 1.0) -> np.ndarray:
     return values
 
 
-def measured(evidence: Evidence, *regions: Region) -> dict[str, list[float]]:
-    row = measure_map(evidence, regions, SIZE, Regions.of(evidence.margin))
+def measured(evidence: Evidence, *regions: TrueRegion) -> dict[str, list[float]]:
+    row = measure_map(evidence, regions, SIZE, evidence.regions())
     return {name: row[part].tolist() for name, part in COLUMNS.items()}
 
 
 def test_a_map_against_two_boxes() -> None:
     values = field((10, 10, 20, 20), (60, 10, 10, 10))
     values[12, 12] = 2
-    row = measured(Evidence.above(values, 0.5), Region((20, 20, 40, 20)), Region((0, 60, 10, 10)))
+    row = measured(Evidence.above(values, 0.5), TrueRegion((20, 20, 40, 20)), TrueRegion((0, 60, 10, 10)))
     # Largest region (10, 10, 20, 20) of the map is (20, 20, 40, 40) of the picture: IoU 1/2, IoBB 1/2 with the first.
     assert row["blob_overlap"] == [0.5]
     assert row["blob_iou"] == row["blob_iobb"] == [1, 1, 1, 1, 0, 0, 0]
@@ -56,24 +63,24 @@ def test_a_map_against_two_boxes() -> None:
 
 
 def test_a_map_below_its_threshold_finds_nothing_but_has_a_peak() -> None:
-    row = measured(Evidence.above(field((10, 10, 20, 20)), 5.0), Region((20, 20, 40, 40)))
+    row = measured(Evidence.above(field((10, 10, 20, 20)), 5.0), TrueRegion((20, 20, 40, 40)))
     assert (row["blob_overlap"], sum(row["blob_iou"]), row["pointing"]) == ([0], 0, [1])
-    constant = measured(Evidence.above(field(), 5.0), Region((0, 0, 200, 100)))
+    constant = measured(Evidence.above(field(), 5.0), TrueRegion((0, 0, 200, 100)))
     assert (constant["pointing"], sum(constant["wang_iou_hits"]), sum(constant["maxbox"])) == ([0], 0, 0)
 
 
 def test_the_peak_is_the_centre_of_its_pixel() -> None:
     values = field((10, 10, 1, 1))  # centre at (21, 21) of the picture
-    assert hits_peak(values, [Region((20.5, 20.5, 1, 1))], SIZE)
-    assert hits_peak(values, [Region((21, 21, 1, 1))], SIZE)
-    assert not hits_peak(values, [Region((20, 20, 1, 1))], SIZE)  # the right edge is outside
+    assert hits_peak(values, [TrueRegion((20.5, 20.5, 1, 1))], SIZE)
+    assert hits_peak(values, [TrueRegion((21, 21, 1, 1))], SIZE)
+    assert not hits_peak(values, [TrueRegion((20, 20, 1, 1))], SIZE)  # the right edge is outside
 
 
 def test_masks() -> None:
     true = np.zeros(SIZE, np.uint8)
     true[20:60, 20:60] = 1
     true[20:40, 20:40] = 0  # an L
-    region = Region.of_mask(true.astype(bool))
+    region = TrueRegion.of_mask(true.astype(bool))
     assert region.box == (20, 20, 40, 40)
     assert not hits_peak(field((12, 12, 1, 1)), [region], SIZE)  # within the box, not within the mask
     assert hits_peak(field((25, 12, 1, 1)), [region], SIZE)
@@ -83,7 +90,7 @@ def test_masks() -> None:
 
 def test_a_missing_map_is_a_miss() -> None:
     maps = FilmMaps(SIZE, {}, {}, lambda label: None, lambda label: {})
-    film = measure_film("a", maps, {"Mass": [Region((0, 0, 9, 9))]}, ["Nodule"], "heatmaps")
+    film = measure_film("a", maps, {"Mass": [TrueRegion((0, 0, 9, 9))]}, ["Nodule"], "heatmaps")
     row = film.rows["heatmaps", "Mass"]
     assert row[COLUMNS["boxes"]] == 1
     assert np.nansum(row) == 1
@@ -94,7 +101,7 @@ def test_a_missing_map_is_a_miss() -> None:
 def test_prior_maps() -> None:
     box = np.array([0.25, 0.5, 0.5, 0.25])
     evidence = Evidence.half_range(box_map(box))
-    assert Regions.of(evidence.margin).largest.tolist() == [[SIDE / 4, SIDE / 2, SIDE / 2, SIDE / 4]]
+    assert largest_box(evidence.regions()).tolist() == [[SIDE / 4, SIDE / 2, SIDE / 2, SIDE / 4]]
     row, column = divmod(int(evidence.values.argmax()), SIDE)
     assert (column + 0.5, row + 0.5) == pytest.approx((SIDE / 2, SIDE * 5 / 8), abs=0.51)
     counts = frequency_map(np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 0.5, 0.5]]))
@@ -103,15 +110,15 @@ def test_prior_maps() -> None:
 
 def test_a_box_is_never_scored_against_a_mean_that_it_is_part_of() -> None:
     regions = {
-        "a": {"Mass": (Region((0, 0, 20, 20)),)},
-        "b": {"Mass": (Region((100, 50, 40, 40)),)},
-        "c": {"Mass": (Region((0, 0, 40, 40)),)},
+        "a": {"Mass": (TrueRegion((0, 0, 20, 20)),)},
+        "b": {"Mass": (TrueRegion((100, 50, 40, 40)),)},
+        "c": {"Mass": (TrueRegion((0, 0, 40, 40)),)},
     }
     truth = Truth("t", "boxes", regions, dict.fromkeys("abc", SIZE))
     priors = Priors(truth, {"a": "p1", "b": "p1", "c": "p2"})
     only_c = priors.evidence("a", "Mass")["class_mean_box"]
-    assert Regions.of(only_c.margin).largest.tolist() == [[0, 0, 0.2 * SIDE // 1, 0.4 * SIDE // 1]]
-    mean = Regions.of(priors.evidence("c", "Mass")["class_mean_box"].margin).largest[0] / SIDE
+    assert largest_box(only_c.regions()).tolist() == [[0, 0, 0.2 * SIDE // 1, 0.4 * SIDE // 1]]
+    mean = largest_box(priors.evidence("c", "Mass")["class_mean_box"].regions())[0] / SIDE
     assert mean.tolist() == pytest.approx([0.25, 0.25, 0.15, 0.3], abs=0.01)  # of a and b
     alone = Priors(truth.only("a", ["Mass"]), {"a": "p1"})
     assert list(alone.evidence("a", "Mass")) == ["random", "centre_prior"]
@@ -132,11 +139,11 @@ def summary() -> Summary:
         "c": Record("c", None, "p2", {"Mass": 1.0, "Nodule": 1.0}, "AP", "M", 50),
         "d": Record("d", None, "p3", {"Mass": 0.0}, "AP", "M", None),
     }
-    here = Region((20, 20, 40, 40))
+    here = TrueRegion((20, 20, 40, 40))
     regions = {
         "a": {"Mass": (here,)},
-        "b": {"Mass": (Region((160, 60, 10, 10)),)},
-        "c": {"Mass": (Region((160, 60, 20, 20)),), "Nodule": (here,)},
+        "b": {"Mass": (TrueRegion((160, 60, 10, 10)),)},
+        "c": {"Mass": (TrueRegion((160, 60, 20, 20)),), "Nodule": (here,)},
     }
     scores = {"a": (0.9, 0.1), "b": (0.8, 0.2), "c": (0.3, 0.7), "d": (0.4, 0.6)}
     evidence = Evidence.above(field((10, 10, 20, 20)), 0.5)
@@ -258,7 +265,7 @@ def test_the_page_is_whole_offline_and_inert(metrics: dict, summary: Summary) ->
         ("Nodule", "best", "c", True),
     ]
     evidence = Evidence.above(field((10, 10, 20, 20)), 0.5)
-    picture = draw_case(np.full(SIZE, 0.5, np.float32), evidence, [Region((20, 20, 40, 40))])
+    picture = draw_case(np.full(SIZE, 0.5, np.float32), evidence, [TrueRegion((20, 20, 40, 40))])
     assert picture.shape == (150, 300, 3)
     text = eval_page(metrics, [(case, picture) for case in cases])
     assert text.count("data:image/jpeg") == 4
@@ -269,7 +276,7 @@ def test_the_page_is_whole_offline_and_inert(metrics: dict, summary: Summary) ->
 
 
 def test_a_case_shows_what_is_true_and_what_was_found() -> None:
-    true = Region((20, 20, 40, 40))
+    true = TrueRegion((20, 20, 40, 40))
     found = draw_case(np.zeros(SIZE, np.float32), Evidence.above(field((50, 10, 20, 20)), 0.5), [true])
     assert found[30, 30].tolist() == [134, 184, 18]  # a corner of the true box, 1.5 times as large
     assert found[89, 209].tolist() == [0, 163, 245]  # a corner of the box that was found

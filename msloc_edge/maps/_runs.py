@@ -1,4 +1,4 @@
-"""Where maps exceed their thresholds: runs of pixels along their rows, found between knots.
+"""Runs of pixels along a map's rows that exceed its threshold, found between knots.
 
 Only rows are enlarged. Along a row a map is linear from knot to knot: of the pixels between two knots all exceed the
 threshold if both knots do, those on one side if one does; and the first or the last of them is the highest.
@@ -33,13 +33,13 @@ class Runs(NamedTuple):
     peaks: Array
 
     def at(self, chosen: Places) -> Runs:
-        """Some of the runs, by number."""
+        """Some of the runs, by their numbers [n]."""
         maps, rows, starts, stops, peaks = self
         return Runs(maps[chosen], rows[chosen], starts[chosen], stops[chosen], peaks[chosen])
 
 
 def find_runs(maps: Maps, thresholds: Sequence[float], within: Part) -> Runs:
-    """The pixels in a part of each map that exceed its threshold; NaN never does."""
+    """Find the pixels in a part of each map that exceed its threshold; NaN never does."""
     (around, beside), step = maps.knots(within), maps.step or 1
     knots, limits = maps.values[:, around, beside], np.array(thresholds, np.float32)
     line = 1 + knots.shape[2]
@@ -66,7 +66,7 @@ def find_runs(maps: Maps, thresholds: Sequence[float], within: Part) -> Runs:
     starts = np.maximum(columns[::2] - above[::2], within[1].start)
     stops = np.minimum(columns[1::2] - step + above[1::2], within[1].stop)
     inside = (starts < stops) & (rows >= within[0].start) & (rows < within[0].stop)
-    return _unbroken(Runs(owners[::2], rows, starts, stops, peaks).at(np.flatnonzero(inside)))
+    return merge_adjacent(Runs(owners[::2], rows, starts, stops, peaks).at(np.flatnonzero(inside)))
 
 
 def _lines(knots: Array, step: int) -> Array:
@@ -83,7 +83,7 @@ def _lines(knots: Array, step: int) -> Array:
 
 
 def _above(here: Array, there: Array, limits: Array, step: int) -> NDArray[np.intp]:
-    """How many pixels between two knots exceed a limit; where knots are pixels, the first is between."""
+    """Count the pixels between two knots that exceed a limit; where knots are pixels, the first is between."""
     if not step:
         return (here > limits).astype(np.intp)
     above = np.zeros(len(here), np.intp)
@@ -124,12 +124,12 @@ def _maxima(values: Array, ends: Places) -> Array:
 
 
 def _weights(step: int) -> list[float]:
-    """Of the second of two knots in the pixels between them."""
+    """Weights of the second of two knots in the pixels between them."""
     return [(pixel + 0.5) / step for pixel in range(step)]
 
 
-def _unbroken(runs: Runs) -> Runs:
-    """Runs that end where the next begins become one with it, as a knot may be lower than the pixels around it."""
+def merge_adjacent(runs: Runs) -> Runs:
+    """Merge each run with the next where that begins at its end, as a knot may be lower than the pixels around it."""
     apart = (runs.starts[1:] != runs.stops[:-1]) | (runs.rows[1:] != runs.rows[:-1]) | (runs.maps[1:] != runs.maps[:-1])
     if apart.all():
         return runs

@@ -1,4 +1,4 @@
-"""Boxes, regions, Wang's protocol, MaxBoxAccV2: worked by hand, and against pycocotools and connected components."""
+"""Regions of an evaluation, Wang's protocol, MaxBoxAccV2: by hand, and against `infer` and pycocotools."""
 
 from __future__ import annotations
 
@@ -8,24 +8,16 @@ import pytest
 from pycocotools import mask as coco
 
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.maps.overlap import as_boxes, iobb, iou
-from msloc_edge.maps.regions import find_boxes
-from msloc_edge.train.evaluate.boxes import Regions, region_boxes
+from msloc_edge.maps.boxes import as_boxes, find_boxes, iobb, iou
+from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.maxbox import LEVELS, best_ious, max_box_acc
+from msloc_edge.train.evaluate.measure import boxes_of, largest_box, scores_of
 from msloc_edge.train.evaluate.wang import IOBB_T, IOU_T, count_hits, detected_boxes, published
 
 
 def smooth(seed: int, side: int = 96, grid: int = 8) -> np.ndarray:
     noise = np.random.default_rng(seed).standard_normal((grid, grid)).astype(np.float32)
     return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
-
-
-def test_overlap_by_hand() -> None:
-    detected, true = as_boxes([(0, 0, 4, 4), (2, 0, 2, 2), (9, 9, 1, 1)]), as_boxes([(2, 0, 4, 4)])
-    assert iou(detected, true)[:, 0].tolist() == [8 / 24, 4 / 16, 0]
-    assert iobb(detected, true)[:, 0].tolist() == [8 / 16, 1, 0]  # a tiny box is wholly inside
-    assert iou(as_boxes([]), true).shape == (0, 1)
-    assert iou(as_boxes([(1, 1, 0, 0)]), as_boxes([(1, 1, 0, 0)]))[0, 0] == 0
 
 
 def test_overlap_is_that_of_pycocotools() -> None:
@@ -38,34 +30,13 @@ def test_overlap_is_that_of_pycocotools() -> None:
     np.testing.assert_allclose(iobb(detected, true), coco.iou(detected, true, [1] * 30), atol=1e-12)
 
 
-@pytest.mark.parametrize("level", [-0.5, 0.0, 0.8])
-def test_region_boxes_are_those_of_connected_components(level: float) -> None:
-    for seed in range(8):
-        mask = smooth(seed, grid=20) > level
-        stats = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)[2][1:, :4]
-        assert sorted(region_boxes(mask)) == sorted(map(tuple, stats.tolist()))
-
-
-def test_a_region_in_the_hole_of_another_counts_and_the_hole_does_not() -> None:
-    mask = np.zeros((9, 9), bool)
-    mask[0:9, 0:9] = True
-    mask[2:7, 2:7] = False
-    mask[4, 4] = True
-    assert sorted(region_boxes(mask)) == [(0, 0, 9, 9), (4, 4, 1, 1)]
-
-
-def test_corners_join() -> None:
-    assert region_boxes(np.eye(4, dtype=bool)) == [(0, 0, 4, 4)]
-    assert region_boxes(np.zeros((4, 4), bool)) == []
-
-
 def test_regions_are_those_that_infer_shows() -> None:
     for seed in range(12):
-        margin = smooth(seed) - np.float32(0.4)
-        found = Regions.of(margin)
-        shown = find_boxes(margin, 0.0, 0.7, Geometry.fit((96, 96), (96, 96)))
-        ours = sorted(zip(map(tuple, found.boxes.tolist()), np.round(found.scores(0.7), 5), strict=True))
-        assert ours == sorted(((b.x, b.y, b.w, b.h), pytest.approx(b.score, abs=1e-5)) for b in shown)
+        values = smooth(seed)
+        found = Evidence.above(values, 0.4).regions()
+        shown = find_boxes(values, 0.4, 0.7, Geometry.fit((96, 96), (96, 96)))
+        assert boxes_of(found).tolist() == [[b.x, b.y, b.w, b.h] for b in shown]
+        assert scores_of(found, 0.7) == pytest.approx([b.score for b in shown])
 
 
 def test_the_largest_region_is_the_one_with_the_most_pixels() -> None:
@@ -73,12 +44,18 @@ def test_the_largest_region_is_the_one_with_the_most_pixels() -> None:
     margin[0:10, 0:10] = 1  # 100 pixels
     margin[20:40, 20] = margin[20, 20:40] = 5  # 39 pixels, in a box of 20 x 20
     margin[0:3, 30:35] = 9  # 15 pixels: too small
-    found = Regions.of(margin)
-    assert found.largest.tolist() == [[0, 0, 10, 10]]
-    assert sorted(found.areas) == [39, 100]
-    assert sorted(found.scores(None)) == [1, 5]
-    assert sorted(found.scores(0.5)) == [0.1, 0.5]
-    assert Regions.of(np.zeros((5, 5), np.float32)).largest.shape == (0, 4)
+    found = Evidence(margin, margin).regions()
+    assert largest_box(found).tolist() == [[0, 0, 10, 10]]
+    assert [region.area for region in found] == [39, 100]
+    assert scores_of(found, None).tolist() == [5, 1]
+    assert scores_of(found, 0.5).tolist() == [0.5, 0.1]
+    assert largest_box([]).shape == (0, 4)
+
+
+def test_of_equal_regions_the_first_is_the_largest() -> None:
+    margin = np.full((40, 40), -1, np.float32)
+    margin[0:4, 20:24], margin[10:14, 0:4] = 1, 2
+    assert largest_box(Evidence(margin, margin).regions()).tolist() == [[20, 0, 4, 4]]
 
 
 def test_wangs_boxes_by_hand() -> None:
