@@ -124,7 +124,7 @@ def parity() -> None:
 
     from msloc_edge import Localizer
     from msloc_edge.backends import load_backend
-    from msloc_edge.maps.overlap import agreement, array_of
+    from msloc_edge.maps.boxes import agreement, array_of
     from msloc_edge.train.phantom import FINDINGS, generate
 
     films = [generate(3_000_000 + n, 512, kind) for n, kind in enumerate([(), *((f,) for f in FINDINGS)])]

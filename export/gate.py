@@ -28,8 +28,7 @@ from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.export.engines import Array, Engine
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.maps.overlap import Boxes, array_of, iou
-from msloc_edge.maps.regions import find_boxes
+from msloc_edge.maps.boxes import Boxes, array_of, find_boxes, iou
 from msloc_edge.selftest import STRONG
 
 AUROC_LIMIT, IOU_LIMIT, SHIFT_LIMIT = 0.005, 0.9, 0.01
@@ -170,7 +169,7 @@ def refuse(precision: str, figures: Sequence[ClassFigures], advice: str) -> Expo
     """The error for figures of which some are beyond the limits."""
     failed = "; ".join(str(row) for row in figures if not row.passes)
     return ExportError(
-        "gate",
+        "parity",
         f"{precision} changes what is localized: expected AUROC to drop by at most {AUROC_LIMIT}, boxes of IoU >= "
         f"{IOU_LIMIT} with fp32, peaks within {SHIFT_LIMIT:.0%} of the width; got {failed}; {advice}",
     )

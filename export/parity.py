@@ -12,8 +12,7 @@ from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.maps.overlap import agreement, array_of
-from msloc_edge.maps.regions import find_boxes
+from msloc_edge.maps.boxes import agreement, array_of, find_boxes
 
 REFERENCE = "torch"
 """The backend that the others have to agree with: it runs the network as it was trained."""

@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 
 from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
-from msloc_edge.errors import BackendError, InputError, MslocError
+from msloc_edge.errors import BackendError, InputError, InternalError, MslocError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.imaging.preprocess import Prepared, looks_inverted
 from msloc_edge.imaging.reading import decode_frame, frame_from_array, read_frame
-from msloc_edge.maps.regions import Located, locate, to_boxes, to_peak
+from msloc_edge.maps.boxes import to_boxes, to_peak
+from msloc_edge.maps.regions import Located, locate
 from msloc_edge.result import Labelled, Result
 from msloc_edge.types import Finding, Frame
 
@@ -197,7 +198,7 @@ class Localizer:
         finding = Finding(label, score, threshold, score >= threshold, tuple(self.bundle.relevance[k].tolist()))
         if located is None:
             return finding
-        boxes = to_boxes(located, self.profile.map[k], score, geometry, label)
+        boxes = to_boxes(located.regions, self.profile.map[k], score, geometry, label)
         return replace(finding, peak=to_peak(located, geometry), boxes=boxes)
 
     def stream(
@@ -306,4 +307,4 @@ def in_order(
 
 
 def _unexpected(error: Exception) -> InputError:
-    return InputError("internal_error", f"unexpected {type(error).__name__}: {error}; please report this film")
+    return InternalError("internal_error", f"unexpected {type(error).__name__}: {error}; please report this film")

@@ -16,7 +16,7 @@ import numpy as np
 
 from msloc_edge.bundle import sha256_file
 from msloc_edge.errors import BundleError
-from msloc_edge.maps.overlap import agreement, as_boxes
+from msloc_edge.maps.boxes import agreement, as_boxes
 from msloc_edge.pipeline import Localizer
 
 FILM = Path(__file__).with_name("selftest.png")

@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from msloc_edge.errors import InputError
 from msloc_edge.imaging.dicom import decode_dicom
-from msloc_edge.maps.overlap import agreement, array_of
+from msloc_edge.maps.boxes import agreement, array_of
 from msloc_edge.pipeline import Localizer
 
 SIDE = 32
@@ -156,11 +156,11 @@ def test_run_length_encoding(dcmtk: Path, tmp_path: Path) -> None:
     ("change", "status", "reason"),
     [
         ({"Modality": "CT"}, "wrong_modality", "wrong_modality"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "unsupported_pixels", "unsupported_pixels"),
-        ({"BitsStored": 13, "HighBit": 30}, "unsupported_pixels", "unsupported_pixels"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "unsupported_pixels"),
+        ({"BitsStored": 13, "HighBit": 30}, "unsupported_pixels"),
         ({"PixelData": b"\0" * 10}, "unreadable", "truncated"),
-        ({"PixelData": None}, "unreadable", "no_pixels"),
-        ({"Rows": 31}, "too_small", "too_small"),
+        ({"PixelData": None}, "unreadable", "corrupt"),
+        ({"Rows": 31}, "too_small"),
         ({"Rows": 65000, "Columns": 65000}, "too_large", "too_large"),
         ({"VOILUTSequence": [lut_item(0, 16, [0, 9], count=300)]}, "unreadable", "corrupt"),
     ],

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from msloc_edge.imaging.reading import read_frame
-from msloc_edge.maps.overlap import agreement, array_of
+from msloc_edge.maps.boxes import agreement, array_of
 from msloc_edge.pipeline import Localizer
 from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame

@@ -14,7 +14,7 @@ import torch
 from msloc_edge.imaging.dicom import _window
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
-from msloc_edge.maps.overlap import agreement, array_of
+from msloc_edge.maps.boxes import agreement, array_of
 from msloc_edge.pipeline import Localizer
 from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame
