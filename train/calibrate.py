@@ -52,7 +52,7 @@ def calibrate(
         table = profiles(scores, checked.labels, thresholds)
     except ValueError as error:
         raise TrainError(
-            "calibration", f"cannot calibrate on {count} films: {error}; add films or raise --val-films"
+            "data_missing", f"cannot calibrate on {count} films: {error}; add films or raise val_films"
         ) from error
     auroc = [None if np.isnan(value) else round(float(value), 4) for value in checked.auroc]
     return {

@@ -23,7 +23,9 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if cuda and bf16 else torch.float32
     if (precision == "fp16" and not cuda) or (precision == "bf16" and not bf16):
-        raise TrainError("precision", f"{precision} is not for this {device.type} device; choose another --precision")
+        raise TrainError(
+            "option_invalid", f"{precision} is not for this {device.type} device; choose another precision"
+        )
     return _TYPES[precision]
 
 

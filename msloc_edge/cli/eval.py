@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
-from msloc_edge.errors import BackendError, OutputError, TrainError
+from msloc_edge.errors import TrainError
 
 if TYPE_CHECKING:
-    from msloc_edge.train.data import Record
-    from msloc_edge.train.evaluate.cases import Case
-    from msloc_edge.train.evaluate.truth import Truth
+    from rich.console import Console
 
+    from msloc_edge.train.evaluate.sources import Source
+
+SHOWN_PROBLEMS = 8
 _PATH = click.Path(path_type=Path)
 
 
@@ -71,18 +72,19 @@ def command(
     al. 2017, largest blob, pointing game, mean IoU, MaxBoxAccV2, FROC, subgroups, with 95% intervals by bootstrap over
     patients, beside maps that know nothing of the film. docs/evaluation.md says how each is defined.
     """
+    from rich.progress import Progress
 
-    try:
-        from msloc_edge.cli.console import people
+    from msloc_edge.cli.console import needing, people
+    from msloc_edge.cli.export import write_bundle
+
+    with needing("eval"):
         from msloc_edge.train.data import open_collection
         from msloc_edge.train.evaluate.evidence import parse_mapping
         from msloc_edge.train.evaluate.heatmaps import HeatmapFolder, parse_thresholds
-        from msloc_edge.train.evaluate.run import Evaluation
-        from msloc_edge.train.evaluate.sources import HeatmapSource, ModelSource, Source, open_model
-    except ImportError as error:
-        from msloc_edge.cli.train import NEEDS
-
-        raise BackendError("backend_missing", f"eval needs {error.name}; install it with: {NEEDS}") from error
+        from msloc_edge.train.evaluate.run import Evaluation, scoring_half
+        from msloc_edge.train.evaluate.sources import HeatmapSource, ModelSource, open_model
+        from msloc_edge.train.evaluate.truth import read_truth
+        from msloc_edge.train.evaluate.write import write_files
 
     if (model is None) == (heatmaps is None):
         raise click.UsageError("expected one of --model and --heatmaps")
@@ -100,78 +102,54 @@ def command(
     collection = open_collection(data, split)
     if not collection.records:
         raise TrainError(
-            "data_empty", f"{data}: expected films in the split {split!r}, found none; choose another --split"
+            "data_missing", f"{data}: expected films in the split {split!r}, found none; choose another --split"
         )
     with ExitStack() as stack:
         source: Source
-        records = collection.records[:limit]
-        left_out: tuple[str, ...] = ()
+        records, left_out = collection.records, list[str]()
         if heatmaps:
-            truth = _truth(collection, records, boxes, masks)
+            truth = read_truth(collection, records[:limit], boxes, masks)
             source = HeatmapSource(
                 HeatmapFolder(heatmaps, limits, scores), mapping, [*collection.classes, *truth.labels]
             )
         else:
-            localizer = stack.enter_context(open_model(model or "", backend, device, profile))
+            localizer = stack.enter_context(open_model(model or "", backend, device, profile, write_bundle))
             source = ModelSource(localizer, backend, mapping, batch)
             if "fitting_half" in source.calibration:
-                records, left_out = _scoring_half(collection.records, limit)
-            truth = _truth(collection, records, boxes, masks)
-        run = Evaluation(source, records, truth, collection.classes, resamples, seed, console, quiet)
-        metrics = run.metrics(
-            {
-                "command": shlex.join(["msloc-edge", *sys.argv[1:]]),
-                "data": data,
-                "split": split,
-                "labels_by": ", ".join(f"{new} = {' + '.join(parts)}" for new, parts in mapping.items())
-                or "their names",
-                "problems": [*collection.problems, *left_out, *truth.problems],
-            }
-        )
+                records, told = scoring_half(records)
+                left_out.append(told)
+            truth = read_truth(collection, records[:limit], boxes, masks)
+        run = Evaluation(source, records[:limit], truth, collection.classes, resamples, seed)
+        about = {
+            "command": shlex.join(["msloc-edge", *sys.argv[1:]]),
+            "data": data,
+            "split": split,
+            "labels_by": ", ".join(f"{new} = {' + '.join(parts)}" for new, parts in mapping.items()) or "their names",
+            "problems": [*collection.problems, *left_out, *truth.problems],
+        }
+        silent = quiet or not console.is_terminal
+        with Progress(console=console, disable=silent, transient=True) as progress:
+            metrics = run.metrics(about, progress)
         pictures = run.pictures()
-    _write(out, metrics, pictures)
-    run.tell(out, metrics)
+    write_files(out, metrics, pictures)
+    _tell(console, quiet, out, metrics)
     if run.failed:
         sys.exit(1)
 
 
-def _scoring_half(records: Sequence[Record], limit: int | None) -> tuple[tuple[Record, ...], tuple[str, ...]]:
-    """The films of the patients whose boxes no threshold was fitted on, and the sentence that tells so."""
-    from msloc_edge.train.data.collection import in_fitting_half
+def _tell(console: Console, quiet: bool, out: Path, metrics: Mapping[str, Any]) -> None:
+    """Tables, problems and where the files are."""
+    from msloc_edge.train.evaluate.tables import print_grids
 
-    kept = tuple(record for record in records if not in_fitting_half(record.patient))
-    if not kept:
-        raise TrainError("data_empty", "map thresholds were fitted on the boxes of all these patients; use other films")
-    out = len(records) - len(kept)
-    told = f"{out} films left out: of the half of the patients on whose boxes the map thresholds were fitted"
-    return kept[:limit], (told,)
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-
-def _truth(collection: Any, records: Sequence[Record], boxes: Path | None, masks: Path | None) -> Truth:
-    from msloc_edge.train.evaluate.truth import collection_boxes, read_boxes, read_masks
-
-    if boxes:
-        return read_boxes(boxes, records)
-    if masks:
-        return read_masks(masks, records)
-    return collection_boxes(collection, records)
-
-
-def _write(out: Path, metrics: Mapping[str, Any], pictures: Sequence[tuple[Case, Any]]) -> None:
-    from msloc_edge._files import atomic_write
-    from msloc_edge.train.evaluate.page import eval_page
-    from msloc_edge.train.evaluate.write import metrics_csv, metrics_json
-
-    contents = {
-        "metrics.json": metrics_json(metrics),
-        "metrics.csv": metrics_csv(metrics),
-        "eval.html": eval_page(metrics, pictures),
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in contents.items():
-            atomic_write(out / name, text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise OutputError(
-            "out_unwritable", f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
+    if not quiet:
+        print_grids(metrics, console)
+    problems = metrics["run"]["problems"]
+    for problem in problems[:SHOWN_PROBLEMS]:
+        say(f"msloc-edge: {problem}")
+    if len(problems) > SHOWN_PROBLEMS:
+        say(f"msloc-edge: {len(problems) - SHOWN_PROBLEMS} more problems are named in metrics.json")
+    if not quiet:
+        say(f"{metrics['run']['films']} films scored, {len(problems)} problems; page: {out / 'eval.html'}")

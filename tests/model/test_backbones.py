@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -171,12 +172,14 @@ def test_config_survives_json() -> None:
     ("values", "message"),
     [
         ({"backbone": "vgg"}, "backbone to be one of edge, efficientnet_lite0, densenet121, got 'vgg'"),
-        ({"pool": "max"}, "pool to be one of avg, lse, max, pcam"),
+        ({"pool": "median"}, "pool to be one of avg, lse, max, pcam"),
         ({"stages": "first"}, "stages to be one of all, last"),
-        ({"size": 100}, "that 32 divides, got 100"),
+        ({"size": 100}, "a multiple of 32, got 100"),
         ({"size": 32}, "at least 64"),
+        ({"sharpness": 0.0}, "sharpness to be above 0 and at most 100, got 0.0"),
+        ({"sharpness": math.inf}, "sharpness to be finite"),
         ({"classes": ()}, "at least one"),
-        ({"classes": ("a", "a")}, "distinct class names"),
+        ({"classes": ("a", "a")}, "classes to be distinct names"),
     ],
 )
 def test_config_refuses(values: dict, message: str) -> None:

@@ -185,15 +185,16 @@ def test_size_of_a_batch() -> None:
     ):
         with pytest.raises(TrainError, match=says) as caught:
             loop._batch_size(wanted, count, 4)
-        assert caught.value.reason == "ranks"
+        assert caught.value.reason == "option_invalid"
 
 
 def test_torchrun(tmp_path: Path) -> None:
     silent = Progress(disable=True)
     training_films(["phantom"], FINDINGS, 64, 24, 1, silent)  # from here, as one process makes them faster
     validation_films(["phantom"], FINDINGS, 64, 48, silent)
-    options = ("--size", 64, "--films", 24, "--val-films", 48, "--epochs", 1, "--batch", 8, "--seed", 1)
-    done = torchrun("-m", "msloc_edge.train", *options, "--out", tmp_path / "run")
+    recipe = Path(__file__).with_name("small.toml")
+    options = ("--config", recipe, "--size", 64, "--epochs", 1, "--batch", 8, "--seed", 1)
+    done = torchrun("-m", "msloc_edge", "train", *options, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("val_auroc") == 1  # only the first rank talks
     assert {"config.json", "history.csv", "last.pt", "best.pt", "bundle"} <= {
