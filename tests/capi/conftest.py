@@ -86,6 +86,7 @@ class Summary(_Struct):
         *((name, c_uint32) for name in ("left", "top", "width", "height")),
         *((name, c_float) for name in ("preprocess_ms", "network_ms", "localize_ms", "total_ms")),
         ("reserved", c_uint32),
+        *((name, c_float) for name in ("abnormal", "abnormal_threshold")),
     )
 
 
@@ -108,7 +109,7 @@ class Deviation(_Struct):
     _fields_ = (
         ("struct_size", c_uint32),
         ("classes_beyond", c_uint32),
-        *((name, c_double) for name in ("logit", "peak_value", "peak_shift", "iou")),
+        *((name, c_double) for name in ("logit", "peak_value", "peak_shift", "iou", "abnormal")),
     )
 
 
@@ -290,7 +291,7 @@ def capi() -> Capi:
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """The shipped edge model."""
-    return ROOT / "msloc_edge" / "bundles" / "cxr-edge"
+    return ROOT / "msloc_edge" / "bundle" / "models" / "cxr-edge"
 
 
 @pytest.fixture(scope="session")

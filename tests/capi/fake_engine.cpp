@@ -41,16 +41,19 @@ std::unique_ptr<Engine> make_engine(const std::string& /*name*/, const Bundle& b
 
 }  // namespace msloc
 
-void write_bundle(const std::string& folder) {
+void write_bundle(const std::string& folder, const std::string& members, const std::string& profile_members) {
   std::filesystem::create_directories(folder);
   const std::string model = "no network";
   std::ofstream(folder + "/model.onnx") << model;
   const std::string hash = msloc::sha256(model);
-  std::ofstream(folder + "/manifest.json") << R"({"schema": "msloc-edge/bundle/1", "name": "fake", "version": "1",
+  std::ofstream(folder + "/manifest.json")
+      << R"({"schema": "msloc-edge/bundle/1", "name": "fake", "version": "1", )" << members << R"(
     "classes": ["Big \"one\"", "Small"], "input": {"height": 64, "width": 64},
     "stages": [{"height": 16, "width": 16, "stride": 4}, {"height": 8, "width": 8, "stride": 8}],
     "relevance": [[0.75, 0.25], [0.5, 0.5]], "bias": [0, 0], "temperature": 2.0,
-    "profiles": {"youden": {"score": [0.5, 0.5], "map": [1.0, 1.0]}, "other": {"score": [0.9, 0.01], "map": [1, 1]}},
+    "profiles": {"youden": {)"
+      << profile_members << R"("score": [0.5, 0.5], "map": [1.0, 1.0]},
+                 "other": {"score": [0.9, 0.01], "map": [1, 1]}},
     "default_profile": "youden", "files": {"model.onnx": ")"
-                                           << hash << R"("}, "thresholds_for": ")" << hash << R"("})";
+      << hash << R"("}, "thresholds_for": ")" << hash << R"("})";
 }

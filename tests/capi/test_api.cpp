@@ -31,7 +31,7 @@ struct Lines {
 class Opened {
  public:
   explicit Opened(msloc_options options = MSLOC_OPTIONS_INIT) {
-    options.bundle = folder.c_str();
+    if (options.bundle == nullptr) options.bundle = folder.c_str();
     check(msloc_open(&options, &handle_) == MSLOC_OK, "the bundle opens");
   }
   ~Opened() { msloc_close(handle_); }
@@ -102,6 +102,125 @@ void test_result() {
   film.pixels.photometric = MSLOC_MONOCHROME1;
   check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "the negative of the film");
   check(msloc_get_summary(localizer, &summary) == MSLOC_OK && summary.warnings == MSLOC_WARNING_POLARITY, "is noticed");
+}
+
+msloc_summary summary_of(msloc_localizer* localizer) {
+  msloc_summary summary = MSLOC_SUMMARY_INIT;
+  check(msloc_get_summary(localizer, &summary) == MSLOC_OK, "a summary");
+  return summary;
+}
+
+bool positive(msloc_localizer* localizer, std::uint32_t k) { return finding_of(localizer, k).positive == 1; }
+
+void test_a_positive_class_has_a_box() {
+  script = {};
+  const Opened localizer;
+  Film film;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "a map that is flat");
+  const msloc_finding flat = finding_of(localizer, 0);
+  check(flat.score >= flat.threshold && flat.positive == 0 && flat.localized == 1 && flat.boxes == 0, "is negative");
+  check(summary_of(localizer).positive == 0, "so is the film");
+  check(std::isnan(summary_of(localizer).abnormal) && summary_of(localizer).abnormal_threshold == 0, "without a gate");
+  raise(0, {3 * 8 + 3}, 40);
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK && positive(localizer, 0), "a map with a region");
+  raise(1, {3 * 8 + 3}, 40);
+  msloc_request request = MSLOC_REQUEST_INIT;
+  request.all_classes = 1;
+  check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_OK, "all classes");
+  check(finding_of(localizer, 1).boxes == 1 && !positive(localizer, 1), "boxes alone make no class positive");
+  check(summary_of(localizer).positive == 1, "one of two");
+}
+
+/// A bundle whose gate gives 0.475285 for the logits 3, -3 (test_profile.cpp).
+class Gated {
+ public:
+  explicit Gated(const std::string& profile_members, const std::string& members = "") : folder_(folder + ".gated") {
+    write_bundle(folder_, R"("abnormal": {"weights": [0.5, 0.25], "bias": -1}, )" + members, profile_members);
+  }
+  ~Gated() { std::filesystem::remove_all(folder_); }
+  Gated(const Gated&) = delete;
+  Gated& operator=(const Gated&) = delete;
+
+  [[nodiscard]] msloc_options options() const {
+    msloc_options options = MSLOC_OPTIONS_INIT;
+    options.bundle = folder_.c_str();
+    return options;
+  }
+
+ private:
+  std::string folder_;
+};
+
+void test_the_gate() {
+  script = {};
+  raise(0, {3 * 8 + 3}, 40);
+  Film film;
+  for (const auto& [threshold, passes] : {std::pair{"0.47528", true}, {"0.47529", false}, {"0", true}, {"1", false}}) {
+    const Gated bundle(R"("film": )" + std::string(threshold) + ", ");
+    const Opened localizer(bundle.options());
+    check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, msloc_last_error(localizer));
+    const msloc_summary summary = summary_of(localizer);
+    check(summary.abnormal == 0.475285147745362F, "p_abnormal");
+    check(summary.abnormal_threshold == std::stof(threshold), "its threshold");
+    check(positive(localizer, 0) == passes && summary.positive == (passes ? 1U : 0U), threshold);
+    check(finding_of(localizer, 0).localized == (passes ? 1U : 0U), "a film that does not pass is not localized");
+  }
+  const Gated open("");
+  const Opened localizer(open.options());
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK && positive(localizer, 0), "no film threshold");
+  check(summary_of(localizer).abnormal > 0.47F && summary_of(localizer).abnormal_threshold == 0, "an open gate");
+}
+
+void test_a_film_that_does_not_pass_fuses_nothing() {
+  script = {};
+  script.cams[0].assign(script.cams[0].size(), std::numeric_limits<float>::quiet_NaN());
+  const Gated bundle(R"("film": 0.6, )");
+  const Opened localizer(bundle.options());
+  Film film;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "its maps are not looked at");
+  msloc_request request = MSLOC_REQUEST_INIT;
+  request.all_classes = 1;
+  check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_BACKEND_FAILED, "but where all are asked for");
+  script = {};
+  raise(0, {3 * 8 + 3}, 40);
+  check(msloc_localize(localizer, &film.pixels, &request) == MSLOC_OK, "all classes");
+  check(finding_of(localizer, 0).boxes == 1 && !positive(localizer, 0), "are localized, and none is positive");
+}
+
+void test_the_region_rule() {
+  script = {};
+  raise(0, {3 * 8 + 3}, 40);  // one region
+  Film film;
+  for (const auto& [rule, boxes] : {std::pair{R"("regions": {"min_area": 40}, )", 1U},
+                                    {R"("regions": {"min_area": 1000, "min_share": 0.5}, )", 0U}}) {
+    const Gated bundle("", rule);
+    const Opened localizer(bundle.options());
+    check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, msloc_last_error(localizer));
+    check(finding_of(localizer, 0).boxes == boxes && positive(localizer, 0) == (boxes == 1), rule);
+  }
+}
+
+/// Programs of the first header: their structs end before `abnormal`.
+void test_structs_of_the_first_header() {
+  script = {};
+  const Gated bundle("");
+  const Opened localizer(bundle.options());
+  Film film;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, msloc_last_error(localizer));
+  std::vector<std::uint32_t> first(14, 0xABABABAB);  // all that the caller has
+  first[0] = 56;
+  void* const summary = first.data();
+  check(msloc_get_summary(localizer, static_cast<msloc_summary*>(summary)) == MSLOC_OK, "the first msloc_summary");
+  check(first[0] == 56 && first[3] == 96 && first[4] == 128 && first[13] == 0, "all of it is filled");
+  for (const std::uint32_t size : {52U, 60U, 68U}) {
+    msloc_summary other = MSLOC_SUMMARY_INIT;
+    other.struct_size = size;
+    check(msloc_get_summary(localizer, &other) == MSLOC_STRUCT_SIZE, "a size of no header");
+  }
+  std::vector<double> deviation(5);
+  void* const data = deviation.data();
+  static_cast<msloc_deviation*>(data)->struct_size = 40;
+  check(msloc_self_test(localizer, static_cast<msloc_deviation*>(data)) == MSLOC_GOLDEN_MISSING, "its msloc_deviation");
 }
 
 void test_strongest_boxes_are_kept() {
@@ -284,6 +403,7 @@ void test_nothing_is_allocated() {
 
 void test_log_and_audit() {
   script = {};
+  raise(0, {3 * 8 + 3}, 40);
   Lines log;
   Lines audit;
   msloc_options options = MSLOC_OPTIONS_INIT;
@@ -299,10 +419,27 @@ void test_log_and_audit() {
   check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BAD_WINDOW, "a film with a window of no width");
   check(log.lines.size() == 2 && log.lines[1].find("2 expected a window_width") == 0, "failures are logged");
   check(audit.lines.size() == 2, "both are audited");
+  film.pixels.width = 31;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_TOO_SMALL, "a film too small");
+  film.pixels.width = 4'000'000'000;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_TOO_LARGE, "a film too large");
+  check(audit.lines.size() == 4, "sizes that are refused are audited");
+  check(audit.lines[2].find(R"("status":"too_small","image":{"width":31,"height":128})") != std::string::npos, "small");
+  check(audit.lines[3].find(R"("status":"too_large","image":{"width":4000000000,)") != std::string::npos, "large");
   for (const char* part : {R"("schema":"msloc-edge/audit/1")", R"("status":"ok")", R"("width":96,"height":128)",
-                           R"("Big \"one\"":0.817574)", R"("positive":["Big \"one\""],"boxes":0)", R"("network":)"})
+                           R"("abnormal":null,"scores":{"Big \"one\"":0.817574)",
+                           R"("positive":["Big \"one\""],"boxes":1)", R"("network":)"})
     check(audit.lines[0].find(part) != std::string::npos, std::string("the audit holds ") + part);
   check(audit.lines[1].find(R"("status":"bad_window")") != std::string::npos, "the audit of a refused film");
+  const Gated bundle(R"("film": 0.6, )");
+  msloc_options gated = bundle.options();
+  gated.audit = Lines::audit;
+  gated.audit_user = &audit;
+  const Opened other(gated);
+  film = {};
+  check(msloc_localize(other, &film.pixels, nullptr) == MSLOC_OK, "a film that does not pass the gate");
+  check(audit.lines[4].find(R"("abnormal":0.475285,)") != std::string::npos, "says why");
+  check(audit.lines[4].find(R"("positive":[],"boxes":0)") != std::string::npos, "and has nothing");
 }
 
 }  // namespace
@@ -312,6 +449,11 @@ int main() {
       (std::filesystem::temp_directory_path() / ("msloc_test_api." + std::to_string(std::random_device{}()))).string();
   write_bundle(folder);
   test_result();
+  test_a_positive_class_has_a_box();
+  test_the_gate();
+  test_a_film_that_does_not_pass_fuses_nothing();
+  test_the_region_rule();
+  test_structs_of_the_first_header();
   test_strongest_boxes_are_kept();
   test_bad_calls();
   test_engine_that_fails();

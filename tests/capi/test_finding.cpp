@@ -1,6 +1,7 @@
 // Peak and boxes of a map of which only some rows are made, against all its pixels.
 #include "finding.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -29,12 +30,12 @@ struct Localized {
   }
 
   /// An image as large as the patch, so that boxes are given in its pixels.
-  void run(int k, const Patch& patch, float threshold) {
+  void run(int k, const Patch& patch, float threshold, const RegionRule& rule = {}) {
     geometry = {{patch.width, patch.height}, bundle.input, patch.left, patch.top, patch.width, patch.height};
     map.set(*engine, k, patch);
     finding.boxes.clear();
     finding.boxes_found = 0;
-    localize_class(map, static_cast<double>(threshold), geometry, regions, finding);
+    localize_class(map, static_cast<double>(threshold), rule, geometry, regions, finding);
   }
 };
 
@@ -54,7 +55,7 @@ void compare(Localized& localized, float threshold) {
     check(finding.peak.x == peak.x && finding.peak.y == peak.y, "the first of the highest pixels");
   check(finding.peak_at.x == finding.peak.x + 0.5 && finding.peak_at.y == finding.peak.y + 0.5, "its centre");
   std::vector<Region> regions = localized.regions.finish();
-  regions.erase(std::remove_if(regions.begin(), regions.end(), [](const Region& r) { return r.area < kMinArea; }),
+  regions.erase(std::remove_if(regions.begin(), regions.end(), [](const Region& r) { return r.area < 16; }),
                 regions.end());
   std::stable_sort(regions.begin(), regions.end(), [](const Region& a, const Region& b) { return a.peak > b.peak; });
   check(finding.boxes_found == static_cast<int>(regions.size()), "as many boxes");
@@ -125,6 +126,53 @@ void test_many_regions() {
   compare(localized, 0.25F);
 }
 
+/// A row of `cells` pixels of one value.
+struct Bar {
+  int cells;
+  float value;
+};
+
+/// The widths of the bars that become boxes at a threshold of 1, the strongest first. A free row is between them.
+std::vector<int> widths(const std::vector<Bar>& bars, const RegionRule& rule) {
+  constexpr int kSide = 64;  // cells of one pixel, so that a bar's area is its cells
+  script.cams = {std::vector<float>(std::size_t{kSide} * kSide)};
+  for (std::size_t row = 0; row < bars.size(); ++row)
+    std::fill_n(script.cams[0].begin() + static_cast<std::ptrdiff_t>(2 * row * kSide), bars[row].cells,
+                bars[row].value);
+  Localized localized(one_stage({kSide, kSide}, 1));
+  localized.run(0, {0, 0, kSide, kSide}, 1, rule);
+  check(localized.finding.boxes_found == static_cast<int>(localized.finding.boxes.size()), "all are kept");
+  std::vector<int> found;
+  for (const msloc_box& box : localized.finding.boxes) found.push_back(static_cast<int>(box.w));
+  return found;
+}
+
+void test_region_rule() {
+  using Widths = std::vector<int>;
+  const std::vector<Bar> bars{{16, 2}, {30, 3}, {31, 1.5F}, {40, 5}};  // excess 1, 2, 0.5, 4
+  check(widths(bars, {}) == Widths{40, 30, 16, 31}, "without a rule all regions of 16 pixels");
+  check(widths(bars, {31, 0}) == Widths{40, 31}, "at least min_area pixels");
+  check(widths(bars, {30.5, 0}) == Widths{40, 31}, "which need not be whole");
+  check(widths(bars, {16, 0.25}) == Widths{40, 30, 16}, "an excess of min_share of the strongest, or more");
+  check(widths(bars, {16, 0.26}) == Widths{40, 30}, "not less");
+  check(widths(bars, {16, 1}) == Widths{40}, "the strongest alone");
+  check(widths(bars, {31, 0.2}) == Widths{40}, "both rules");
+  check(widths(bars, {41, 0}).empty(), "nothing is large enough");
+  check(widths({{15, 9}, {17, 5}, {20, 2}}, {16, 0.25}) == Widths{17, 20}, "what is too small sets no measure");
+  check(widths({{15, 9}, {17, 5}}, {15, 0}) == Widths{15, 17}, "a smaller min_area finds smaller ones");
+  check(widths({{1, 9}, {2, 2}}, {1, 0}) == Widths{1, 2}, "down to a pixel");
+}
+
+void test_scores_of_boxes() {
+  script.cams = {std::vector<float>(std::size_t{64} * 64)};
+  std::fill_n(script.cams[0].begin(), 30, 3);
+  std::fill_n(script.cams[0].begin() + 128, 20, 5);
+  Localized localized(one_stage({64, 64}, 1));
+  localized.run(0, {0, 0, 64, 64}, 1);
+  check(localized.finding.boxes.size() == 2 && localized.finding.boxes[0].score == 0.5, "the finding's score");
+  check(localized.finding.boxes[1].score == 0.25, "half the excess, half of it");
+}
+
 void test_what_is_no_number() {
   for (const int cell : {4, 3}) {  // with knots and without
     script.cams = {std::vector<float>(64, std::numeric_limits<float>::quiet_NaN())};
@@ -156,6 +204,8 @@ int main() {
   test_flat();
   test_flat_with_rounding();
   test_many_regions();
+  test_region_rule();
+  test_scores_of_boxes();
   test_what_is_no_number();
   script = {};
   return finish();

@@ -18,8 +18,8 @@ int main(void) {
 
     if (sizeof(void *) == 8) {
         failures += options.struct_size != 104 || pixels.struct_size != 104 || request.struct_size != 12;
-        failures += model.struct_size != 64 || summary.struct_size != 56 || finding.struct_size != 88;
-        failures += deviation.struct_size != 40 || sizeof(msloc_box) != 40;
+        failures += model.struct_size != 64 || summary.struct_size != 64 || finding.struct_size != 88;
+        failures += deviation.struct_size != 48 || sizeof(msloc_box) != 40;
     }
     failures += msloc_version() != MSLOC_VERSION;
     failures += strcmp(msloc_status_text(MSLOC_BUNDLE_HASH), "bundle_hash") != 0;

@@ -113,10 +113,10 @@ void test_films() {
   good.height = 50;
   good.data = samples.data();
   good.data_size = 2 * 40 * 50;
-  const auto status = [&](const std::function<void(msloc_pixels&)>& change, std::uint64_t most = 2000) {
+  const auto status = [&](const std::function<void(msloc_pixels&)>& change, std::uint64_t max_pixels = 2000) {
     msloc_pixels pixels = good;
     change(pixels);
-    return status_of([&] { check_film(pixels, most); });
+    return status_of([&] { check_film(pixels, max_pixels); });
   };
   check(status([](auto&) {}) == MSLOC_OK, "a good film");
   check(status([](auto&) {}, 1999) == MSLOC_TOO_LARGE, "more than max_pixels");

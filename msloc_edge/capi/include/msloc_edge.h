@@ -21,10 +21,12 @@
  *     film.voi = MSLOC_VOI_LINEAR, film.window_center = 2048, film.window_width = 4096;
  *     if (msloc_localize(localizer, &film, NULL) != MSLOC_OK) { puts(msloc_last_error(localizer)); return 1; }
  *
+ *     msloc_model model = MSLOC_MODEL_INIT;
+ *     msloc_get_model(localizer, &model);
  *     msloc_finding finding = MSLOC_FINDING_INIT;
  *     msloc_box boxes[16];
- *     for (uint32_t k = 0; msloc_get_finding(localizer, k, &finding) == MSLOC_OK; k++)
- *         if (finding.positive) {
+ *     for (uint32_t k = 0; k < model.classes; k++)
+ *         if (msloc_get_finding(localizer, k, &finding) == MSLOC_OK && finding.positive) {
  *             printf("%s %.2f\n", finding.label, finding.score);
  *             msloc_get_boxes(localizer, k, boxes, 16);
  *         }
@@ -96,7 +98,7 @@ typedef int32_t msloc_status;
 enum {
     MSLOC_OK = 0,
 
-    /* the call: mend the program */
+    /* the call: fix the program */
     MSLOC_ARGUMENT = 1,         /* a null pointer, or a number that cannot be */
     MSLOC_STRUCT_SIZE = 2,      /* a struct_size that this library does not know */
     MSLOC_BUFFER_TOO_SMALL = 3, /* nothing was written */
@@ -150,8 +152,9 @@ enum { MSLOC_LOG_INFO = 0, MSLOC_LOG_WARNING = 1, MSLOC_LOG_ERROR = 2 };
 typedef void (*msloc_log_fn)(void *user, int32_t level, const char *message);
 
 /* One JSON object without a line end, for every film that was begun, also a refused one: schema "msloc-edge/audit/1",
- * time (UTC), status, model with the sha256 of its manifest, engine, size of the film, scores, positive classes, number
- * of boxes, warnings, stage times. It holds no pixel, no file name and no element of a DICOM header. */
+ * time (UTC), status, model with the sha256 of its manifest, engine, size of the film, abnormal (null where the bundle
+ * has none), scores, positive classes, number of boxes, warnings, stage times. It holds no pixel, no file name and no
+ * element of a DICOM header but the size. */
 typedef void (*msloc_audit_fn)(void *user, const char *json);
 
 typedef struct msloc_options {
@@ -230,13 +233,12 @@ typedef struct msloc_pixels {
 /* How one film is to be localized. */
 typedef struct msloc_request {
     uint32_t struct_size;
-    uint32_t all_classes; /* 1: localize every class; 0: the positive ones */
+    uint32_t all_classes; /* 1: localize every class; 0: those that may be positive, by the film's gate and their score */
     uint32_t deadline_ms; /* from the call on; 0 has passed already, MSLOC_NO_DEADLINE never does */
 } msloc_request;
 #define MSLOC_REQUEST_INIT {sizeof(msloc_request), 0, MSLOC_NO_DEADLINE}
 
-/* Localize one film; its result stays in the localizer until the next. `request` NULL: positive classes only, no
- * deadline. */
+/* Localize one film; its result stays in the localizer until the next. `request` NULL: not all classes, no deadline. */
 MSLOC_API msloc_status msloc_localize(msloc_localizer *localizer, const msloc_pixels *pixels,
                                       const msloc_request *request);
 
@@ -297,15 +299,17 @@ typedef struct msloc_summary {
     float localize_ms;     /* maps, boxes, peaks */
     float total_ms;        /* the whole call */
     uint32_t reserved;
+    float abnormal;        /* calibrated probability that the film shows anything; NaN where the bundle has none */
+    float abnormal_threshold; /* the profile's: a film below it has no positive class; 0: every film passes this gate */
 } msloc_summary;
-#define MSLOC_SUMMARY_INIT {sizeof(msloc_summary), 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0.0f, 0}
+#define MSLOC_SUMMARY_INIT {sizeof(msloc_summary), 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0.0f, 0.0f}
 
 MSLOC_API msloc_status msloc_get_summary(msloc_localizer *localizer, msloc_summary *summary);
 
 /* One class of the last film. */
 typedef struct msloc_finding {
     uint32_t struct_size;
-    uint32_t positive;    /* score >= threshold */
+    uint32_t positive;    /* 1: the film passes the gate (msloc_summary.abnormal), score >= threshold, and the map has a box */
     const char *label;    /* the class's name, UTF-8, until msloc_close */
     double score;         /* calibrated probability, sigmoid(logit / temperature) */
     double threshold;     /* the profile's, of the score */
@@ -335,8 +339,9 @@ typedef struct msloc_box {
 } msloc_box;
 
 /* The boxes of class k, strongest first: around each 8-connected region of the map above its threshold of at least 16
- * input pixels. The strongest max_boxes are kept. `capacity` counts boxes; where it is less than finding.boxes nothing
- * is written. A map that nowhere exceeds its threshold gives no box, which is a valid result. */
+ * input pixels, but those that the bundle's rule calls too small, or too weak beside the strongest. The strongest
+ * max_boxes are kept. `capacity` counts boxes; where it is less than finding.boxes nothing is written. A map that
+ * nowhere exceeds its threshold gives no box: its class is not positive, whatever its score. */
 MSLOC_API msloc_status msloc_get_boxes(msloc_localizer *localizer, uint32_t k, msloc_box *boxes, uint32_t capacity);
 
 /* The localization map of class k of the last film, positive or not: input_height x input_width floats in reading
@@ -351,8 +356,9 @@ typedef struct msloc_deviation {
     double peak_value;       /* largest difference, logit units; limit 1e-2 */
     double peak_shift;       /* largest move of a peak, widths of the film; limit 0.01 */
     double iou;              /* smallest IoU of boxes; limit 0.95 */
+    double abnormal;         /* difference of the film's; limit 1e-3; 0 where the golden result has none */
 } msloc_deviation;
-#define MSLOC_DEVIATION_INIT {sizeof(msloc_deviation), 0, 0.0, 0.0, 0.0, 0.0}
+#define MSLOC_DEVIATION_INIT {sizeof(msloc_deviation), 0, 0.0, 0.0, 0.0, 0.0, 0.0}
 
 /* Localize the built-in phantom and compare with the golden result in the bundle. MSLOC_OK within the limits,
  * MSLOC_SELF_TEST beyond. `deviation` may be NULL. Its result replaces that of the last film; it writes no audit. */

@@ -13,7 +13,7 @@ namespace {
 
 using namespace msloc;
 
-/// How long a caller will wait.
+/// The time that a caller will wait.
 class Patience {
  public:
   Patience(const std::atomic<Activity>& activity, std::uint32_t deadline_ms)
@@ -40,11 +40,11 @@ class Patience {
 
 /// One film, audited: `localize(patience, all_classes)` does the work.
 template <class Localize>
-void localize_audited(msloc_localizer& handle, const msloc_request* request, const Size& image,
+void localize_audited(msloc_localizer& handle, const msloc_request* request, const StatedSize& image,
                       const Localize& localize) {
   handle.localizer.forget();
   if (request != nullptr) check_struct(request, "msloc_request");
-  require(request == nullptr || request->all_classes <= 1, "expected all_classes of 0 or 1, got another; mend it");
+  require(request == nullptr || request->all_classes <= 1, "expected all_classes of 0 or 1, got another; fix it");
   const Patience patience(handle.activity, request == nullptr ? MSLOC_NO_DEADLINE : request->deadline_ms);
   const auto record = [&](msloc_status status) {
     handle.total_ms = static_cast<float>(patience.passed_ms());
@@ -104,8 +104,9 @@ msloc_status msloc_localize(msloc_localizer* localizer, const msloc_pixels* pixe
     Localizer& work = localizer->localizer;
     work.forget();
     check_struct(pixels, "msloc_pixels");
-    const Film film = check_film(*pixels, work.limits().max_pixels);
-    localize_audited(*localizer, request, film.size, [&](const Patience& patience, bool all_classes) {
+    const StatedSize stated{pixels->width, pixels->height};
+    localize_audited(*localizer, request, stated, [&](const Patience& patience, bool all_classes) {
+      const Film film = check_film(*pixels, work.limits().max_pixels);
       make_table(*pixels, film.bits, work.table());
       work.run(film, all_classes, [&] { patience.check(); });
     });
@@ -117,10 +118,9 @@ msloc_status msloc_localize_dicom(msloc_localizer* localizer, const char* path, 
     Localizer& work = localizer->localizer;
     work.forget();
     require(path != nullptr, "expected the path of a DICOM file, got NULL; pass one");
-    Size size{};
-    localize_audited(*localizer, request, size, [&](const Patience& patience, bool all_classes) {
-      const DicomFilm dicom = read_dicom(path, work.limits().max_pixels, work.table());
-      size = dicom.film.size;
+    StatedSize stated;
+    localize_audited(*localizer, request, stated, [&](const Patience& patience, bool all_classes) {
+      const DicomFilm dicom = read_dicom(path, work.limits().max_pixels, work.table(), stated);
       patience.check();
       work.run(dicom.film, all_classes, [&] { patience.check(); });
       work.warn(dicom.warnings);
@@ -139,17 +139,10 @@ msloc_status msloc_get_model(msloc_localizer* localizer, msloc_model* model) {
   return call(localizer, [&] {
     check_struct(model, "msloc_model");
     const Bundle& bundle = localizer->localizer.bundle();
-    *model = {sizeof(msloc_model),
-              u32(bundle.class_count()),
-              u32(bundle.stage_count()),
-              u32(bundle.input.width),
-              u32(bundle.input.height),
-              u32(localizer->localizer.limits().max_boxes),
-              bundle.name.c_str(),
-              bundle.version.c_str(),
-              bundle.sha256.c_str(),
-              bundle.profile.name.c_str(),
-              localizer->localizer.engine().description().c_str()};
+    fill(model,
+         {0, u32(bundle.class_count()), u32(bundle.stage_count()), u32(bundle.input.width), u32(bundle.input.height),
+          u32(localizer->localizer.limits().max_boxes), bundle.name.c_str(), bundle.version.c_str(),
+          bundle.sha256.c_str(), bundle.profile.name.c_str(), localizer->localizer.engine().description().c_str()});
   });
 }
 
@@ -171,20 +164,11 @@ msloc_status msloc_get_summary(msloc_localizer* localizer, msloc_summary* summar
     const Geometry& geometry = film.geometry;
     const auto& findings = localizer->localizer.findings();
     const auto positive = std::count_if(findings.begin(), findings.end(), [](const Finding& f) { return f.positive; });
-    *summary = {sizeof(msloc_summary),
-                film.warnings,
-                static_cast<std::uint32_t>(positive),
-                u32(geometry.image.width),
-                u32(geometry.image.height),
-                u32(geometry.left),
-                u32(geometry.top),
-                u32(geometry.width),
-                u32(geometry.height),
-                static_cast<float>(film.preprocess_ms),
-                static_cast<float>(film.network_ms),
-                static_cast<float>(film.localize_ms),
-                localizer->total_ms,
-                0};
+    fill(summary, {0, film.warnings, static_cast<std::uint32_t>(positive), u32(geometry.image.width),
+                   u32(geometry.image.height), u32(geometry.left), u32(geometry.top), u32(geometry.width),
+                   u32(geometry.height), static_cast<float>(film.preprocess_ms), static_cast<float>(film.network_ms),
+                   static_cast<float>(film.localize_ms), localizer->total_ms, 0, static_cast<float>(film.abnormal),
+                   static_cast<float>(localizer->localizer.bundle().profile.film)});
   });
 }
 
@@ -193,20 +177,10 @@ msloc_status msloc_get_finding(msloc_localizer* localizer, uint32_t k, msloc_fin
     check_struct(finding, "msloc_finding");
     const Finding& found = finding_of(*localizer, k);
     const Bundle& bundle = localizer->localizer.bundle();
-    *finding = {sizeof(msloc_finding),
-                found.positive ? 1U : 0U,
-                bundle.classes[k].c_str(),
-                found.score,
-                bundle.profile.score[k],
-                found.logit,
-                bundle.profile.map[k],
-                found.localized ? 1U : 0U,
-                static_cast<std::uint32_t>(found.boxes.size()),
-                u32(found.boxes_found),
-                0,
-                found.peak_at.x,
-                found.peak_at.y,
-                static_cast<double>(found.peak.value)};
+    fill(finding,
+         {0, found.positive ? 1U : 0U, bundle.classes[k].c_str(), found.score, bundle.profile.score[k], found.logit,
+          bundle.profile.map[k], found.localized ? 1U : 0U, static_cast<std::uint32_t>(found.boxes.size()),
+          u32(found.boxes_found), 0, found.peak_at.x, found.peak_at.y, static_cast<double>(found.peak.value)});
   });
 }
 
@@ -239,11 +213,12 @@ msloc_status msloc_self_test(msloc_localizer* localizer, msloc_deviation* deviat
     const Deviation worst = run_self_test(localizer->localizer, [&] { patience.check(); });
     localizer->total_ms = static_cast<float>(patience.passed_ms());
     if (deviation != nullptr)
-      *deviation = {
-          sizeof(msloc_deviation), u32(worst.classes_beyond), worst.logit, worst.value, worst.shift, worst.iou};
-    if (worst.classes_beyond > 0)
+      fill(deviation, {0, u32(worst.classes_beyond), worst.logit, worst.value, worst.shift, worst.iou, worst.abnormal});
+    if (!worst.within())
       throw Failure(MSLOC_SELF_TEST, "expected the golden result of the built-in film, got another for " +
-                                         std::to_string(worst.classes_beyond) + " classes; take the device out of use");
+                                         std::to_string(worst.classes_beyond) +
+                                         " classes and an abnormal that differs by " + std::to_string(worst.abnormal) +
+                                         "; take the device out of use");
   });
 }
 

@@ -1,6 +1,7 @@
 #include "audit.h"
 
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 
@@ -42,7 +43,8 @@ Audit::Audit(const Bundle& bundle, const std::string& engine) {
   line_.reserve(size);
 }
 
-const char* Audit::line(msloc_status status, Size image, const Localizer& localizer, double total_ms) noexcept {
+const char* Audit::line(msloc_status status, const StatedSize& image, const Localizer& localizer,
+                        double total_ms) noexcept {
   line_.clear();
   add(R"({"schema":"msloc-edge/audit/1","time":")");
   add_time();
@@ -83,7 +85,16 @@ void Audit::add_time() noexcept {
   add(text);
 }
 
+void Audit::add_abnormal(double abnormal) noexcept {
+  add(R"(,"abnormal":)");
+  if (std::isnan(abnormal))
+    add("null");
+  else
+    add_number(abnormal, 6);
+}
+
 void Audit::add_findings(const Localizer& localizer) noexcept {
+  add_abnormal(localizer.summary().abnormal);
   int boxes = 0;
   const std::vector<Finding>& findings = localizer.findings();
   add(R"(,"scores":{)");

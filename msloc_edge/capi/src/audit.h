@@ -16,13 +16,14 @@ class Audit {
   Audit(const Bundle& bundle, const std::string& engine);
 
   /// The line of a film; it lives until the next. `localizer` has a result where the status is MSLOC_OK.
-  const char* line(msloc_status status, Size image, const Localizer& localizer, double total_ms) noexcept;
+  const char* line(msloc_status status, const StatedSize& image, const Localizer& localizer, double total_ms) noexcept;
 
  private:
   void add(const char* text) noexcept;
   void add(const std::string& text) noexcept { add(text.c_str()); }
   void add_number(double value, int digits) noexcept;
   void add_time() noexcept;
+  void add_abnormal(double abnormal) noexcept;
   void add_findings(const Localizer& localizer) noexcept;
   void add_timing(const Summary& summary) noexcept;
 

@@ -1,29 +1,31 @@
-// The bundle: the folder that training hands to every device (design of msloc_edge/bundle/bundle.py), opened and verified.
+// The bundle: the folder that training hands to every device (msloc_edge/bundle/bundle.py), opened and verified.
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "geometry.h"
+#include "profile.h"
 
 namespace msloc {
 
 /// One stage's class-map grid, in cells.
 using Stage = Size;
 
-/// Absolute thresholds, one per class: on the calibrated probability, and on the map in logit units.
-struct Profile {
-  std::string name;
-  std::vector<double> score;
-  std::vector<double> map;
-};
-
-/// What PyTorch found of one class on the built-in film: peak (x, y, value), boxes (x, y, width, height).
-struct Golden {
+/// PyTorch's result of one class on the built-in film: peak (x, y, value), boxes (x, y, width, height).
+struct GoldenFinding {
   double logit;
   std::array<double, 3> peak;
   std::vector<std::array<double, 4>> boxes;
+};
+
+/// PyTorch's result on the built-in film.
+struct Golden {
+  std::string film;                     // sha256
+  std::optional<double> abnormal;       // p_abnormal
+  std::vector<GoldenFinding> findings;  // [K]
 };
 
 /// K classes, S stages.
@@ -36,10 +38,11 @@ struct Bundle {
   std::vector<Stage> stages;
   std::vector<float> relevance;  // [K, S], rows sum to one
   double temperature = 1;
+  std::optional<Abnormal> abnormal;
+  RegionRule regions;
   Profile profile;
-  std::string golden_film;     // sha256 of the film that `golden` belongs to; empty where the bundle has none
-  std::vector<Golden> golden;  // [K] or empty
-  std::string model;           // the verified bytes of model.onnx
+  std::optional<Golden> golden;
+  std::string model;  // the verified bytes of model.onnx
 
   [[nodiscard]] int class_count() const noexcept { return static_cast<int>(classes.size()); }
   [[nodiscard]] int stage_count() const noexcept { return static_cast<int>(stages.size()); }

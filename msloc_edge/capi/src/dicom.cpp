@@ -110,7 +110,7 @@ void decompress(DcmDataset& film) {
 
 }  // namespace
 
-DicomFilm read_dicom(const std::string& path, std::uint64_t max_pixels, float* table) {
+DicomFilm read_dicom(const std::string& path, std::uint64_t max_pixels, float* table, StatedSize& stated) {
   register_codecs();
   DcmFileFormat file;
   const OFCondition loaded = file.loadFile(path.c_str());
@@ -121,7 +121,8 @@ DicomFilm read_dicom(const std::string& path, std::uint64_t max_pixels, float* t
   read.warnings = check_kind(film);
   const int width = integer_of(film, DCM_Columns);
   const int height = integer_of(film, DCM_Rows);
-  check_size(static_cast<std::uint64_t>(width), static_cast<std::uint64_t>(height), max_pixels);
+  stated = {static_cast<std::uint32_t>(width), static_cast<std::uint32_t>(height)};
+  check_size(stated, max_pixels);
   const Depth depth = check_depth(film);
   const bool samples_alone = DcmXfer(film.getOriginalXfer()).isEncapsulated();  // a codestream holds no other bits
   decompress(film);

@@ -3,7 +3,8 @@
 
 namespace msloc {
 
-DicomFilm read_dicom(const std::string& /*path*/, std::uint64_t /*max_pixels*/, float* /*table*/) {
+DicomFilm read_dicom(const std::string& /*path*/, std::uint64_t /*max_pixels*/, float* /*table*/,
+                     StatedSize& /*stated*/) {
   throw Failure(
       MSLOC_DICOM_MISSING,
       "expected a library built with DCMTK, got one without; build it with -DMSLOC_WITH_DCMTK=ON, or read the "

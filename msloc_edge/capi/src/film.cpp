@@ -13,13 +13,13 @@ std::string text(std::uint64_t number) { return std::to_string(number); }
 
 }  // namespace
 
-void check_size(std::uint64_t width, std::uint64_t height, std::uint64_t max_pixels) {
-  const auto size = [&] { return text(width) + " x " + text(height) + " pixels"; };
-  if (width < kMinSide || height < kMinSide)
-    throw Failure(MSLOC_TOO_SMALL,
-                  "expected at least " + text(kMinSide) + " pixels a side, got " + size() + "; send the original film");
-  if (height > max_pixels / width)
-    throw Failure(MSLOC_TOO_LARGE, "expected at most " + text(max_pixels) + " pixels, got " + size() +
+void check_size(const StatedSize& size, std::uint64_t max_pixels) {
+  const auto shown = [&] { return text(size.width) + " x " + text(size.height) + " pixels"; };
+  if (size.width < kMinSide || size.height < kMinSide)
+    throw Failure(MSLOC_TOO_SMALL, "expected at least " + text(kMinSide) + " pixels a side, got " + shown() +
+                                       "; send the original film");
+  if (size.height > max_pixels / size.width)
+    throw Failure(MSLOC_TOO_LARGE, "expected at most " + text(max_pixels) + " pixels, got " + shown() +
                                        "; scale the film down or open with a larger max_pixels");
 }
 
@@ -28,19 +28,19 @@ Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels) {
   if (pixels.bits_allocated != 8 && pixels.bits_allocated != 16)
     refuse("expected bits_allocated of 8 or 16, got " + text(pixels.bits_allocated) + "; convert the film first");
   if (pixels.bits_stored > pixels.bits_allocated)
-    refuse("expected bits_stored of at most bits_allocated, got " + text(pixels.bits_stored) + "; mend it");
-  if (pixels.is_signed > 1) refuse("expected is_signed of 0 or 1, got " + text(pixels.is_signed) + "; mend it");
+    refuse("expected bits_stored of at most bits_allocated, got " + text(pixels.bits_stored) + "; fix it");
+  if (pixels.is_signed > 1) refuse("expected is_signed of 0 or 1, got " + text(pixels.is_signed) + "; fix it");
   if (pixels.photometric > MSLOC_MONOCHROME1)
-    refuse("expected a photometric of MSLOC_MONOCHROME1 or 2, got " + text(pixels.photometric) + "; mend it");
-  if (pixels.voi > MSLOC_VOI_TABLE) refuse("expected a voi of MSLOC_VOI_..., got " + text(pixels.voi) + "; mend it");
-  check_size(pixels.width, pixels.height, max_pixels);
+    refuse("expected a photometric of MSLOC_MONOCHROME1 or 2, got " + text(pixels.photometric) + "; fix it");
+  if (pixels.voi > MSLOC_VOI_TABLE) refuse("expected a voi of MSLOC_VOI_..., got " + text(pixels.voi) + "; fix it");
+  check_size({pixels.width, pixels.height}, max_pixels);
 
   const std::uint64_t sample = pixels.bits_allocated / 8;
   const std::uint64_t packed = sample * pixels.width;
   const std::uint64_t stride = pixels.row_stride == 0 ? packed : pixels.row_stride;
   if (stride < packed || stride % sample != 0 || stride > pixels.data_size)
     refuse("expected a row_stride of at least " + text(packed) + " bytes, whole samples and within data_size, got " +
-           text(stride) + "; mend it");
+           text(stride) + "; fix it");
   if ((pixels.data_size - packed) / stride < pixels.height - 1)
     refuse("expected data_size to hold " + text(pixels.height) + " rows of " + text(stride) + " bytes, got " +
            text(pixels.data_size) + "; look at height and row_stride");

@@ -24,8 +24,14 @@ struct Film {
   }
 };
 
+/// Width and height of a film as its caller or its header states them, of a refused film as well.
+struct StatedSize {
+  std::uint32_t width = 0;
+  std::uint32_t height = 0;
+};
+
 /// Throws Failure (MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
-void check_size(std::uint64_t width, std::uint64_t height, std::uint64_t max_pixels);
+void check_size(const StatedSize& size, std::uint64_t max_pixels);
 
 /// Throws Failure (MSLOC_ARGUMENT, MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
 Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels);

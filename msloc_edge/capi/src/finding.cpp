@@ -8,13 +8,23 @@
 namespace msloc {
 namespace {
 
-/// With the region's peak for a score.
+/// A region in pixels of the image, with its peak for a score.
 msloc_box box_of(const Region& region, const Geometry& geometry) noexcept {
   const Point low = geometry.to_image_clipped(
       {static_cast<double>(region.left + geometry.left), static_cast<double>(region.top + geometry.top)});
   const Point high = geometry.to_image_clipped(
       {static_cast<double>(region.right + geometry.left), static_cast<double>(region.bottom + geometry.top)});
   return {low.x, low.y, high.x - low.x, high.y - low.y, static_cast<double>(region.peak)};
+}
+
+double rise_of(const Region& region, double threshold) noexcept { return static_cast<double>(region.peak) - threshold; }
+
+/// The highest rise of the regions of an area; 0 where there is none.
+double highest_rise_of(const std::vector<Region>& regions, double threshold, double min_area) noexcept {
+  double highest = 0;
+  for (const Region& region : regions)
+    if (region.area >= min_area) highest = std::max(highest, rise_of(region, threshold));
+  return highest;
 }
 
 /// Keeps `boxes` sorted by score, at most its capacity; of equals the earlier one goes first.
@@ -65,16 +75,18 @@ Maximum look_through(Map& map, float threshold, Regions& regions) noexcept {
 
 }  // namespace
 
-void localize_class(Map& map, double threshold, const Geometry& geometry, Regions& regions, Finding& finding) noexcept {
+void localize_class(Map& map, double threshold, const RegionRule& rule, const Geometry& geometry, Regions& regions,
+                    Finding& finding) noexcept {
   finding.localized = true;
   finding.peak = look_through(map, static_cast<float>(threshold), regions);
   finding.peak_at = geometry.to_image({finding.peak.x + 0.5 + geometry.left, finding.peak.y + 0.5 + geometry.top});
-  for (const Region& region : regions.finish()) {
-    if (region.area < kMinArea) continue;
+  const std::vector<Region>& found = regions.finish();
+  const double highest_rise = highest_rise_of(found, threshold, rule.min_area);
+  for (const Region& region : found) {
+    if (region.area < rule.min_area || rise_of(region, threshold) < rule.min_share * highest_rise) continue;
     ++finding.boxes_found;
     insert_sorted(finding.boxes, box_of(region, geometry));
   }
-  const double highest_rise = finding.boxes.empty() ? 1 : finding.boxes.front().score - threshold;
   for (msloc_box& box : finding.boxes) box.score = finding.score * ((box.score - threshold) / highest_rise);
 }
 

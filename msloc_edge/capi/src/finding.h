@@ -1,4 +1,4 @@
-// From a localization map to a peak and boxes, in pixels of the stored image: msloc_edge/maps/regions.py.
+// From a localization map to a peak and boxes, in pixels of the stored image: msloc_edge/maps/boxes.py.
 #pragma once
 
 #include <vector>
@@ -6,11 +6,10 @@
 #include "geometry.h"
 #include "map.h"
 #include "msloc_edge.h"
+#include "profile.h"
 #include "regions.h"
 
 namespace msloc {
-
-inline constexpr int kMinArea = 16;  // input pixels, as msloc_edge.maps.regions.MIN_AREA
 
 /// A pixel of a map.
 struct Maximum {
@@ -19,11 +18,12 @@ struct Maximum {
   float value;
 };
 
-/// What is known of one class of one film.
+/// One class of one film.
 struct Finding {
   double logit = 0;
   double score = 0;
-  bool positive = false;
+  bool candidate = false;  // the film passes the gate, and the score reaches its threshold
+  bool positive = false;   // a candidate with a box
   bool localized = false;
   Maximum peak{};  // x, y: within the film's area of the input
   Point peak_at{};
@@ -33,6 +33,7 @@ struct Finding {
 
 /// Fills peak and boxes of a finding whose score is known, from a map over the film's area of the input. No box beyond
 /// the capacity of `finding.boxes` is kept. NaN is passed over; a peak of -inf says that no pixel is a number.
-void localize_class(Map& map, double threshold, const Geometry& geometry, Regions& regions, Finding& finding) noexcept;
+void localize_class(Map& map, double threshold, const RegionRule& rule, const Geometry& geometry, Regions& regions,
+                    Finding& finding) noexcept;
 
 }  // namespace msloc

@@ -1,8 +1,10 @@
-// What stands behind msloc_localizer, and how its calls are guarded: one at a time, failures turned into statuses.
+// The object behind msloc_localizer, and the guard of its calls: one at a time, failures turned into statuses.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
@@ -85,14 +87,29 @@ inline void require(bool fits, const char* sentence) {
   if (!fits) throw Failure(MSLOC_ARGUMENT, sentence);
 }
 
-/// A struct of the caller's, known by its size. Only one version of each exists so far.
+/// Size of a struct in the first header that had it.
+template <class Struct>
+inline constexpr std::size_t kFirstSize = sizeof(Struct);
+template <>
+inline constexpr std::size_t kFirstSize<msloc_summary> = offsetof(msloc_summary, abnormal);
+template <>
+inline constexpr std::size_t kFirstSize<msloc_deviation> = offsetof(msloc_deviation, abnormal);
+
+/// Refuses a struct of the caller's whose size is that of no header so far.
 template <class Struct>
 void check_struct(const Struct* given, const char* name) {
   if (given == nullptr) throw Failure(MSLOC_ARGUMENT, std::string("expected a ") + name + ", got NULL; pass one");
-  if (given->struct_size != sizeof(Struct))
+  if (given->struct_size != sizeof(Struct) && given->struct_size != kFirstSize<Struct>)
     throw Failure(MSLOC_STRUCT_SIZE, std::string("expected a ") + name + " of " + std::to_string(sizeof(Struct)) +
                                          " bytes, got struct_size " + std::to_string(given->struct_size) +
                                          "; begin with its _INIT, and use the header of this library");
+}
+
+/// Fills a checked struct of the caller's, of which an earlier header has the first members only.
+template <class Struct>
+void fill(Struct* given, Struct values) noexcept {
+  values.struct_size = given->struct_size;
+  std::memcpy(given, &values, values.struct_size);
 }
 
 }  // namespace msloc

@@ -35,8 +35,7 @@ Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits
   const Size input = bundle_.input;
   const auto pixels = static_cast<std::size_t>(input.width) * static_cast<std::size_t>(input.height);
   workers_.reserve(static_cast<std::size_t>(limits.threads));
-  for (int worker = 0; worker < limits.threads; ++worker)
-    workers_.push_back({Map(bundle_), Regions(input)});
+  for (int worker = 0; worker < limits.threads; ++worker) workers_.push_back({Map(bundle_), Regions(input)});
   for (Finding& finding : findings_) finding.boxes.reserve(static_cast<std::size_t>(limits.max_boxes));
   wanted_.reserve(findings_.size());
   std::fill_n(engine_->input(), pixels, 0.0F);
@@ -80,19 +79,24 @@ void Localizer::score() {
       throw Failure(MSLOC_BACKEND_FAILED,
                     "expected a finite logit of " + bundle_.classes[k] + ", got another; stop using this localizer");
     finding.score = 1 / (1 + std::exp(-finding.logit / bundle_.temperature));
-    finding.positive = finding.score >= bundle_.profile.score[k];
+    finding.positive = false;
     finding.localized = false;
     finding.peak = {};
     finding.peak_at = {};
     finding.boxes_found = 0;
     finding.boxes.clear();
   }
+  if (bundle_.abnormal) summary_.abnormal = bundle_.abnormal->probability(engine_->logits(), bundle_.temperature);
+  const Profile& profile = bundle_.profile;
+  const bool passes = profile.film <= 0 || summary_.abnormal >= profile.film;
+  for (std::size_t k = 0; k < findings_.size(); ++k)
+    findings_[k].candidate = passes && findings_[k].score >= profile.score[k];
 }
 
 void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
   wanted_.clear();
   for (int k = 0; k < bundle_.class_count(); ++k)
-    if (all_classes || findings_[static_cast<std::size_t>(k)].positive) wanted_.push_back(k);
+    if (all_classes || findings_[static_cast<std::size_t>(k)].candidate) wanted_.push_back(k);
   const Geometry& geometry = summary_.geometry;
   const Patch place{geometry.left, geometry.top, geometry.width, geometry.height};
   std::size_t group = 0;
@@ -100,8 +104,10 @@ void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
     Worker& own = workers_[static_cast<std::size_t>(worker)];
     const int k = wanted_[group + static_cast<std::size_t>(job)];
     own.map.set(*engine_, k, place);
-    localize_class(own.map, bundle_.profile.map[static_cast<std::size_t>(k)], geometry, own.regions,
-                   findings_[static_cast<std::size_t>(k)]);
+    Finding& finding = findings_[static_cast<std::size_t>(k)];
+    localize_class(own.map, bundle_.profile.map[static_cast<std::size_t>(k)], bundle_.regions, geometry, own.regions,
+                   finding);
+    finding.positive = finding.candidate && finding.boxes_found > 0;
   };
   for (; group < wanted_.size(); group += static_cast<std::size_t>(pool_.size())) {
     pool_.run(static_cast<int>(std::min(wanted_.size() - group, static_cast<std::size_t>(pool_.size()))), work);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -26,13 +27,14 @@ struct Limits {
   std::uint64_t max_pixels;  // of a film
 };
 
-/// Called between stages; throws Failure when a film should not be worked on any longer.
+/// Runs between stages; throws Failure when a film should not be worked on any longer.
 using Checkpoint = std::function<void()>;
 
-/// All of one film; msloc_summary is its public form.
+/// One film as a whole; msloc_summary is its public form.
 struct Summary {
   Geometry geometry{};
   std::uint32_t warnings = 0;
+  double abnormal = std::numeric_limits<double>::quiet_NaN();  // p_abnormal; NaN where the bundle has none
   double preprocess_ms = 0;
   double network_ms = 0;
   double localize_ms = 0;
@@ -47,14 +49,14 @@ class Localizer {
   [[nodiscard]] const Engine& engine() const noexcept { return *engine_; }
   [[nodiscard]] const Limits& limits() const noexcept { return limits_; }
 
-  /// Where the display transform of the next film is to be written: 65536 entries, 2**bits of which count.
+  /// The display transform of the next film, to be filled before `run`: 65536 entries, 2**bits of which count.
   [[nodiscard]] float* table() noexcept { return table_.data(); }
 
   /// Localizes a film with the display transform in `table`. Throws Failure: MSLOC_CONSTANT, MSLOC_BACKEND_FAILED, and
   /// what the checkpoint throws; there is no result then.
   void run(const Film& film, bool all_classes, const Checkpoint& checkpoint);
 
-  /// The last result is gone.
+  /// Drops the last result.
   void forget() noexcept { has_result_ = false; }
   /// Adds warnings about the film of the result.
   void warn(std::uint32_t warnings) noexcept { summary_.warnings |= warnings; }
@@ -66,7 +68,7 @@ class Localizer {
   void map(int k, float* out) noexcept;
 
  private:
-  /// What one thread needs to localize a class.
+  /// Working memory of one thread that localizes classes.
   struct Worker {
     Map map;
     Regions regions;

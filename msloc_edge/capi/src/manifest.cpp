@@ -20,6 +20,7 @@ constexpr int kMaxSide = 4096;  // bounds of what a manifest may make this libra
 constexpr std::size_t kMaxClasses = 1000;
 constexpr std::size_t kMaxStages = 16;
 constexpr std::size_t kHashDigits = 64;
+constexpr double kLargest = std::numeric_limits<float>::max();  // maps and their thresholds are floats
 
 /// A value in a manifest that cannot be; `parse_manifest` says which manifest.
 struct Unusable : std::runtime_error {
@@ -54,7 +55,6 @@ std::string hash_of(const std::string& text) {
 
 std::vector<double> numbers(const Json& entry, std::size_t count, const char* what) {
   auto values = entry.get<std::vector<double>>();
-  constexpr double kLargest = std::numeric_limits<float>::max();  // maps and their thresholds are floats
   const bool finite = std::all_of(values.begin(), values.end(), [](double v) { return std::abs(v) <= kLargest; });
   require(values.size() == count && finite, "expected " + std::to_string(count) + " finite numbers as " + what);
   return values;
@@ -83,6 +83,48 @@ std::vector<float> relevance_of(const Json& rows, std::size_t classes, std::size
   return relevance;
 }
 
+/// A number from low to high.
+double number_in(const Json& entry, double low, double high, const char* what) {
+  const auto value = entry.get<double>();
+  require(value >= low && value <= high, std::string("expected ") + what);
+  return value;
+}
+
+/// A member that may be absent or null; nullptr then.
+const Json* find(const Json& entry, const char* key) {
+  const auto found = entry.find(key);
+  return found == entry.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::optional<Abnormal> abnormal_of(const Json& manifest, std::size_t classes) {
+  const Json* entry = find(manifest, "abnormal");
+  if (entry == nullptr) return {};
+  const char* const limits = "weights of abnormal of at least 0, and a bias";
+  Abnormal abnormal{numbers(entry->at("weights"), classes, "weights of abnormal"),
+                    number_in(entry->at("bias"), -kLargest, kLargest, limits)};
+  for (const double weight : abnormal.weights) require(weight >= 0, std::string("expected ") + limits);
+  return abnormal;
+}
+
+RegionRule regions_of(const Json& manifest) {
+  RegionRule rule;
+  const Json* entry = find(manifest, "regions");
+  if (entry == nullptr) return rule;
+  if (const Json* area = find(*entry, "min_area"))
+    rule.min_area = number_in(*area, 1, kLargest, "a min_area of regions of at least 1 pixel");
+  if (const Json* share = find(*entry, "min_share"))
+    rule.min_share = number_in(*share, 0, 1, "a min_share of regions of 0 to 1");
+  return rule;
+}
+
+/// The thresholds of an entry of "profiles".
+Profile thresholds_of(const Json& entry, const std::string& name, std::size_t classes) {
+  Profile profile{name_of(name), 0, numbers(entry.at("score"), classes, "score thresholds"),
+                  numbers(entry.at("map"), classes, "map thresholds")};
+  if (const Json* film = find(entry, "film")) profile.film = number_in(*film, 0, 1, "film thresholds of 0 to 1");
+  return profile;
+}
+
 Profile profile_of(const Json& manifest, const std::string& wanted, std::size_t classes) {
   const Json& profiles = manifest.at("profiles");
   const auto standard = manifest.at("default_profile").get<std::string>();
@@ -90,24 +132,28 @@ Profile profile_of(const Json& manifest, const std::string& wanted, std::size_t 
   const std::string name = wanted.empty() ? standard : wanted;
   std::string known;
   for (const auto& [key, entry] : profiles.items()) {
-    name_of(key);
-    numbers(entry.at("score"), classes, "score thresholds");
-    numbers(entry.at("map"), classes, "map thresholds");
+    const Profile profile = thresholds_of(entry, key, classes);
+    require(profile.film <= 0 || find(manifest, "abnormal") != nullptr, "expected abnormal beside a film threshold");
     known += (known.empty() ? "" : ", ") + key;
   }
   if (!profiles.contains(name))
     throw Failure(MSLOC_PROFILE_UNKNOWN,
                   "expected a profile of " + known + ", got '" + name + "'; choose one of these");
-  const Json& entry = profiles.at(name);
-  return {name, entry.at("score").get<std::vector<double>>(), entry.at("map").get<std::vector<double>>()};
+  return thresholds_of(profiles.at(name), name, classes);
 }
 
-std::vector<Golden> golden_of(const Json& findings, const std::vector<std::string>& classes) {
-  std::vector<Golden> golden;
-  for (const std::string& label : classes) {
-    const Json& entry = findings.at(label);
-    golden.push_back({entry.at("logit").get<double>(), entry.at("peak").get<std::array<double, 3>>(),
-                      entry.at("boxes").get<std::vector<std::array<double, 4>>>()});
+std::optional<Golden> golden_of(const Json& manifest, const Bundle& bundle) {
+  const Json* entry = find(manifest, "golden");
+  if (entry == nullptr) return {};
+  Golden golden{entry->at("film").get<std::string>(), {}, {}};
+  if (const Json* abnormal = find(*entry, "abnormal")) {
+    golden.abnormal = number_in(*abnormal, 0, 1, "a golden abnormal of 0 to 1");
+    require(bundle.abnormal.has_value(), "expected abnormal beside a golden one");
+  }
+  for (const std::string& label : bundle.classes) {
+    const Json& finding = entry->at("findings").at(label);
+    golden.findings.push_back({finding.at("logit").get<double>(), finding.at("peak").get<std::array<double, 3>>(),
+                               finding.at("boxes").get<std::vector<std::array<double, 4>>>()});
   }
   return golden;
 }
@@ -129,11 +175,10 @@ Bundle bundle_of(const Json& manifest, const std::string& profile) {
   bundle.relevance = relevance_of(manifest.at("relevance"), classes, bundle.stages.size());
   bundle.temperature = manifest.at("temperature").get<double>();
   require(bundle.temperature > 0 && std::isfinite(bundle.temperature), "expected a temperature above 0");
+  bundle.abnormal = abnormal_of(manifest, classes);
+  bundle.regions = regions_of(manifest);
   bundle.profile = profile_of(manifest, profile, classes);
-  if (manifest.contains("golden") && manifest.at("golden").is_object()) {
-    bundle.golden_film = manifest.at("golden").at("film").get<std::string>();
-    bundle.golden = golden_of(manifest.at("golden").at("findings"), bundle.classes);
-  }
+  bundle.golden = golden_of(manifest, bundle);
   return bundle;
 }
 

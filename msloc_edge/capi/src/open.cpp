@@ -11,23 +11,23 @@ namespace {
 
 using namespace msloc;
 
-constexpr std::uint64_t kMaxPixels = 120'000'000;  // as msloc_edge.imaging.raster.MAX_PIXELS
-constexpr std::uint64_t kMostPixels = 1 << 30;
-constexpr std::uint32_t kBoxes = 16;
-constexpr std::uint32_t kMostBoxes = 1024;
-constexpr std::uint32_t kMostThreads = 256;
+constexpr std::uint64_t kDefaultMaxPixels = 120'000'000;  // as msloc_edge.imaging.raster.MAX_PIXELS
+constexpr std::uint64_t kMaxPixels = 1 << 30;
+constexpr std::uint32_t kDefaultBoxes = 16;
+constexpr std::uint32_t kMaxBoxes = 1024;
+constexpr std::uint32_t kMaxThreads = 256;
 
 std::string text_or(const char* text, const char* otherwise) { return text == nullptr ? otherwise : text; }
 
 Limits limits_of(const msloc_options& options) {
-  require(options.threads <= kMostThreads, "expected at most 256 threads, got more; 0 takes one for each core");
-  require(options.max_boxes == 0 || (options.max_boxes >= kBoxes && options.max_boxes <= kMostBoxes),
+  require(options.threads <= kMaxThreads, "expected at most 256 threads, got more; 0 takes one for each core");
+  require(options.max_boxes == 0 || (options.max_boxes >= kDefaultBoxes && options.max_boxes <= kMaxBoxes),
           "expected max_boxes of 0 or 16 to 1024, got another; choose one of these");
-  require(options.max_pixels <= kMostPixels, "expected max_pixels of at most 2**30, got more; choose less");
-  const std::uint32_t cores = std::clamp(std::thread::hardware_concurrency(), 1U, kMostThreads);
+  require(options.max_pixels <= kMaxPixels, "expected max_pixels of at most 2**30, got more; choose less");
+  const std::uint32_t cores = std::clamp(std::thread::hardware_concurrency(), 1U, kMaxThreads);
   return {static_cast<int>(options.threads == 0 ? cores : options.threads),
-          static_cast<int>(options.max_boxes == 0 ? kBoxes : options.max_boxes),
-          options.max_pixels == 0 ? kMaxPixels : options.max_pixels};
+          static_cast<int>(options.max_boxes == 0 ? kDefaultBoxes : options.max_boxes),
+          options.max_pixels == 0 ? kDefaultMaxPixels : options.max_pixels};
 }
 
 std::unique_ptr<msloc_localizer> open(const msloc_options& options) {

@@ -14,6 +14,7 @@ constexpr double kLogit = 1e-3;
 constexpr double kValue = 1e-2;
 constexpr double kShift = 0.01;
 constexpr double kIou = 0.95;
+constexpr double kAbnormal = 1e-3;
 constexpr double kStrong = 0.1;
 
 using Corner = std::array<double, 4>;  // x, y, width, height
@@ -36,7 +37,7 @@ double worst_partner(const std::vector<Corner>& some, const std::vector<Corner>&
   return worst;
 }
 
-/// msloc_edge.maps.overlap.agreement.
+/// The IoU of the worst pair of boxes, as msloc_edge.maps.boxes.agreement.
 double agreement(const std::vector<Corner>& found, const std::vector<Corner>& golden) {
   if (found.size() != golden.size()) return 0;
   return std::min(worst_partner(found, golden), worst_partner(golden, found));
@@ -51,18 +52,21 @@ std::vector<Corner> strong_boxes(const Finding& finding) {
 
 }  // namespace
 
+bool Deviation::within() const noexcept { return classes_beyond == 0 && abnormal <= kAbnormal; }
+
 Deviation run_self_test(Localizer& localizer, const Checkpoint& checkpoint) {
   const Bundle& bundle = localizer.bundle();
-  if (bundle.golden.empty() || bundle.golden_film != kSelfTestSha256)
+  if (!bundle.golden || bundle.golden->film != kSelfTestSha256)
     throw Failure(MSLOC_GOLDEN_MISSING, bundle.name + ": expected a golden result of this version's film, got " +
-                                            (bundle.golden.empty() ? "none" : "one of another film") +
+                                            (bundle.golden ? "one of another film" : "none") +
                                             "; export the bundle again");
   for (int pattern = 0; pattern < 256; ++pattern) localizer.table()[pattern] = static_cast<float>(pattern) / 255.0F;
   localizer.run({kSelfTestPixels, kSelfTestWidth, {kSelfTestWidth, kSelfTestHeight}, false, 8}, true, checkpoint);
 
   Deviation worst;
-  for (std::size_t k = 0; k < bundle.golden.size(); ++k) {
-    const Golden& golden = bundle.golden[k];
+  if (bundle.golden->abnormal) worst.abnormal = std::abs(localizer.summary().abnormal - *bundle.golden->abnormal);
+  for (std::size_t k = 0; k < bundle.golden->findings.size(); ++k) {
+    const GoldenFinding& golden = bundle.golden->findings[k];
     const Finding& found = localizer.findings()[k];
     const double logit = std::abs(found.logit - golden.logit);
     const double value = std::abs(found.peak.value - golden.peak[2]);

@@ -5,13 +5,16 @@
 
 namespace msloc {
 
-/// The worst over all classes; see msloc_deviation.
+/// The largest difference of any class, and that of the film; see msloc_deviation.
 struct Deviation {
   double logit = 0;
   double value = 0;
   double shift = 0;
   double iou = 1;
+  double abnormal = 0;  // of the film
   int classes_beyond = 0;
+
+  [[nodiscard]] bool within() const noexcept;
 };
 
 /// Throws Failure MSLOC_GOLDEN_MISSING, and what Localizer::run throws.

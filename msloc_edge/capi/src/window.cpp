@@ -17,7 +17,7 @@ void check_window(const msloc_pixels& pixels) {
   const bool linear = pixels.voi == MSLOC_VOI_LINEAR;
   if (linear ? pixels.window_width < 1 : pixels.window_width <= 0)
     bad_window("expected a window_width of " + std::string(linear ? "at least 1" : "more than 0") + ", got " +
-               std::to_string(pixels.window_width) + "; mend it or use MSLOC_VOI_FULL_RANGE");
+               std::to_string(pixels.window_width) + "; fix it or use MSLOC_VOI_FULL_RANGE");
 }
 
 void check_rescale(const msloc_pixels& pixels) {

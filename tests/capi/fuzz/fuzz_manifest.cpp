@@ -32,7 +32,13 @@ void check(const msloc::Manifest& manifest) {
   require(bundle.relevance.size() == classes * bundle.stages.size());
   require(std::all_of(bundle.relevance.begin(), bundle.relevance.end(), [](float w) { return w >= 0 && w < 2; }));
   require(bundle.profile.score.size() == classes && bundle.profile.map.size() == classes && bundle.temperature > 0);
-  require(bundle.golden.empty() || bundle.golden.size() == classes);
+  const auto of_a_probability = [](double value) { return value >= 0 && value <= 1; };
+  require(!bundle.golden || bundle.golden->findings.size() == classes);
+  require(!bundle.golden || of_a_probability(bundle.golden->abnormal.value_or(0)));
+  require(of_a_probability(bundle.profile.film) && (bundle.abnormal || bundle.profile.film <= 0));
+  require(bundle.regions.min_area >= 1 && of_a_probability(bundle.regions.min_share));
+  const std::vector<float> logits(classes, 1e30F);
+  require(!bundle.abnormal || of_a_probability(bundle.abnormal->probability(logits.data(), bundle.temperature)));
   require(manifest.files.count(msloc::kModelFile) == 1 && manifest.thresholds_for.size() == 64);
   for (const auto& [name, hash] : manifest.files) require(name.find('/') == std::string::npos && hash.size() == 64);
 }

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-BUNDLE = Path(__file__).parents[3] / "msloc_edge" / "bundles" / "cxr-edge"
+BUNDLE = Path(__file__).parents[3] / "msloc_edge" / "bundle" / "models" / "cxr-edge"
 
 
 TOKENS = ("\\n", "\\u0000", "1e300", "-1", "0.5", "null", "[]", "{}", ",", ":")
 
 
 def manifest_of_one_class() -> dict[str, Any]:
-    """The least that is a manifest: most of what a fuzzer changes in it matters."""
+    """The smallest manifest with every key that the library reads: a change of almost any byte matters."""
     manifest = json.loads((BUNDLE / "manifest.json").read_text("utf-8"))
     needed = ("schema", "name", "version", "input", "temperature", "default_profile", "thresholds_for")
     label = manifest["classes"][0]
@@ -23,9 +23,15 @@ def manifest_of_one_class() -> dict[str, Any]:
         "classes": [label],
         "stages": manifest["stages"][:2],
         "relevance": [[0.5, 0.5]],
-        "profiles": {manifest["default_profile"]: {"score": [0.5], "map": [1]}},
+        "abnormal": {"weights": [0.5], "bias": -1},
+        "regions": {"min_area": 20, "min_share": 0.5},
+        "profiles": {manifest["default_profile"]: {"film": 0.5, "score": [0.5], "map": [1]}},
         "files": {"model.onnx": manifest["thresholds_for"]},
-        "golden": {"film": "a", "findings": {label: {"logit": 1, "peak": [1, 2, 3], "boxes": [[1, 2, 3, 4]]}}},
+        "golden": {
+            "film": "a",
+            "abnormal": 0.5,
+            "findings": {label: {"logit": 1, "peak": [1, 2, 3], "boxes": [[1, 2, 3, 4]]}},
+        },
     }
 
 
