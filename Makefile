@@ -1,5 +1,6 @@
 # make demo   localize the example films on this machine's CPU (sets up .venv: no torch)
 # make test   lint, types and all tests (sets up .venv-dev: everything)
+# make pages  docs/errors.md, of the tables in msloc_edge/errors.py
 # make sbom   docs/soup.md and build/sbom.cdx.json, of what is installed in .venv-dev
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ TORCH ?= torch==2.13.0
 PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
-.PHONY: demo test lint types sbom clean
+.PHONY: demo test lint types pages sbom clean
 
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
@@ -40,6 +41,9 @@ types: .venv-dev/ready
 	@$(DEV)/pip install $(PIP_OPTIONS) $(TORCH)
 	@$(DEV)/pip install $(PIP_OPTIONS) -e '.[dev]'
 	@touch $@
+
+pages: .venv-dev/ready
+	$(DEV)/python tools/errors.py docs/errors.md
 
 sbom: .venv-dev/ready
 	$(DEV)/python tools/soup.py --page docs/soup.md --sbom build/sbom.cdx.json

@@ -1,4 +1,4 @@
-"""docs/errors.md names every reason and warning code that the source can give, and no other."""
+"""Reason and warning codes: those that the source gives are those of the tables, and docs/errors.md is their page."""
 
 from __future__ import annotations
 
@@ -6,45 +6,36 @@ import ast
 import copy
 import pickle
 import re
-from collections import defaultdict
+import runpy
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from msloc_edge import errors
-from msloc_edge.errors import MslocError
+from msloc_edge.errors import REASONS, WARNINGS, MslocError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [file for top in ("msloc_edge", "kernels", "export", "train") for file in (ROOT / top).rglob("*.py")]
 CODE = re.compile(r"[a-z]+(_[a-z0-9]+)*")
 
-SECTIONS = {
-    "InputError": "Input",
-    "BundleError": "Bundle",
-    "BackendError": "Backend",
-    "OutputError": "Output",
-    "ExportError": "Export and training",
-    "TrainError": "Export and training",
-    "BenchError": "Benchmarks",
-}
+KINDS = {kind.__name__ for kind in MslocError.__subclasses__()}
 HELPERS = {"_error": "InputError"}  # dicom.py: self._error("corrupt", ...)
-FILM_READERS = ("raster.py", "dicom.py", "reading.py", "preprocess.py", "pipeline.py")
+FILM_READERS = ("imaging/raster.py", "imaging/dicom.py", "imaging/reading.py", "imaging/preprocess.py", "pipeline.py")
 
 
-def reasons(source: str) -> set[tuple[str, str]]:
-    """(section, code) of each SomeError("code", ...) in a module."""
+def raised(source: str) -> set[tuple[str, str]]:
+    """(code, class) of each SomeError("code", ...) in a module."""
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and node.args:
+        if isinstance(node, ast.Call) and node.args and isinstance(code := node.args[0], ast.Constant):
             name = ast.unparse(node.func).rpartition(".")[2]
-            first = node.args[0]
-            if (kind := HELPERS.get(name, name)) in SECTIONS and isinstance(first, ast.Constant):
-                found.add((SECTIONS[kind], str(first.value)))
+            if (kind := HELPERS.get(name, name)) in KINDS:
+                found.add((str(code.value), kind))
     return found
 
 
-def warning_codes(source: str) -> set[str]:
+def warned(source: str) -> set[str]:
     """Codes that a reader appends or puts into a tuple."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -58,53 +49,45 @@ def warning_codes(source: str) -> set[str]:
     return found
 
 
-def documented() -> dict[str, list[str]]:
-    """Section of docs/errors.md -> the codes of its table."""
-    sections: dict[str, list[str]] = defaultdict(list)
-    title = ""
-    for line in (ROOT / "docs" / "errors.md").read_text().splitlines():
-        if line.startswith("## "):
-            title = line[3:]
-        elif match := re.match(r"\| `(\w+)` \|", line):
-            sections[title].append(match[1])
-    return dict(sections)
+def test_every_reason_is_in_the_table_and_no_other() -> None:
+    found = {pair for file in SOURCES for pair in raised(file.read_text())}
+    assert found == {(code, kind.__name__) for code, reason in REASONS.items() for kind in reason.errors}
 
 
-def test_every_reason_is_documented_and_no_other() -> None:
-    raised = {pair for file in SOURCES for pair in reasons(file.read_text())}
-    assert len(raised) > 30
-    tables = documented()
-    assert raised == {(title, code) for title, codes in tables.items() if title != "Warnings" for code in codes}
+def test_every_warning_is_in_the_table_and_no_other() -> None:
+    found = {code for name in FILM_READERS for code in warned((ROOT / "msloc_edge" / name).read_text())}
+    assert found == set(WARNINGS)
 
 
-def test_every_warning_is_documented_and_no_other() -> None:
-    readers = [ROOT / "msloc_edge" / name for name in FILM_READERS]
-    given = {code for file in readers for code in warning_codes(file.read_text())}
-    assert given == set(documented()["Warnings"])
-
-
-def test_codes_are_named_once() -> None:
-    codes = [code for codes in documented().values() for code in codes]
-    assert sorted(set(codes)) == sorted(codes)
-    assert all(CODE.fullmatch(code) for code in codes)
-
-
-def test_the_collector_sees_planted_codes() -> None:
+def test_the_collectors_see_planted_codes() -> None:
     source = (
         'raise InputError("first_one", f"{name}")\n'
         'error = errors.BundleError(\n    "second_one", "text"\n)\n'
         'raise self._error("third_one", "a", "b", "c")\n'
         'raise ValueError("not_ours")\nraise InputError(reason, "text")'
     )
-    assert reasons(source) == {("Input", "first_one"), ("Bundle", "second_one"), ("Input", "third_one")}
+    planted = {("first_one", "InputError"), ("second_one", "BundleError"), ("third_one", "InputError")}
+    assert raised(source) == planted
     source = 'codes += ("one_code",)\nself.codes.append("two_codes")\nf((*codes, "three_codes"))\nx = "not_a_code"'
-    assert warning_codes(source) == {"one_code", "two_codes", "three_codes"}
+    assert warned(source) == {"one_code", "two_codes", "three_codes"}
 
 
-def test_the_sections_are_those_of_the_tree() -> None:
-    tree = {kind.__name__ for kind in MslocError.__subclasses__()}
-    assert tree == set(SECTIONS)
-    assert all(f"── {name} " in (errors.__doc__ or "") for name in tree)
+def test_the_page_is_current() -> None:
+    tool = runpy.run_path(str(ROOT / "tools" / "errors.py"))
+    assert (ROOT / "docs" / "errors.md").read_text() == tool["page"](), "make pages writes it"
+    former = [old for codes in tool["FORMER"].values() for old in codes]
+    assert set(tool["FORMER"]) <= set(REASONS)
+    assert sorted(set(former)) == sorted(former)
+    assert not set(former) & set(REASONS)
+
+
+def test_codes_are_spelled_alike_and_mean_one_thing() -> None:
+    assert all(CODE.fullmatch(code) for code in (*REASONS, *WARNINGS))
+    assert not set(REASONS) & set(WARNINGS)
+
+
+def test_the_tree_is_drawn() -> None:
+    assert all(f"── {name} " in (errors.__doc__ or "") for name in KINDS)
 
 
 @pytest.mark.parametrize("kind", MslocError.__subclasses__())
