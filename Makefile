@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
-.PHONY: demo test lint types pages sbom clean
+.PHONY: demo test lint types links pages sbom clean
 
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
@@ -18,16 +18,19 @@ demo: .venv/ready
 test: lint types
 	OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-lint: .venv-dev/ready
+lint: links
 	$(DEV)/ruff check
 	$(DEV)/ruff format --check
+	cd build/types && $(CURDIR)/$(DEV)/lint-imports --no-logo $(CURDIR)/pyproject.toml
 
-# The package map of pyproject.toml (kernels/, export/, train/ are msloc_edge.kernels, ...) as links that mypy can follow.
-types: .venv-dev/ready
+types: links
+	cd build/types && $(CURDIR)/$(DEV)/mypy --config-file $(CURDIR)/pyproject.toml -p msloc_edge
+
+# The package map of pyproject.toml (kernels/, export/, train/ are msloc_edge.kernels, ...) as links that tools can follow.
+links: .venv-dev/ready
 	@rm -rf build/types/msloc_edge && mkdir -p build/types/msloc_edge
 	@ln -sfn $(CURDIR)/msloc_edge/* build/types/msloc_edge/
 	@for name in kernels export train; do ln -sfn $(CURDIR)/$$name build/types/msloc_edge/$$name; done
-	cd build/types && $(CURDIR)/$(DEV)/mypy --config-file $(CURDIR)/pyproject.toml -p msloc_edge
 
 .venv/ready: pyproject.toml
 	@echo "setting up .venv ..."
