@@ -1,4 +1,4 @@
-"""A network over validation films."""
+"""Validation: a network over films that it does not train on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
+from msloc_edge._statistics import auroc
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import CamNet
 from msloc_edge.train.data import Films
@@ -28,23 +28,20 @@ class Validation:
     @property
     def auroc(self) -> NDArray[np.float64]:
         """Area under the ROC curve per class [K]; nan for a class with one kind of film only."""
-        found = np.full(self.labels.shape[1], np.nan)
-        for k, (labels, logits) in enumerate(zip(self.labels.T, self.logits.T, strict=True)):
-            known = ~np.isnan(labels)
-            if np.unique(labels[known]).size == 2:
-                found[k] = roc_auc_score(labels[known], logits[known])
-        return found
+        known = ~np.isnan(self.labels)
+        columns = zip(self.logits.T.astype(float), self.labels.T == 1, known.T, strict=True)
+        return np.concatenate([auroc(z[some], positive[some]) for z, positive, some in columns])
 
     @property
     def macro_auroc(self) -> float:
-        """The mean over the classes that have an AUROC; 0 when none has."""
-        auroc = self.auroc
-        return float(np.nanmean(auroc)) if np.isfinite(auroc).any() else 0.0
+        """Mean over the classes that have an AUROC; 0 when none has."""
+        found = self.auroc
+        return float(np.nanmean(found)) if np.isfinite(found).any() else 0.0
 
 
 @torch.no_grad()
 def validate(net: CamNet, sources: Sequence[Films], size: int, batch: int) -> Validation:
-    """Logits of all films at `size` pixels, not augmented."""
+    """Run a network over all films at `size` pixels, not augmented."""
     net.eval()
     device = net.head.bias.device
     logits, labels = [], []

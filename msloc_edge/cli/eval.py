@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
+from msloc_edge.cli.options import device_options
 from msloc_edge.errors import TrainError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the results.")
 @click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
-@click.option("--device", default=None, help="Device as the backend names it.  [default: cpu]")
+@device_options
 @click.option("--profile", default=None, help="Threshold profile whose map thresholds are used.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N films.")
 @click.option(
@@ -59,6 +60,7 @@ def command(
     out: Path,
     backend: str,
     device: str | None,
+    precision: str,
     profile: str | None,
     limit: int | None,
     resamples: int,
@@ -113,7 +115,8 @@ def command(
                 HeatmapFolder(heatmaps, limits, scores), mapping, [*collection.classes, *truth.labels]
             )
         else:
-            localizer = stack.enter_context(open_model(model or "", backend, device, profile, write_bundle))
+            opened = open_model(model or "", backend, device, precision, profile, write_bundle)
+            localizer = stack.enter_context(opened)
             source = ModelSource(localizer, backend, mapping, batch)
             if "fitting_half" in source.calibration:
                 records, told = scoring_half(records)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge._statistics import Array, ratio
 from msloc_edge.maps.boxes import Boxes, iou
-from msloc_edge.train.evaluate.resample import Array, ratio
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0)
 """False boxes per film at which the curve is read."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from msloc_edge._statistics import Array, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Figure:
 
     @classmethod
     def of(cls, samples: Array, n: int) -> Figure:
-        """From a figure of the data and of each resample [B]: percentiles 2.5 and 97.5 (Efron 1979)."""
+        """Sum up a figure of the data and of each resample [B]: percentiles 2.5 and 97.5 (Efron 1979)."""
         known = samples[1:][np.isfinite(samples[1:])]
         low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
         return cls(float(samples[0]), float(low), float(high), n)
@@ -43,21 +43,14 @@ class Figure:
 
 
 def patient_weights(patients: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """[1 + resamples, patients]: how often each patient is drawn; row 0 has each once."""
+    """Draw patients with replacement: how often each is drawn [1 + resamples, patients]; row 0 has each once."""
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
     return np.concatenate([np.ones((1, patients)), drawn]).astype(np.float32)
 
 
-def ratio(numerator: Array, denominator: Array) -> Array:
-    """Elementwise, nan where nothing was drawn to divide by."""
-    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
-    bottom = np.broadcast_to(denominator, shape)
-    return np.divide(numerator, bottom, out=np.full(shape, np.nan), where=bottom > 0)
-
-
 def mean_over(classes: list[Array]) -> Array:
-    """The macro mean of the classes [B, ...] that have a figure; nan where none has."""
+    """Average the classes [B, ...] that have a figure; nan where none has."""
     stack = np.stack(classes)
     known = np.isfinite(stack)
     return ratio(np.where(known, stack, 0).sum(axis=0), known.sum(axis=0).astype(float))

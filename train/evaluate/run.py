@@ -1,4 +1,4 @@
-"""One evaluation: which films need maps, measuring them, the figures, the pictures."""
+"""An evaluation: which films need maps, measuring them, the figures, the pictures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 import msloc_edge
@@ -21,23 +20,44 @@ from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.pipeline import in_order
 from msloc_edge.train.data import Record
+from msloc_edge.train.data.collection import in_fitting_half
 from msloc_edge.train.evaluate.cases import Case, choose_cases, draw_case
 from msloc_edge.train.evaluate.measure import FilmMaps, FilmMeasures, measure_film
 from msloc_edge.train.evaluate.priors import Priors
 from msloc_edge.train.evaluate.sources import Source
 from msloc_edge.train.evaluate.summary import Summary
-from msloc_edge.train.evaluate.tables import print_grids
 from msloc_edge.train.evaluate.truth import Truth
 from msloc_edge.train.evaluate.write import SCHEMA
 
 FROC_FILMS = 200
 """Films without any box whose maps are made, to count false boxes on them."""
 
-SHOWN_PROBLEMS = 8
+
+def scoring_half(records: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
+    """Keep the films of the patients on whose boxes no threshold was fitted; the sentence says how many were left out.
+
+    Raises TrainError when none is left.
+    """
+    kept = tuple(record for record in records if not in_fitting_half(record.patient))
+    if not kept:
+        raise TrainError(
+            "data_missing", "map thresholds were fitted on the boxes of all these patients; use other films"
+        )
+    out = len(records) - len(kept)
+    return kept, f"{out} films left out: of the half of the patients on whose boxes the map thresholds were fitted"
 
 
 class Evaluation:
-    """One evaluation: which films need maps, measuring them, the figures, the pictures."""
+    """A source of maps on films with labels and true regions.
+
+    source     a model, or a folder of heatmaps
+    records    the films
+    truth      their true regions; those of other findings than the source's are told as problems
+    classes    findings whose labels the collection knows
+    resamples  of the bootstrap; `seed` draws them, the priors' noise and the films without boxes
+
+    Raises TrainError when nothing in common is left to be scored.
+    """
 
     def __init__(
         self,
@@ -47,11 +67,8 @@ class Evaluation:
         classes: Sequence[str],
         resamples: int,
         seed: int,
-        console: Console,
-        quiet: bool,
     ) -> None:
         self._source, self._resamples, self._seed = source, resamples, seed
-        self._console, self._quiet = console, quiet
         self._records = {record.name: record for record in records}
         left_out = [label for label in truth.labels if label not in source.parts]
         self._problems = [
@@ -85,12 +102,12 @@ class Evaluation:
 
     @property
     def failed(self) -> bool:
-        """Whether some film could not be read or localized."""
+        """True where some film could not be read or localized."""
         return bool(self._errors)
 
-    def metrics(self, about: Mapping[str, Any]) -> dict[str, Any]:
+    def metrics(self, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Measure all films: the content of metrics.json. `about` is told in it."""
-        self._measured = list(self._measure())
+        self._measured = list(self._measure(progress))
         if not self._measured:
             raise TrainError("data_missing", f"none of {len(self._records)} films could be scored: {self._errors[0]}")
         names = {film.name for film in self._measured}
@@ -122,7 +139,7 @@ class Evaluation:
         }
 
     def pictures(self) -> list[tuple[Case, Any]]:
-        """The best, median and worst finding of each class, drawn."""
+        """Draw the best, median and worst finding of each class."""
         cases = choose_cases(self._measured, self._source.main_row, self._truth.labels)
         films = dict.fromkeys(case.film for case in cases)
         drawn = {}
@@ -138,59 +155,38 @@ class Evaluation:
                         )
         return [(case, drawn[case]) for case in cases if case in drawn]
 
-    def tell(self, out: Path, metrics: Mapping[str, Any]) -> None:
-        """Tables, problems and where the files are, on stderr."""
-
-        def say(text: str) -> None:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-        if not self._quiet:
-            print_grids(metrics, self._console)
-        problems = metrics["run"]["problems"]
-        for problem in problems[:SHOWN_PROBLEMS]:
-            say(f"msloc-edge: {problem}")
-        if len(problems) > SHOWN_PROBLEMS:
-            say(f"msloc-edge: {len(problems) - SHOWN_PROBLEMS} more problems are named in metrics.json")
-        if not self._quiet:
-            say(f"{metrics['run']['films']} films scored, {len(problems)} problems; page: {out / 'eval.html'}")
-
-    def _measure(self) -> Iterator[FilmMeasures]:
+    def _measure(self, progress: Progress) -> Iterator[FilmMeasures]:
+        task = progress.add_task("films", total=len(self._records))
         patients = {name: record.patient for name, record in self._records.items()}
         priors = Priors(self._truth, patients, self._seed)
+        for names, localize in ((self._localized, True), (self._plain, False)):
+            measure = partial(self._measure_film, localize=localize, priors=priors)
+            with (
+                closing(self._source.films([self._records[name] for name in names], localize)) as films,
+                ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="measure") as pool,
+                closing(in_order(pool, measure, films, ahead=4)) as measured,
+            ):
+                for (record, _), found in measured:
+                    progress.advance(task)
+                    if isinstance(found, MslocError):
+                        name = "" if record.name in found.message else f"{record.name}: "
+                        self._errors.append(f"[{found.reason}] {name}{found.message}")
+                    else:
+                        yield found
 
-        def measure(item: tuple[Record, FilmMaps | MslocError]) -> FilmMeasures:
-            record, maps = item
-            if isinstance(maps, MslocError):
-                raise maps
-            regions = self._truth.regions.get(record.name, {})
-            absent = [
-                label
-                for label in self._truth.labels
-                if localize and label not in regions and record.labels.get(label) == 0
-            ]
-            return measure_film(record.name, maps, regions, absent, self._source.main_row, priors)
-
-        silent = self._quiet or not self._console.is_terminal
-        with Progress(console=self._console, disable=silent, transient=True) as progress:
-            task = progress.add_task("films", total=len(self._records))
-            for names, localize in ((self._localized, True), (self._plain, False)):
-                records = [self._records[name] for name in names]
-                with (
-                    closing(self._source.films(records, localize)) as films,
-                    ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="measure") as pool,
-                    closing(in_order(pool, measure, films, ahead=4)) as measured,
-                ):
-                    for (record, _), found in measured:
-                        progress.advance(task)
-                        if isinstance(found, MslocError):
-                            name = "" if record.name in found.message else f"{record.name}: "
-                            self._errors.append(f"[{found.reason}] {name}{found.message}")
-                        else:
-                            yield found
+    def _measure_film(self, film: tuple[Record, FilmMaps | MslocError], localize: bool, priors: Priors) -> FilmMeasures:
+        record, maps = film
+        if isinstance(maps, MslocError):
+            raise maps
+        regions = self._truth.regions.get(record.name, {})
+        absent = [
+            label for label in self._truth.labels if localize and label not in regions and record.labels.get(label) == 0
+        ]
+        return measure_film(record.name, maps, regions, absent, self._source.main_row, priors)
 
 
 def _versions() -> dict[str, str]:
-    names = ("numpy", "scikit-learn", "onnxruntime")
+    names = ("numpy", "onnxruntime")
     return {
         "msloc-edge": msloc_edge.__version__,
         "python": platform.python_version(),

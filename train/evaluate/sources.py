@@ -1,8 +1,8 @@
-"""Where the maps of an evaluation come from: a model in an engine, or a folder of heatmaps of whatever origin."""
+"""Sources of the maps of an evaluation: a model in a backend, or a folder of heatmaps of whatever origin."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from msloc_edge.bundle import MANIFEST
-from msloc_edge.cli.export import write_bundle
 from msloc_edge.errors import MslocError
 from msloc_edge.maps.fuse import fuse_cams
 from msloc_edge.pipeline import Localizer
@@ -24,13 +23,13 @@ from msloc_edge.train.evaluate.measure import FilmMaps
 
 
 class Source(Protocol):
-    """What gives maps and scores."""
+    """A method that gives maps and scores."""
 
     problems: list[str]
 
     @property
     def main_row(self) -> str:
-        """What the row of its own maps is called."""
+        """Name of the row of its own maps."""
 
     @property
     def parts(self) -> Mapping[str, Sequence[str]]:
@@ -40,11 +39,11 @@ class Source(Protocol):
         """Name, version and hash, the threshold rule, whatever else a reader must know."""
 
     def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
-        """The films in order; their maps are asked for only where `localize`."""
+        """Give the films in order; their maps are asked for only where `localize`."""
 
 
 class ModelSource:
-    """A model in an engine. Its other rows: half of each map's own range, and each stage by itself."""
+    """A model in a backend. Its other rows: half of each map's own range, and each stage by itself."""
 
     main_row = "model"
 
@@ -76,7 +75,7 @@ class ModelSource:
 
     @property
     def calibration(self) -> Mapping[str, Any]:
-        """What scores and map thresholds were fitted on, as the bundle tells it."""
+        """Data on which scores and map thresholds were fitted, as the bundle tells it."""
         return self._localizer.bundle.manifest.get("calibration") or {}
 
     def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
@@ -148,15 +147,25 @@ class HeatmapSource:
 
 
 @contextmanager
-def open_model(model: str, backend: str, device: str | None, profile: str | None) -> Iterator[Localizer]:
-    """A model in its engine; a checkpoint or a run folder is exported into a temporary bundle first."""
+def open_model(
+    model: str,
+    backend: str,
+    device: str | None,
+    precision: str,
+    profile: str | None,
+    write_bundle: Callable[[Mapping[str, Any], Path, str, str], None],
+) -> Iterator[Localizer]:
+    """Open a model in a backend; a checkpoint or a run folder becomes a temporary bundle first.
+
+    write_bundle  exports a checkpoint's state to a folder, by name and version
+    """
     path = Path(model)
     with TemporaryDirectory(prefix="msloc-eval-") as folder:
         bundle: str | Path = model
         if path.is_file() or (path.is_dir() and not (path / MANIFEST).exists()):
             bundle = Path(folder) / "bundle"
-            write_bundle(load_state(path), bundle, name=path.name, version="0")
-        with Localizer(bundle, backend, device, profile) as localizer:
+            write_bundle(load_state(path), bundle, path.name, "0")
+        with Localizer(bundle, backend, device, profile, precision=precision) as localizer:
             localizer.backend.wait()
             yield localizer
 

@@ -1,4 +1,4 @@
-"""From measured films to the tables of metrics.json: sums over films, in the data and in each resample."""
+"""Tables of metrics.json from measured films: sums over films, in the data and in each resample."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge._statistics import Array, auroc, average_precision, ratio
 from msloc_edge.train.data import Record
-from msloc_edge.train.evaluate import classify, froc, maxbox, wang
+from msloc_edge.train.evaluate import froc, maxbox, wang
 from msloc_edge.train.evaluate.measure import BLOB_T, COLUMNS, WIDTH, FilmMeasures
-from msloc_edge.train.evaluate.resample import Array, Figure, mean_over, patient_weights, ratio
+from msloc_edge.train.evaluate.resample import Figure, mean_over, patient_weights
 from msloc_edge.train.evaluate.truth import Truth
 
 AGE_BANDS = ((40.0, "under 40"), (60.0, "40-59"), (120.0, "60 and over"))
@@ -20,7 +21,7 @@ SIZE_BANDS = ((40.0, "under 40"), (80.0, "40-80"), (160.0, "80-160"), (1024.0, "
 """Longest side of a finding's largest box, in pixels of a film whose longest side is 1024."""
 
 ROW_METRICS = ("pointing", "blob_iou_0.1", "mean_iou", "maxboxaccv2", "wang_iou_0.1", "wang_iobb_0.1")
-"""What is told of every row; the main row has all the other figures too."""
+"""Figures of every row; the main row has all the others too."""
 
 _Table = dict[str, Any]
 
@@ -91,8 +92,8 @@ class Summary:
         main = rows.get(self._main, {})
         films = np.ones(len(self._films), bool)
         return {
-            "auroc": self._ranking(labels, classify.auroc, films),
-            "ap": self._ranking(labels, classify.average_precision, films),
+            "auroc": self._ranking(labels, auroc, films),
+            "ap": self._ranking(labels, average_precision, films),
             "profiles": self._profiles(labels),
             "pointing": _shares(main, "pointing"),
             "wang": _wang(main),
@@ -159,7 +160,7 @@ class Summary:
             for label in labels:
                 at, positive = self._known(label, everywhere)
                 called = np.array([self._films[i].called[profile][label] for i in at], bool)
-                found = classify.rates(called, positive, self._weights[:, at])
+                found = rates(called, positive, self._weights[:, at])
                 for name, samples, count in zip(parts, found, (positive.sum(), (~positive).sum()), strict=True):
                     if count:
                         parts[name][0][label], parts[name][1][label] = samples, int(count)
@@ -200,10 +201,10 @@ class Summary:
             for group in sorted({group for group in groups if group}, key=_band_order):
                 films = np.array([mine == group for mine in groups])
                 units = self._units(self._main, [place for place in self._places if films[place[2]]])
-                auroc = self._ranking(labels, classify.auroc, films)
+                ranking = self._ranking(labels, auroc, films)
                 tables[name][group] = {
                     "films": int(films.sum()),
-                    "auroc": auroc["macro"] if auroc else None,
+                    "auroc": ranking["macro"] if ranking else None,
                     **_row_macros(units),
                 }
         by_size: dict[str, list[tuple[str, str, int]]] = {band: [] for _, band in SIZE_BANDS}
@@ -217,6 +218,13 @@ class Summary:
         scale = 1024 / max(self._truth.sizes[name])
         longest = max(max(region.box[2:]) for region in self._truth.regions[name][label])
         return _band(longest * scale, SIZE_BANDS)
+
+
+def rates(called: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArray[np.float32]) -> tuple[Array, Array]:
+    """Sensitivity and specificity, both [B], of N films that were called positive or not: [N], [N], [B, N]."""
+    w = weights.astype(np.float64)
+    sensitivity = ratio(w[:, called & positive].sum(axis=1), w[:, positive].sum(axis=1))
+    return sensitivity, ratio(w[:, ~called & ~positive].sum(axis=1), w[:, ~positive].sum(axis=1))
 
 
 def _band(value: float, bands: Sequence[tuple[float, str]]) -> str:

@@ -35,7 +35,7 @@ class TrueRegion:
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_]) -> TrueRegion:
-        """From a mask [H, W] of the whole picture. Raises ValueError for one without any pixel."""
+        """Make a region of a mask [H, W] of the whole picture. Raises ValueError for one without any pixel."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not rows.size:
             raise ValueError("a mask without any pixel")
@@ -43,14 +43,14 @@ class TrueRegion:
         return cls((float(columns[0]), float(rows[0]), float(part.shape[1]), float(part.shape[0])), part.copy())
 
     def contains(self, x: float, y: float) -> bool:
-        """Whether a point of the picture lies in the mask, or in the box where there is no mask."""
+        """True where a point of the picture lies in the mask, or in the box where there is no mask."""
         left, top, w, h = self.box
         inside = left <= x < left + w and top <= y < top + h
         return inside and (self.mask is None or bool(self.mask[int(y - top), int(x - left)]))
 
 
 def whole_mask(regions: Sequence[TrueRegion], size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """All masks of a finding together, [height, width] of the picture; None where the truth has none."""
+    """Unite all masks of a finding, [height, width] of the picture; None where the truth has none."""
     whole = np.zeros(size, bool)
     for region in regions:
         if region.mask is not None:
@@ -74,7 +74,7 @@ class Truth:
     problems: tuple[str, ...] = ()
 
     def only(self, films: Sequence[str], labels: Sequence[str]) -> Truth:
-        """The regions of these films and labels."""
+        """Keep the regions of these films and labels."""
         kept = {
             film: mine
             for film in films
@@ -88,12 +88,21 @@ class Truth:
 
     @property
     def count(self) -> int:
-        """How many boxes or masks there are."""
+        """Number of boxes or masks."""
         return sum(len(regions) for found in self.regions.values() for regions in found.values())
 
 
+def read_truth(collection: Collection, records: Sequence[Record], boxes: Path | None, masks: Path | None) -> Truth:
+    """Read the true regions of `records`: of a csv of boxes, of a COCO file of masks, or of the collection itself."""
+    if boxes:
+        return read_boxes(boxes, records)
+    if masks:
+        return read_masks(masks, records)
+    return collection_boxes(collection, records)
+
+
 def collection_boxes(collection: Collection, records: Sequence[Record]) -> Truth:
-    """The boxes that come with a collection, those of `records`."""
+    """Take the boxes that come with a collection, those of `records`."""
     builder = _Builder(records)
     for record in records:
         for box in collection.boxes.get(record.name, ()):
@@ -102,9 +111,9 @@ def collection_boxes(collection: Collection, records: Sequence[Record]) -> Truth
 
 
 def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
-    """Boxes of a csv with the columns image, label, x, y, w, h, in pixels of the picture file; several rows may have
-    the same image and label. An image is named as in the collection, or by its stem.
+    """Read boxes of a csv with the columns image, label, x, y, w, h, in pixels of the picture file.
 
+    Several rows may have the same image and label. An image is named as in the collection, or by its stem.
     Rows that cannot be used are left out and named. Raises TrainError when the table cannot be read, or no row is left.
     """
     builder = _Builder(records)
@@ -120,7 +129,7 @@ def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
 
 
 def read_masks(path: Path, records: Sequence[Record]) -> Truth:
-    """Masks of a COCO file: polygons, or run-length codes, as lists or compressed, in the size of the picture.
+    """Read masks of a COCO file: polygons, or run-length codes, as lists or compressed, in the size of the picture.
 
     Annotations that cannot be used are left out and named. Raises TrainError when the file is none, or none is left.
     """
@@ -208,7 +217,10 @@ class _Builder:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a film, from its header where that is enough. Raises InputError for one that is no film."""
+    """Read the (height, width) of a film, from its header where that is enough.
+
+    Raises InputError for one that is no film.
+    """
     try:
         with Image.open(path) as image:
             return image.height, image.width

@@ -1,27 +1,50 @@
-"""The files of an evaluation: metrics.json, and the same as a long table."""
+"""The files of an evaluation: metrics.json, the same as a long table, and a page."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msloc_edge.errors import TrainError
+import numpy as np
+from numpy.typing import NDArray
+
+from msloc_edge._files import atomic_write
+from msloc_edge.errors import OutputError, TrainError
+from msloc_edge.train.evaluate.cases import Case
+from msloc_edge.train.evaluate.page import eval_page
 
 SCHEMA = "msloc-edge/eval/1"
 _FIGURE = ("value", "low", "high", "n")
 
 
+def write_files(out: Path, metrics: Mapping[str, Any], pictures: Sequence[tuple[Case, NDArray[np.uint8]]]) -> None:
+    """Write metrics.json, metrics.csv and eval.html into a folder. Raises OutputError."""
+    contents = {
+        "metrics.json": metrics_json(metrics),
+        "metrics.csv": metrics_csv(metrics),
+        "eval.html": eval_page(metrics, pictures),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in contents.items():
+            atomic_write(out / name, text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise OutputError(
+            "out_unwritable", f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
+        ) from error
+
+
 def metrics_json(metrics: Mapping[str, Any]) -> str:
-    """The whole of an evaluation; nan cannot occur."""
+    """Write the whole of an evaluation as JSON; nan cannot occur."""
     return json.dumps(metrics, indent=1, allow_nan=False) + "\n"
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """A metrics.json. Raises TrainError for a file that is none."""
+    """Read a metrics.json. Raises TrainError for a file that is none."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -35,8 +58,11 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def metrics_csv(metrics: Mapping[str, Any]) -> str:
-    """One line per figure: metric (the path in metrics.json), label ("macro" for the mean of the findings), value, low,
-    high, n."""
+    """Write one line per figure: metric, label, value, low, high, n.
+
+    metric  the path in metrics.json
+    label   the finding, or "macro" for the mean of the findings
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("metric", "label", *_FIGURE))

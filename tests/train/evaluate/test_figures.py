@@ -1,43 +1,15 @@
-"""AUROC, AP, rates, FROC, intervals: by hand, and against scikit-learn on random data."""
+"""Rates, FROC, intervals: by hand and on random data."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
 
+from msloc_edge._statistics import ratio
 from msloc_edge.maps.boxes import as_boxes
-from msloc_edge.train.evaluate.classify import auroc, average_precision, rates
 from msloc_edge.train.evaluate.froc import match, sensitivity_at
-from msloc_edge.train.evaluate.resample import Figure, mean_over, patient_weights, ratio
-
-ONE = np.ones((1, 4), np.float32)
-
-
-def test_auroc_and_ap_by_hand() -> None:
-    scores, positive = np.array([0.9, 0.8, 0.3, 0.3]), np.array([True, False, True, False])
-    # Pairs in order: .9 > .8, .9 > .3; .3 < .8; .3 = .3 by half: 2.5 of 4.
-    assert auroc(scores, positive, ONE)[0] == pytest.approx(2.5 / 4)
-    # Recall 1/2 at precision 1, then the tie: recall 1 at precision 2/4.
-    assert average_precision(scores, positive, ONE)[0] == pytest.approx(0.5 * 1 + 0.5 * 0.5)
-
-
-@pytest.mark.parametrize("decimals", [1, 8])  # many ties, and none
-def test_resampled_auroc_and_ap_are_scikit_learns(decimals: int) -> None:
-    rng = np.random.default_rng(decimals)
-    scores, positive = np.round(rng.random(120), decimals), rng.random(120) < 0.3
-    weights = patient_weights(120, 150, seed=1)
-    for ours, theirs in ((auroc, roc_auc_score), (average_precision, average_precision_score)):
-        expected = [theirs(positive, scores, sample_weight=row) for row in weights]
-        np.testing.assert_allclose(ours(scores, positive, weights), expected, atol=1e-6)
-
-
-def test_a_class_without_both_kinds_has_no_auroc() -> None:
-    assert np.isnan(auroc(np.arange(4.0), np.ones(4, bool), ONE)).all()
-    weights = np.array([[1, 1, 1, 1], [2, 2, 0, 0]], np.float32)  # the resample has positives only
-    samples = auroc(np.arange(4.0), np.array([True, True, False, False]), weights)
-    assert samples[0] == 0
-    assert np.isnan(samples[1])
+from msloc_edge.train.evaluate.resample import Figure, mean_over, patient_weights
+from msloc_edge.train.evaluate.summary import rates
 
 
 def test_rates_by_hand() -> None:
