@@ -17,7 +17,7 @@ from PIL import Image
 
 from msloc_edge.errors import TrainError
 from msloc_edge.train.data.collection import Collection, LabelBox, Record, for_validation
-from msloc_edge.train.data.tables import read_rows
+from msloc_edge.train.tables import read_rows
 
 CHESTXRAY8: tuple[str, ...] = (
     "Atelectasis",

@@ -11,10 +11,10 @@ from rich.progress import Progress
 
 from msloc_edge.errors import TrainError
 from msloc_edge.train.data.collection import SPLITS, Collection
+from msloc_edge.train.data.csv_table import read_table
 from msloc_edge.train.data.films import Films, load_films
 from msloc_edge.train.data.nih import NIH_CLASSES, read_nih
 from msloc_edge.train.data.phantoms import TRAINING_SEED, VALIDATION_SEED, phantom_films
-from msloc_edge.train.data.tables import read_table
 from msloc_edge.train.phantom import FINDINGS
 
 PHANTOM = "phantom"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.train.data import Record
-from msloc_edge.train.data.tables import read_rows
 from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.measure import FilmMaps
 from msloc_edge.train.evaluate.truth import picture_size
+from msloc_edge.train.tables import read_rows
 
 SIDE = 512
 """A map smaller than its film is enlarged, bilinearly, to the film or to this longest side, whichever is less."""

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from msloc_edge.errors import DependencyError, MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data import Collection, Record
-from msloc_edge.train.data.tables import BOX_COLUMNS, read_rows
+from msloc_edge.train.tables import BOX_COLUMNS, read_rows
 
 _SLACK = 1.0  # pixels by which a box may pass the edge of the picture, from rounding
 

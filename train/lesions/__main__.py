@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from msloc_edge._files import atomic_write
 from msloc_edge.errors import InputError, MslocError
 from msloc_edge.train.data import SPLITS, open_collection
-from msloc_edge.train.data.tables import write_tables
 from msloc_edge.train.lesions import DIAMETERS, KINDS, LABELS, Lesion, graded, insert
 from msloc_edge.train.lesions.graded import read_film
 from msloc_edge.train.lesions.labels import shown
+from msloc_edge.train.tables import write_tables
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 CLASSES = tuple(dict.fromkeys(label for labels in LABELS.values() for label in labels))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from msloc_edge.train.data.tables import write_tables
 from msloc_edge.train.phantom import FINDINGS, Phantom, generate, write_dicom, write_png
 from msloc_edge.train.phantom.film import MAX_SIDE, MIN_SIDE, PHOTOMETRIC
+from msloc_edge.train.tables import write_tables
 
 WRITERS = {"png": (write_png, ".png"), "dicom": (write_dicom, ".dcm")}
 

@@ -1,0 +1,63 @@
+"""`csv:FILE`, the form in which anyone's own films come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msloc_edge.errors import TrainError
+from msloc_edge.train.data.collection import Collection, Record, for_validation
+from msloc_edge.train.tables import read_rows
+
+_ABOUT = ("image", "patient", "split", "view", "sex", "age")
+_SPLIT_NAMES = {"train": "train", **dict.fromkeys(("validation", "val", "valid"), "validation"), "test": "test"}
+_VALUES = {"": None, "1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": None, "-1.0": None}
+
+
+def read_table(path: Path, split: str) -> Collection:
+    """Read films listed in a csv: `image` (relative to the csv), and one column per finding with 1, 0, or empty.
+
+    Empty is unknown, and so is -1, "uncertain". Optional: patient, split (train, validation, test), view, sex, age.
+    Without `patient` every film is its own. Without `split` the training films are parted by patient, and there is
+    no "test": ask for "all". Raises TrainError for a table that cannot be used.
+    """
+    rows = list(read_rows(path, ("image",)))
+    columns = list(rows[0]) if rows else []
+    classes = tuple(column for column in columns if column not in _ABOUT)
+    records, problems = [], []
+    sides: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        name = row["image"]
+        file, patient, side = path.parent / name, row.get("patient") or name, _side(row)
+        bad = next((column for column in classes if row[column] not in _VALUES), None)
+        if bad or side is None or not name:
+            got = f"{bad} {row[bad]!r}" if bad else f"split {row['split']!r}" if name else "no image"
+            problems.append(f"{path.name}, line {number}: expected 1, 0 or nothing, and a split's name, got {got}")
+        elif not file.is_file():
+            problems.append(f"{name}: no picture")
+        else:
+            if sides.setdefault(patient, side) != side:
+                raise TrainError(
+                    "data_invalid", f"{path}: patient {patient} is in {sides[patient]} and in {side}; keep one split"
+                )
+            if split == "all" or side == split or (split == "train_val" and side != "test"):
+                labels = {column: value for column in classes if (value := _VALUES[row[column]]) is not None}
+                age = row.get("age", "")
+                records.append(
+                    Record(
+                        name,
+                        file,
+                        patient,
+                        labels,
+                        row.get("view") or None,
+                        row.get("sex") or None,
+                        int(age) if age.isdigit() else None,
+                    )
+                )
+    return Collection(f"csv:{path}", classes, tuple(records), {}, tuple(problems))
+
+
+def _side(row: dict[str, str]) -> str | None:
+    """Split that a row belongs to; None for a name that is not a split's."""
+    if row.get("split"):
+        return _SPLIT_NAMES.get(row["split"].lower())
+    return "validation" if for_validation(row.get("patient") or row["image"]) else "train"
