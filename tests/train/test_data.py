@@ -248,8 +248,8 @@ def test_bad_rows_of_a_csv_are_named(table: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("", "table_columns"),
-        ("file,Mass\na.png,1\n", "table_columns"),
+        ("", "data_invalid"),
+        ("file,Mass\na.png,1\n", "data_invalid"),
         ("image,patient,split,Mass\nfilms/a.png,p,train,1\nfilms/b.png,p,test,1\n", "data_invalid"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_csv_that_cannot_be_used(table: Callable[[str], str], text: str, code:
 def test_a_csv_without_findings_is_not_trained_on(table: Callable[[str], str]) -> None:
     spec = table("image,patient\nfilms/a.png,1\n")
     assert open_collection(spec, "all").classes == ()
-    assert reason(lambda: source_classes([spec])) == "table_columns"
+    assert reason(lambda: source_classes([spec])) == "data_invalid"
 
 
 def test_a_csv_that_is_none(tmp_path: Path) -> None:
