@@ -132,7 +132,7 @@ def parity() -> None:
     worst_16 = dict.fromkeys(LIMIT_LOGIT_16, 0.0)
     with Localizer(all_classes=True) as cpu, Localizer(backend="torch", device="cuda", all_classes=True) as cuda:
         print(dict(cuda.backend.describe()))
-        halves = {kind: load_backend("torch", cpu.bundle, f"cuda,{kind}") for kind in LIMIT_LOGIT_16}
+        halves = {kind: load_backend("torch", cpu.bundle, "cuda", kind) for kind in LIMIT_LOGIT_16}
         for film in films:
             prepared = cpu.prepare(film.stored)
             worst_input = max(

@@ -139,7 +139,7 @@ def enter(bundle: Bundle, scratch: Path, threads: int) -> tuple[dict[str, Contes
 def ours(backend: Backend, bundle: Bundle) -> Contestant:
     def run(film: Film, classes: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         outputs = backend.run(film)
-        return outputs.logits[0], outputs.maps(0, bundle.relevance, bundle.input_size, classes).dense()
+        return outputs.logits[0], outputs.fuse(0, classes).dense()
 
     return run
 

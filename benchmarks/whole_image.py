@@ -93,13 +93,12 @@ def drawn_bundle(folder: Path, backbone: str, size: int) -> Bundle:
 
 def measure(bundle: Bundle, backbone: str, precision: str, frames: list[Frame], runs: int) -> dict[str, Any]:
     """Quantiles of milliseconds, and ratios of medians."""
-    device = f"cuda,{precision}"
-    classifier = without_maps(load_backend("torch", bundle, device))
+    classifier = without_maps(load_backend("torch", bundle, "cuda", precision))
     assert isinstance(classifier, TorchBackend)
     assert classifier._cuda is not None
     classifier.run(np.zeros((1, 1, *bundle.input_size), np.float32))
     replay = classifier._cuda._slots[1, False].replay
-    with Localizer(bundle.path, "torch", device, all_classes=True) as localizer:
+    with Localizer(bundle.path, "torch", "cuda", all_classes=True, precision=precision) as localizer:
         localizer.profile = replace(localizer.profile, map=thresholds(localizer, frames[0]))
         turns: dict[str, tuple[Callable[[int], object], list[float]]] = {
             "whole": (lambda at: localizer.localize(frames[at % len(frames)]), []),

@@ -20,16 +20,15 @@ from rich.progress import Progress
 from msloc_edge.backends.tensorrt.builder import Settings, build
 from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.key import Key
-from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, Flavour, release
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, release
 from msloc_edge.backends.tensorrt.plan import SIDECAR
 from msloc_edge.backends.tensorrt.progress import LOG, Bars
 from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.providers import open_provider
 from msloc_edge.errors import BackendError, ExportError, OutputError
-from msloc_edge.export.contract import check
-from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
+from msloc_edge.export.graphs import check_graph, outputs, with_camfuse, with_heatmap
 
-FLAVOURS = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX, "model.engine")}
+LIBRARIES = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX, "model.engine")}
 """Target -> the library, and the file of its plan."""
 
 LIBRARY = "MSLOC_CAMFUSE_LIBRARY"
@@ -63,11 +62,13 @@ class Route:
     library: Path | None = None
 
 
-def route(flavour: Flavour, version: str, stages: int, wanted: str = "auto", library: Path | None = None) -> Route:
+def route(
+    tensorrt: TensorRTLibrary, version: str, stages: int, wanted: str = "auto", library: Path | None = None
+) -> Route:
     """How M_k comes into the engine. Raises ExportError (option_invalid) when the wanted way is not open here."""
     library = library or (Path(os.environ[LIBRARY]) if os.environ.get(LIBRARY) else None)
     closed: dict[str, str | None]
-    if flavour is TENSORRT_RTX:
+    if tensorrt is TENSORRT_RTX:
         closed = dict.fromkeys(("aot", "library"), "TensorRT-RTX has no plugins")
     elif stages != STAGES:
         closed = dict.fromkeys(("aot", "library"), f"the plugin fuses {STAGES} stages, this model has {stages}")
@@ -79,7 +80,7 @@ def route(flavour: Flavour, version: str, stages: int, wanted: str = "auto", lib
         return Route("plain", "as asked")
     for name, obstacle in closed.items():
         if wanted == name or (wanted == "auto" and not obstacle):
-            reason = "as asked" if wanted == name else f"{flavour.title} {version} can"
+            reason = "as asked" if wanted == name else f"{tensorrt.title} {version} can"
             return Route(name, reason, library if name == "library" else None)
     return Route("plain", "; ".join(dict.fromkeys(filter(None, closed.values()))))
 
@@ -92,21 +93,21 @@ def engine_files(
     Raises DependencyError: backend_missing; BackendError: backend_device, build_failed; ExportError: option_invalid,
     parity.
     """
-    flavour, file = FLAVOURS[target]
-    version, cache, settings = flavour.version(), Cache(), choices.settings
-    sm = 0 if flavour.portable else open_provider(0).sm
-    way = route(flavour, version, len(bundle.stages), choices.plugin, choices.library)
+    tensorrt, file = LIBRARIES[target]
+    version, cache, settings = tensorrt.version(), Cache(), choices.settings
+    sm = 0 if tensorrt.portable else open_provider(0).sm
+    way = route(tensorrt, version, len(bundle.stages), choices.plugin, choices.library)
     if way.name == "plain":
-        model = check(with_heatmap(network, bundle), outputs(bundle))
+        model = check_graph(with_heatmap(network, bundle), outputs(bundle))
     else:
         model = with_camfuse(network, bundle).SerializeToString()
     if way.name == "aot":
         from msloc_edge.export.camfuse_plugin import register
 
         register()
-    timing, watch = cache.timing(flavour, version, sm), Bars(progress)
+    timing, watch = cache.timing(tensorrt, version, sm), Bars(progress)
     try:
-        built = build(flavour, model, bundle.input_size, settings, watch, timing, plugins=way.library)
+        built = build(tensorrt, model, bundle.input_size, settings, watch, timing, plugins=way.library)
     except BackendError as error:
         if way.name == "plain" or error.reason != "build_failed":
             raise
@@ -115,7 +116,7 @@ def engine_files(
     facts |= {"hardware_compatible": settings.hardware_compatible, "workspace_mib": settings.workspace}
     if way.library:
         facts["plugin_library"] = str(way.library.absolute())
-    plan = built.plan(Key(bundle.sha256, flavour.name, version, sm, precision, "heatmap", settings.batch), facts)
+    plan = built.plan(Key(bundle.sha256, tensorrt.name, version, sm, precision, "heatmap", settings.batch), facts)
     try:
         cache.put(plan)
     except OutputError as error:  # the export itself is whole

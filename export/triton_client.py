@@ -12,28 +12,27 @@ import argparse
 import json
 from collections.abc import Mapping
 
-import numpy as np
 import tritonclient.grpc as triton
-from numpy.typing import NDArray
 
 from msloc_edge import Localizer
-from msloc_edge.backends import Backend, Outputs
+from msloc_edge.backends import Backend, Outputs, Search
+from msloc_edge.backends.base import Films, host_batch
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
 
 
 class TritonBackend(Backend):
-    """device: host and port of the server's gRPC service."""
+    """A bundle's network on a server: `url` is host and port of its gRPC service."""
 
     name = "triton"
 
     def __init__(self, client: triton.InferenceServerClient, url: str, bundle: Bundle) -> None:
-        self._client, self._url, self._model = client, url, bundle.name
+        self._client, self._url, self._bundle = client, url, bundle
         self._names = ["logits", *(f"cams_{stage}" for stage in range(1, len(bundle.stages) + 1))]
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> TritonBackend:
-        url = device or "localhost:8001"
+    def load(cls, bundle: Bundle, url: str = "localhost:8001") -> TritonBackend:
+        """Connect to a server. Raises BackendError (backend_failed) when it does not serve this bundle."""
         client = triton.InferenceServerClient(url)
         try:
             config = client.get_model_config(bundle.name).config
@@ -48,17 +47,18 @@ class TritonBackend(Backend):
             )
         return cls(client, url, bundle)
 
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
+    def run(self, films: Films, search: Search | None = None) -> Outputs:
+        batch = host_batch(films)
         image = triton.InferInput("image", batch.shape, "FP32")
         image.set_data_from_numpy(batch)
         try:
             found = self._client.infer(
-                self._model, [image], outputs=[triton.InferRequestedOutput(name) for name in self._names]
+                self._bundle.name, [image], outputs=[triton.InferRequestedOutput(name) for name in self._names]
             )
         except triton.InferenceServerException as error:
             raise BackendError("backend_failed", f"{self._url} failed on a batch of {len(batch)}: {error}") from error
         logits, *cams = (found.as_numpy(name) for name in self._names)
-        return Outputs(logits, tuple(cams))
+        return Outputs(self._bundle, logits, tuple(cams), search)
 
     def describe(self) -> Mapping[str, str]:
         return {"engine": self.name, "device": self._url}

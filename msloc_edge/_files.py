@@ -1,29 +1,31 @@
-"""Writing files so that a reader, or a crash, never meets half of one; and where the cache is."""
+"""Files that a reader, or a crash, never meets half of; and the folder of the cache."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 TEMPORARY = ".msloc-*.tmp"
-"""The names, as a glob, of files that are being written, or that a crash left unfinished."""
-
+"""Names, as a glob, of files that are being written, or that a crash left unfinished."""
 
 ENGINES = "engines"
 """Folder in the cache: engine plans, built for this machine."""
 
 
 def cache_folder() -> Path:
-    """Where msloc-edge keeps what it can make again: MSLOC_CACHE, or the user's cache folder. It may not exist yet."""
+    """Folder for what can be made again: MSLOC_CACHE, or msloc-edge in the user's cache. It may not exist yet."""
     if folder := os.environ.get("MSLOC_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msloc-edge"
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden, unused name in the folder of `path`: the same file system, so that a rename is atomic."""
+    """Make up a hidden, unused name in the folder of `path`: the same file system, so that a rename is atomic."""
     return path.with_name(TEMPORARY.replace("*", secrets.token_hex(8)))
 
 
@@ -39,6 +41,20 @@ def atomic_write(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Fill the folder that the block gets: it takes the place of `path` when the block ends, and goes when it fails."""
+    temporary = temporary_beside(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append_whole(file: FileIO, data: bytes) -> None:

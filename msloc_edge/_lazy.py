@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used (PEP 562): what is not used costs nothing."""
+"""Names of a package that are imported when they are first used (PEP 562): what is not used costs nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 
 def names_of(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package: name -> the module below it that holds it. AttributeError for another name."""
+    """Make the `__getattr__` of a package.
+
+    homes  name -> the module below the package that holds it; another name is an AttributeError
+    """
 
     def get(name: str) -> Any:
         if name in homes:

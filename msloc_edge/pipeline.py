@@ -1,21 +1,19 @@
-"""One film from file to boxes, and many films with the engine always busy.
+"""One film from file to boxes, and many films with the backend always busy.
 
     decode -> preprocess -> network -> fuse -> localize
     file      window, letterbox     wanted classes   threshold, boxes, peak, back to image pixels
 
-Everything but the engine is the same for all backends.
+Everything but the backend is the same for all backends.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
@@ -24,15 +22,16 @@ from typing import Any, Generic, TypeVar, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, load_backend
+from msloc_edge._ordered import map_ahead
+from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, Search, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.errors import BackendError, InputError, InternalError, MslocError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.imaging.preprocess import Prepared, looks_inverted
 from msloc_edge.imaging.reading import decode_frame, frame_from_array, read_frame
 from msloc_edge.maps.boxes import to_boxes, to_peak
-from msloc_edge.maps.regions import Located, locate
-from msloc_edge.result import Labelled, Result
+from msloc_edge.maps.regions import Located
+from msloc_edge.result import LazyMapping, Result
 from msloc_edge.types import Finding, Frame
 
 AnyFilm = Union[str, Path, bytes, NDArray[Any], Frame]  # noqa: UP007 - Python 3.10 cannot join str and a generic alias
@@ -44,7 +43,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome(Generic[Film]):
-    """What became of one film of many: the prepared film and its result, or the error."""
+    """Outcome of one film of many: the prepared film and its result, or the error."""
 
     film: Film
     prepared: Prepared | None = None
@@ -54,7 +53,7 @@ class Outcome(Generic[Film]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group(Generic[Film]):
-    """The films of one engine run, each prepared or failed, and what the engine gave for the prepared ones."""
+    """Films of one run, each prepared or failed, and the outputs of the prepared ones, or the error."""
 
     films: list[tuple[Film, Prepared | MslocError]]
     outputs: Outputs | MslocError | None
@@ -62,18 +61,20 @@ class _Group(Generic[Film]):
 
 
 class Localizer:
-    """A model in an engine. Films in, Results out.
+    """A model in a backend. Films in, Results out.
 
     model        a bundle folder or the name of a model
-    backend      onnxruntime, openvino or torch, device as the backend names it; or a Backend with the model in it
-    profile      which thresholds decide; None takes the bundle's default
+    backend      name of a backend; or a Backend with the model in it, for which device, precision and threads are void
+    device       as the backend names it; None takes its default
+    profile      name of the thresholds that decide; None takes the bundle's default
     all_classes  localize every class, not only the positive ones
-    threads      at most so many for the network on a CPU; None lets the engine choose
+    threads      at most so many for the network on a CPU; None lets the backend choose
+    precision    arithmetic of the network: fp32, or another that the backend has
 
     One Localizer may be shared between threads: they decode and find boxes beside each other, and take turns at the
-    engine. Use it in a `with` statement, or close it.
+    backend. Use it in a `with` statement, or close it; results can be looked at afterwards.
 
-    Raises BundleError and BackendError when it cannot be set up.
+    Raises BundleError, BackendError and DependencyError when it cannot be set up.
     """
 
     def __init__(
@@ -84,12 +85,16 @@ class Localizer:
         profile: str | None = None,
         all_classes: bool = False,
         threads: int | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.bundle = Bundle.open(model)
         self.profile = self.bundle.profile(profile)
         self.all_classes = all_classes
-        self.backend = backend if isinstance(backend, Backend) else load_backend(backend, self.bundle, device, threads)
-        self._engine = threading.Lock()
+        if isinstance(backend, Backend):
+            self.backend = backend
+        else:
+            self.backend = load_backend(backend, self.bundle, device, precision, threads)
+        self._lock = threading.Lock()
         self._closed = False
 
     def __enter__(self) -> Localizer:
@@ -101,8 +106,8 @@ class Localizer:
         self.close()
 
     def close(self) -> None:
-        """Free the engine, when what runs in it has ended; closing twice does nothing."""
-        with self._engine:
+        """Free the backend, when what runs in it has ended; closing twice does nothing."""
+        with self._lock:
             if not self._closed:
                 self._closed = True
                 self.backend.close()
@@ -115,7 +120,7 @@ class Localizer:
         return self.run([self.prepare(film)])[0]
 
     def localize_batch(self, films: Iterable[AnyFilm]) -> list[Result]:
-        """Localize films as one batch: one run of the engine. Raises as `localize` does, for the first bad film.
+        """Localize films as one batch: one run of the backend. Raises as `localize` does, for the first bad film.
 
         Many films, of which some may be bad, go through `stream`.
         """
@@ -137,27 +142,28 @@ class Localizer:
         clock.lap("decode")
         height, width = read.pixels.shape
         geometry = Geometry.fit((height, width), self.bundle.input_size)
-        fitted = self.backend.letterbox(read, geometry)
+        fitted = self.backend.preprocess(read, geometry)
         clock.lap("preprocess")
         return Prepared(read, fitted, geometry, clock.laps)
 
     def run(self, films: Sequence[Prepared]) -> list[Result]:
-        """Run the engine over prepared films as one batch, and localize each."""
+        """Run the backend over prepared films as one batch, and localize each."""
         if not films:
             return []
         outputs, timing_ms = self._infer(films)
         return [self._result(film, outputs, at, timing_ms) for at, film in enumerate(films)]
 
     def _infer(self, films: Sequence[Prepared]) -> tuple[Outputs, Mapping[str, float]]:
-        """Outputs of a batch, and the engine's milliseconds per film, by stage."""
-        inputs, contents = [film.input for film in films], [film.geometry.content for film in films]
-        with self._engine:
+        """Outputs of a batch, and the backend's milliseconds per film, by stage."""
+        inputs = [film.input for film in films]
+        search = Search([film.geometry.content for film in films], self.profile.map)
+        with self._lock:
             if self._closed:
                 raise BackendError(
                     "backend_closed", "expected an open Localizer, got one that was closed; make a new one"
                 )
             clock = _Clock()
-            outputs = self.backend.run_films(inputs, contents, self.profile.map)
+            outputs = self.backend.run(inputs, search)
             clock.lap("network")
         stages = outputs.timing_ms or clock.laps
         return outputs, {stage: ms / len(films) for stage, ms in stages.items()}
@@ -166,15 +172,8 @@ class Localizer:
         clock, bundle = _Clock(), self.bundle
         scores = bundle.probabilities(outputs.logits[at]).tolist()
         wanted = [k for k, score in enumerate(scores) if self.all_classes or score >= self.profile.score[k]]
-        labels, thresholds = [bundle.classes[k] for k in wanted], [self.profile.map[k] for k in wanted]
-        content = film.geometry.content
-        maps = cache(lambda: outputs.maps(at, bundle.relevance, bundle.input_size, wanted))
-        located = outputs.located(at, wanted)
-        if located is None:
-            maps()
-            clock.lap("fuse")
-            located = locate(maps(), thresholds, content)
-        found = dict(zip(wanted, located, strict=True))
+        labels, content = [bundle.classes[k] for k in wanted], film.geometry.content
+        found = dict(zip(wanted, outputs.regions(at, wanted, clock.lap), strict=True))
         findings = tuple(self._finding(k, score, found.get(k), film.geometry) for k, score in enumerate(scores))
         suspect = ("polarity_suspect",) if looks_inverted(np.asarray(film.input)[content]) else ()
         clock.lap("localize")
@@ -187,8 +186,8 @@ class Localizer:
             findings=findings,
             warnings=film.frame.warnings + suspect,
             timing_ms={**film.timing_ms, **timing_ms, **clock.laps},
-            maps=Labelled(labels, lambda j: maps().pixels(j, content)),
-            stage_maps=Labelled(labels, lambda j: outputs.stage_maps(at, wanted[j])),
+            maps=LazyMapping(labels, lambda j: outputs.map(at, wanted[j])[content]),
+            stage_maps=LazyMapping(labels, lambda j: outputs.stage_maps(at, wanted[j])),
             map_thresholds=self.map_thresholds,
             film=film.frame,
         )
@@ -208,7 +207,7 @@ class Localizer:
         batch: int = 1,
         workers: int = 2,
     ) -> Generator[Outcome[Film], None, None]:
-        """Localize many films in order: while the engine runs batches of `batch`, `workers` threads load ahead and one
+        """Localize many films in order: while the backend runs batches of `batch`, `workers` threads load ahead and one
         finds the boxes of the batch before.
 
         `load` makes a Prepared of what `films` holds; without it they are what `localize` takes. A film that cannot be
@@ -292,19 +291,8 @@ def in_order(
         except Exception as error:
             return _unexpected(error)
 
-    waiting: deque[tuple[Film, Future[Item | MslocError]]] = deque()
-    source = iter(films)
-    try:
-        waiting.extend((film, pool.submit(guarded, film)) for film in islice(source, ahead))
-        while waiting:
-            film, future = waiting.popleft()
-            done = future.result()
-            waiting.extend((film, pool.submit(guarded, film)) for film in islice(source, 1))
-            yield film, done
-    finally:
-        for _, future in waiting:
-            future.cancel()
+    return map_ahead(pool, guarded, films, ahead)
 
 
-def _unexpected(error: Exception) -> InputError:
+def _unexpected(error: Exception) -> InternalError:
     return InternalError("internal_error", f"unexpected {type(error).__name__}: {error}; please report this film")

@@ -1,4 +1,4 @@
-"""What is known of one film after localization, and the forms in which other tools take it."""
+"""Result of one film, and the forms in which other tools take it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ if TYPE_CHECKING:
 
 SCHEMA = "msloc-edge/result/1"
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
-class Labelled(Mapping[str, Kept]):
-    """label -> what `fetch` gives for its place among the labels, each time that it is looked at."""
+class LazyMapping(Mapping[str, Value]):
+    """A mapping whose values are made when they are looked at, each time anew.
 
-    def __init__(self, labels: Sequence[str], fetch: Callable[[int], Kept]) -> None:
-        self._places, self._fetch = {label: place for place, label in enumerate(labels)}, fetch
+    labels  its keys
+    make    makes the value of a label from its index among the labels
+    """
 
-    def __getitem__(self, label: str) -> Kept:
-        return self._fetch(self._places[label])
+    def __init__(self, labels: Sequence[str], make: Callable[[int], Value]) -> None:
+        self._indices, self._make = {label: j for j, label in enumerate(labels)}, make
+
+    def __getitem__(self, label: str) -> Value:
+        return self._make(self._indices[label])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._indices)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +71,7 @@ class Result:
 
     @property
     def positive(self) -> tuple[Finding, ...]:
-        """The findings whose score reached the profile's threshold, strongest first."""
+        """Findings whose score reached the profile's threshold, strongest first."""
         return tuple(sorted((f for f in self.findings if f.positive), key=lambda f: -f.score))
 
     @property
@@ -96,7 +100,7 @@ class Result:
     def to_supervision(self) -> supervision.Detections:
         """The boxes as roboflow's `supervision.Detections`: xyxy [N, 4], confidence, class_id, data["class_name"].
 
-        class_id counts the model's classes from 0. Raises BackendError (backend_missing) without that package.
+        class_id counts the model's classes from 0. Raises DependencyError (package_missing) without that package.
         """
         try:
             import supervision
@@ -122,7 +126,7 @@ class Result:
             raise ValueError("expected a result that holds its film, got one without; localize the film again")
         from PIL import Image
 
-        from msloc_edge.render.overlay import overlay
+        from msloc_edge.render.overlay import overlay  # the one place that asks a room above: what a user calls on
 
         bgr = overlay(self.film.display(), self, max_side, self.map_thresholds)
         return Image.fromarray(np.ascontiguousarray(bgr[:, :, ::-1]))

@@ -1,4 +1,4 @@
-"""A built-in film through an engine, compared with the golden result that came with the bundle.
+"""A built-in film through a backend, compared with the golden result that came with the bundle.
 
 The film is a digital phantom (a heart too large, a mass, a pneumothorax); its golden result is PyTorch's, of the day of
 the export, and is part of the manifest. So a device can tell at any time, with nothing else at hand, whether
@@ -25,16 +25,16 @@ FILM = Path(__file__).with_name("selftest.png")
 WIDTH = 420
 
 LOGIT, VALUE, SHIFT, IOU = 1e-3, 1e-2, 0.01, 0.95
-"""Most that logits and peak values may differ, in logit units; that peaks may move, in widths of the film; least IoU of
-boxes. Engines of 32-bit arithmetic differ by about 1e-5, and their boxes not at all."""
+"""Limits: the most that logits and peak values may differ, in logit units, and that peaks may move, in widths of the
+film; the least IoU of boxes. Backends of 32-bit arithmetic differ by about 1e-5, and their boxes not at all."""
 
 STRONG = 0.1
-"""Boxes below this share of their finding's score may be there or not: their maps hardly reach the threshold."""
+"""Share of a finding's score. Boxes below it may be there or not: their maps hardly reach the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """How far an engine is from the golden result: the worst over all classes, and the classes beyond the limits."""
+    """Distance of a backend from the golden result: the worst over all classes, and the classes beyond the limits."""
 
     logit: float
     value: float
@@ -44,7 +44,7 @@ class Deviation:
 
 
 def result(localizer: Localizer) -> dict[str, Any]:
-    """What a localizer of all classes finds on the built-in film: the golden result, if it is the reference."""
+    """Localize the built-in film with a localizer of all classes: the golden result, if it is the reference."""
     film = localizer.prepare(FILM)
     logits = localizer.backend.run(film.batch).logits[0]
     found = localizer.run([film])[0]
@@ -67,7 +67,7 @@ def result(localizer: Localizer) -> dict[str, Any]:
 
 
 def compare(found: Mapping[str, Any], golden: Mapping[str, Any]) -> Deviation:
-    """The deviation of a result from the golden one, over its classes."""
+    """Compare a result with the golden one, over its classes."""
     rows = {label: _row(found["findings"][label], expected) for label, expected in golden["findings"].items()}
     beyond = tuple(
         label
@@ -79,7 +79,7 @@ def compare(found: Mapping[str, Any], golden: Mapping[str, Any]) -> Deviation:
 
 
 def golden_of(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The golden result in a manifest. Raises BundleError: golden_missing."""
+    """Read the golden result in a manifest. Raises BundleError: golden_missing."""
     golden: Mapping[str, Any] | None = manifest.get("golden")
     if not golden or golden["film"] != sha256_file(FILM):
         got = "one of another film" if golden else "none"

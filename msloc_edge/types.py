@@ -1,4 +1,4 @@
-"""The values that travel through the pipeline: a film in, findings out; `result.Result` holds them together.
+"""Values that travel through the pipeline: a film in, findings out; `result.Result` holds them together.
 
 Coordinates are pixels of the stored image: x to the right, y down, origin at the top-left corner of the top-left
 pixel, so that pixel (i, j) covers [j, j + 1) x [i, i + 1) and its centre is (j + 0.5, i + 0.5).
@@ -10,6 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+TORCH_PRECISIONS = ("fp32", "bf16", "fp16")
+"""Arithmetic in which PyTorch trains and runs a network."""
+
+PLAN_PRECISIONS = ("fp32", "fp16", "int8")
+"""Arithmetic of a network that is exported."""
+
+PRECISIONS = tuple(dict.fromkeys(TORCH_PRECISIONS + PLAN_PRECISIONS))
+"""All of them; each backend has some."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +84,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """Which model gave a result: `sha256` is that of the bundle's manifest, which holds the hash of every file."""
+    """Identity of a model: `sha256` is that of the bundle's manifest, which holds the hash of every file."""
 
     name: str
     version: str

@@ -462,11 +462,11 @@ def test_engines_take_turns(tiny_bundle: Path, backend: str) -> None:
     with Localizer(tiny_bundle, backend, threads=1) as shared:
         run, inside, most = shared.backend.run, 0, 0
 
-        def counted(batch: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
             nonlocal inside, most
             inside += 1
             most = max(most, inside)
-            outputs = run(batch)
+            outputs = run(*arguments)
             inside -= 1
             return outputs
 

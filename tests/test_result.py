@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 from msloc_edge import Box, Finding, Localizer, Result, to_coco
+from msloc_edge.backends import BACKENDS
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.train.phantom import generate, write_png
 from msloc_edge.types import ModelId
+
+ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
+"""The others need a GPU."""
 
 
 def result_of(*findings: Finding, name: str = "film.png") -> Result:
@@ -117,6 +121,20 @@ def test_plot_shows_the_film_and_what_was_found(localizer: Localizer, tmp_path: 
         shown, plain = picture[:180, :300].astype(int), bare[:180, :300].astype(int)
         assert np.ptp(plain, axis=2).max() == 0, "a film is grey"
         assert np.ptp(shown, axis=2).max() > 50, "findings are drawn in colour"
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_result_outlives_its_localizer(tiny_bundle: Path, backend: str) -> None:
+    """As README shows it. For TensorRT: tests/backends/tensorrt/on_stand_in.py."""
+    pytest.importorskip(backend)
+    with Localizer(tiny_bundle, backend) as opened:
+        result = opened.localize(generate(3, (90, 150)).stored)
+        before, maps = np.asarray(result.plot()), dict(result.maps)
+    assert maps
+    assert np.array_equal(np.asarray(result.plot()), before)
+    for label, shown in maps.items():
+        assert np.array_equal(result.maps[label], shown)
+        assert len(result.stage_maps[label]) == 4
 
 
 def test_plot_without_the_film() -> None:

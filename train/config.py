@@ -8,6 +8,7 @@ from typing import Any
 
 from msloc_edge._config import check, from_plain, option
 from msloc_edge.model.config import ModelConfig
+from msloc_edge.types import TORCH_PRECISIONS
 
 MIN_SIZE = 128
 MAX_FILMS = 1_000_000

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msloc_edge._ordered import map_ahead
 from msloc_edge.train.augment import augment
 from msloc_edge.train.data import PHANTOM, Films
 from msloc_edge.train.losses import source_priors
@@ -94,12 +94,12 @@ def epoch_batches(
     if not workers:
         yield from map(load, parts)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="films") as pool:
-        ahead: deque[Future[Batch]] = deque(pool.submit(load, mine) for mine in islice(parts, 2 * workers))
-        while ahead:
-            ready = ahead.popleft().result()
-            ahead.extend(pool.submit(load, mine) for mine in islice(parts, 1))
-            yield ready
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="films") as pool,
+        closing(map_ahead(pool, load, parts, 2 * workers)) as loaded,
+    ):
+        for _, batch in loaded:
+            yield batch
 
 
 def resized(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

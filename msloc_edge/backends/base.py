@@ -1,16 +1,21 @@
-"""What an engine is to the pipeline: load, run, describe, close. Pre- and post-processing live outside it."""
+"""Contract between a backend and the pipeline: load, preprocess, run, describe, wait, close.
+
+A backend's module has a function `load(bundle, device, precision, threads)` that returns a Backend. Post-processing
+lives outside: a run gives `Outputs`, which answers with regions and maps in the backend's best form.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msloc_edge.bundle import Bundle
+from msloc_edge.errors import BackendError
 from msloc_edge.types import Frame
 
 if TYPE_CHECKING:
@@ -18,78 +23,130 @@ if TYPE_CHECKING:
     from msloc_edge.maps.fuse import Maps, Part
     from msloc_edge.maps.regions import Located
 
+Films = Union[ArrayLike, Sequence[ArrayLike]]  # noqa: UP007 - Python 3.10 cannot join what ArrayLike is
+"""A batch: an array [B, 1, H, W] float32 in [0, 1], on the host or on the backend's device (by DLPack or the CUDA array
+interface); or a list of B films as `Backend.preprocess` gives them."""
 
 STEPS = ("copy_in", "network", "copy_out")
-"""Of a run on a device of its own, in their order; what `Outputs.timing_ms` is told by."""
+"""Keys of Outputs.timing_ms: stages of a device run, in order."""
+
+
+class Search(NamedTuple):
+    """Where in a batch's maps regions are to be found.
+
+    contents    of each film, the rows and columns of the model's input that it covers
+    thresholds  [K], logit units
+    """
+
+    contents: Sequence[Part]
+    thresholds: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
-    """What an engine gives for a batch: logits [B, K] and S stages of unweighted class maps [B, K, h_s, w_s].
+    """Results of one run, and the maps and regions that can be asked of them.
 
-    An engine that keeps its maps on a device leaves `cams` empty, overrides `maps` and `stage_maps`, and copies only
-    what is asked for. One that can tell copies from computing gives `timing_ms`: milliseconds of copy_in, network,
-    copy_out for the whole batch.
+    A backend that keeps its maps on a device overrides `fuse` and `stage_maps`, and copies only what is asked for; one
+    that finds regions there overrides `regions`. Maps in which regions were found are kept: they outlive the backend.
+
+    bundle     whose relevance weights and input size make maps of class maps
+    logits     [B, K]
+    cams       S stages of unweighted class maps [B, K, h_s, w_s]; empty where they stay on a device
+    search     where regions are to be found; None: in whole maps, above the thresholds of the default profile
+    timing_ms  milliseconds of STEPS for the whole batch, from a backend that can tell copies from computing
     """
 
+    bundle: Bundle
     logits: NDArray[np.float32]
     cams: tuple[NDArray[np.float32], ...]
+    search: Search | None = None
     timing_ms: Mapping[str, float] = field(default_factory=dict)
+    _fused: dict[int, tuple[Sequence[int], Maps]] = field(default_factory=dict, init=False)
 
-    def maps(self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]) -> Maps:
-        """The localization maps M_k of one image of the batch, for J class indices, (H, W) = size."""
-        from msloc_edge.maps.fuse import fuse_cams  # with it comes cv2, which `infer --help` does without
+    def regions(
+        self, image: int, classes: Sequence[int], lap: Callable[[str], object] = lambda step: None
+    ) -> list[Located]:
+        """Find the peak and the regions in the maps of J classes of one image of the batch.
 
-        return fuse_cams([cam[image] for cam in self.cams], relevance, size, classes)
+        lap  called with "fuse" when the maps are made, if they have to be
 
-    def located(self, image: int, classes: Sequence[int]) -> list[Located] | None:
-        """What the engine has located itself, of J classes of one image; None: it is to be found in the maps."""
-        return None
+        Raises BackendError (backend_closed) when the maps are gone with the backend.
+        """
+        from msloc_edge.maps.regions import locate  # with it comes cv2, which `infer --help` does without
+
+        maps = self.fuse(image, classes)
+        self._fused[image] = classes, maps
+        lap("fuse")
+        content, thresholds = self._searched(image)
+        return locate(maps, [thresholds[k] for k in classes], content)
+
+    def map(self, image: int, k: int) -> NDArray[np.float32]:
+        """The localization map M_k [H, W] of class k of one image, logit units. Raises as `regions` does."""
+        classes, maps = self._fused.get(image, ((), None))
+        if maps is None or k not in classes:
+            classes, maps = (k,), self.fuse(image, (k,))
+        height, width = maps.size
+        return maps.pixels(classes.index(k), (slice(0, height), slice(0, width)))
 
     def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
-        """The unweighted class maps of one class of one image: S arrays [h_s, w_s]."""
+        """The unweighted class maps of class k of one image: S arrays [h_s, w_s]."""
         return tuple(cam[image, k] for cam in self.cams)
+
+    def fuse(self, image: int, classes: Sequence[int]) -> Maps:
+        """Make the localization maps of J classes of one image. Raises as `regions` does."""
+        from msloc_edge.maps.fuse import fuse_cams
+
+        cams = [cam[image] for cam in self.cams]
+        return fuse_cams(cams, self.bundle.relevance, self.bundle.input_size, classes)
+
+    def _searched(self, image: int) -> tuple[Part, Sequence[float]]:
+        if self.search:
+            return self.search.contents[image], self.search.thresholds
+        height, width = self.bundle.input_size
+        return (slice(0, height), slice(0, width)), self.bundle.profile().map
 
 
 class Backend(ABC):
-    """An engine with one model in it. `run` may be called from one thread at a time."""
+    """A runtime with one model in it. `run` may be called from one thread at a time."""
 
     name: str
 
-    @classmethod
-    @abstractmethod
-    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> Backend:
-        """Load a bundle's network; `threads` bounds those of a CPU engine, None lets it choose.
+    def preprocess(self, frame: Frame, geometry: Geometry) -> ArrayLike:
+        """Window a film and fit it into the model's input: [H, W] in [0, 1], an array or what numpy can make one of.
 
-        Raises BackendError: backend_missing, backend_device, backend_failed.
-        """
-
-    def letterbox(self, frame: Frame, geometry: Geometry) -> ArrayLike:
-        """A film windowed and fitted into the model's input: an array [h, w], or what numpy can make one of.
-
-        In any thread, beside `run`.
+        It may be called in any thread, beside `run`.
         """
         return geometry.letterbox(frame.display())
 
-    def run_films(self, films: Sequence[ArrayLike], contents: Sequence[Part], thresholds: Sequence[float]) -> Outputs:
-        """`run`, of films as `letterbox` gives them. An engine on a device may locate there what they show.
-
-        contents    rows and columns of the model's input that each film covers
-        thresholds  of the maps of all classes, logit units
-        """
-        inputs = [np.asarray(film, np.float32)[None] for film in films]
-        return self.run(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))  # one film is not copied
-
     @abstractmethod
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
-        """Films [B, 1, H, W] in [0, 1] -> Outputs. Raises BackendError (backend_failed)."""
+    def run(self, films: Films, search: Search | None = None) -> Outputs:
+        """Run the network over a batch of films. Raises BackendError (backend_failed).
+
+        search  where `Outputs.regions` is to look; a device may do so in the same run
+        """
 
     @abstractmethod
     def describe(self) -> Mapping[str, str]:
         """Engine, version and device, for results and reports."""
 
-    def wait(self) -> None:  # noqa: B027 - most engines are ready when they are loaded
-        """Until the engine is the one that was asked for, and none that serves meanwhile. Raises BackendError."""
+    def wait(self) -> None:  # noqa: B027 - most backends are ready when they are loaded
+        """Wait until the backend that was asked for serves, and none in its place. Raises BackendError."""
 
-    def close(self) -> None:  # noqa: B027 - most engines free themselves
-        """Free what the engine holds; it cannot run afterwards."""
+    def close(self) -> None:  # noqa: B027 - most backends free themselves
+        """Free what the backend holds; it cannot run afterwards. Closing twice does nothing."""
+
+
+def host_batch(films: Films) -> NDArray[np.float32]:
+    """Bring a batch to the host: [B, 1, H, W]; one film is not copied.
+
+    Raises BackendError (backend_failed) for films on a device that numpy cannot read.
+    """
+    try:
+        if isinstance(films, (list, tuple)):
+            inputs = [np.asarray(film, np.float32)[None] for film in films]
+            return inputs[0][None] if len(inputs) == 1 else np.stack(inputs)
+        return np.asarray(films, np.float32)
+    except TypeError as error:
+        raise BackendError(
+            "backend_failed", f"expected films on the host, got {type(films).__name__}: {error}; copy them there"
+        ) from error

@@ -1,4 +1,4 @@
-"""What is costly to make and to hold, by batch size for example: the most recently used are kept."""
+"""A cache of what is costly to make and to hold, such as a CUDA graph for each batch size."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Kept]):
-    """`make` makes what is asked for and not there; `free` gets what has to go, when there are more than `most`."""
+class LRUCache(Generic[Key, Value]):
+    """Values by key, of which the `max_size` most recently used are kept.
+
+    make  makes the value of a key that is not there
+    free  called with a value that has to go
+    """
 
     def __init__(
-        self, most: int, make: Callable[[Key], Kept], free: Callable[[Kept], None] = lambda kept: None
+        self, max_size: int, make: Callable[[Key], Value], free: Callable[[Value], None] = lambda value: None
     ) -> None:
-        self._most, self._make, self._free = most, make, free
-        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+        self._max_size, self._make, self._free = max_size, make, free
+        self._values: OrderedDict[Key, Value] = OrderedDict()
 
-    def __getitem__(self, key: Key) -> Kept:
-        if key in self._kept:
-            self._kept.move_to_end(key)
+    def __getitem__(self, key: Key) -> Value:
+        if key in self._values:
+            self._values.move_to_end(key)
         else:
-            self._kept[key] = self._make(key)
-            if len(self._kept) > self._most:
-                self._free(self._kept.popitem(last=False)[1])
-        return self._kept[key]
+            self._values[key] = self._make(key)
+            if len(self._values) > self._max_size:
+                self._free(self._values.popitem(last=False)[1])
+        return self._values[key]
 
     def clear(self) -> None:
-        """Free all."""
-        while self._kept:
-            self._free(self._kept.popitem()[1])
+        """Free all values."""
+        while self._values:
+            self._free(self._values.popitem()[1])

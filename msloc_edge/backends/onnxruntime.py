@@ -1,14 +1,12 @@
-"""onnxruntime: the default engine, a plain CPU and nothing to set up."""
+"""onnxruntime: the default backend, a plain CPU and nothing to set up."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
-from msloc_edge.backends.base import Backend, Outputs
+from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
 
@@ -17,39 +15,48 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntimeBackend(Backend):
-    """device: cpu (default) or cuda, where onnxruntime-gpu is installed."""
+    """A bundle's graph in a session."""
 
     name = "onnxruntime"
 
-    def __init__(self, session: ort.InferenceSession, device: str) -> None:
-        self._session, self._device = session, device
+    def __init__(self, bundle: Bundle, session: ort.InferenceSession, device: str) -> None:
+        self._bundle, self._session, self._device = bundle, session, device
 
-    @classmethod
-    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> OnnxRuntimeBackend:
-        device = device or "cpu"
-        provider = PROVIDERS.get(device)
-        if provider not in ort.get_available_providers():
-            known = ", ".join(name for name, p in PROVIDERS.items() if p in ort.get_available_providers())
-            raise BackendError("backend_device", f"onnxruntime: expected a device of {known}, got {device!r}")
-        options = ort.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
-        options.intra_op_num_threads = threads or 0  # 0: one for each core
-        # A thread that spins while it waits takes the core from the threads that read the next films.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(str(bundle.onnx), options, providers=[provider])
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise BackendError("backend_failed", f"onnxruntime cannot load {bundle.onnx}: {error}") from error
-        return cls(session, device)
-
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
+    def run(self, films: Films, search: Search | None = None) -> Outputs:
+        batch = host_batch(films)
         try:
             logits, *cams = self._session.run(None, {"image": batch})
         except Exception as error:
             raise BackendError(
                 "backend_failed", f"onnxruntime failed on a batch of shape {batch.shape}: {error}"
             ) from error
-        return Outputs(logits, tuple(cams))
+        return Outputs(self._bundle, logits, tuple(cams), search)
 
     def describe(self) -> Mapping[str, str]:
         return {"engine": self.name, "version": ort.__version__, "device": self._device}
+
+
+def load(
+    bundle: Bundle, device: str | None = None, precision: str = "fp32", threads: int | None = None
+) -> OnnxRuntimeBackend:
+    """Load a bundle on cpu (default), or on cuda where onnxruntime-gpu is installed; see `load_backend`."""
+    device = device or "cpu"
+    available = [name for name, provider in PROVIDERS.items() if provider in ort.get_available_providers()]
+    if device not in available:
+        raise BackendError(
+            "backend_device", f"onnxruntime: expected a device of {', '.join(available)}, got {device!r}"
+        )
+    try:
+        return OnnxRuntimeBackend(bundle, open_session(str(bundle.onnx), device, threads), device)
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise BackendError("backend_failed", f"onnxruntime cannot load {bundle.onnx}: {error}") from error
+
+
+def open_session(model: str | bytes, device: str = "cpu", threads: int | None = None) -> ort.InferenceSession:
+    """Open a graph, by its path or its bytes, in a session. Raises what onnxruntime raises."""
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
+    # A thread that spins while it waits takes the core from the threads that read the next films.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(model, options, providers=[PROVIDERS[device]])

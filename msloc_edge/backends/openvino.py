@@ -4,14 +4,61 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 
-from msloc_edge.backends.base import Backend, Outputs
+from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
+
+
+class OpenVinoBackend(Backend):
+    """A bundle's graph, compiled for a device."""
+
+    name = "openvino"
+
+    def __init__(self, bundle: Bundle, model: ov.CompiledModel, device: str) -> None:
+        self._bundle, self._model, self._device = bundle, model, device
+
+    def run(self, films: Films, search: Search | None = None) -> Outputs:
+        batch = host_batch(films)
+        try:
+            results = self._model([batch])
+        except RuntimeError as error:
+            raise BackendError(
+                "backend_failed", f"openvino failed on a batch of shape {batch.shape}: {error}"
+            ) from error
+        logits, *cams = (np.array(results[output]) for output in self._model.outputs)
+        return Outputs(self._bundle, logits, tuple(cams), search)
+
+    def describe(self) -> Mapping[str, str]:
+        return {"engine": self.name, "version": ov.__version__, "device": self._device.lower()}
+
+
+def load(
+    bundle: Bundle, device: str | None = None, precision: str = "fp32", threads: int | None = None
+) -> OpenVinoBackend:
+    """Load a bundle on a device that OpenVINO names, such as CPU (default), GPU or NPU; see `load_backend`."""
+    device, available = (device or "cpu").upper(), shared_core().available_devices
+    if device.split(".")[0] not in available:
+        raise BackendError("backend_device", f"openvino: expected a device of {', '.join(available)}, got {device!r}")
+    try:
+        return OpenVinoBackend(bundle, compile_model(bundle.onnx, device, threads), device)
+    except RuntimeError as error:
+        raise BackendError("backend_failed", f"openvino cannot load {bundle.onnx}: {error}") from error
+
+
+def compile_model(model: Path | bytes, device: str = "CPU", threads: int | None = None) -> ov.CompiledModel:
+    """Compile a graph, by its path or its bytes, for a device. Raises RuntimeError as OpenVINO does."""
+    core = shared_core()
+    network = core.read_model(model, b"") if isinstance(model, bytes) else core.read_model(model)
+    # Accuracy first: on CPUs with bf16 units OpenVINO would otherwise compute in bf16 and break parity.
+    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads and device.split(".")[0] == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(network, device, settings)
 
 
 @functools.cache
@@ -22,41 +69,3 @@ def shared_core() -> ov.Core:
     freed out of order that one is gone, and the next signal, Ctrl-C say, ends the process (OpenVINO 2026.4).
     """
     return ov.Core()
-
-
-class OpenVinoBackend(Backend):
-    """device: one that OpenVINO names, such as CPU (default), GPU or NPU."""
-
-    name = "openvino"
-
-    def __init__(self, model: ov.CompiledModel, device: str) -> None:
-        self._model, self._device = model, device
-
-    @classmethod
-    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> OpenVinoBackend:
-        core, device = shared_core(), (device or "cpu").upper()
-        if device.split(".")[0] not in core.available_devices:
-            known = ", ".join(core.available_devices)
-            raise BackendError("backend_device", f"openvino: expected a device of {known}, got {device!r}")
-        # Accuracy first: on CPUs with bf16 units OpenVINO would otherwise compute in bf16 and break parity.
-        settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if threads and device.split(".")[0] == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
-        try:
-            model = core.compile_model(core.read_model(bundle.onnx), device, settings)
-        except RuntimeError as error:
-            raise BackendError("backend_failed", f"openvino cannot load {bundle.onnx}: {error}") from error
-        return cls(model, device)
-
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
-        try:
-            results = self._model([batch])
-        except RuntimeError as error:
-            raise BackendError(
-                "backend_failed", f"openvino failed on a batch of shape {batch.shape}: {error}"
-            ) from error
-        logits, *cams = (np.array(results[output]) for output in self._model.outputs)
-        return Outputs(logits, tuple(cams))
-
-    def describe(self) -> Mapping[str, str]:
-        return {"engine": self.name, "version": ov.__version__, "device": self._device.lower()}

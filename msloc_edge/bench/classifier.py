@@ -30,7 +30,12 @@ READER = re.compile(rf"({re.escape(NECK)}|{re.escape(HEAD)})\.(\d+)\.weight")
 
 
 def bare_classifier(
-    bundle: Bundle, backend: str, device: str | None, folder: Path, threads: int | None = None
+    bundle: Bundle,
+    backend: str,
+    device: str | None,
+    folder: Path,
+    threads: int | None = None,
+    precision: str = "fp32",
 ) -> Backend:
     """The bundle's bare classifier in an engine: `run` gives logits and no class maps.
 
@@ -39,13 +44,13 @@ def bare_classifier(
     Raises BackendError as `load_backend` and `classifier_onnx` do.
     """
     if backend == "torch":
-        whole = load_backend(backend, bundle, device, threads)
+        whole = load_backend(backend, bundle, device, precision, threads)
         from msloc_edge.bench.classifier_torch import without_maps  # needs torch, which load_backend has asked for
 
         return without_maps(whole)
     file = folder / bundle.onnx.name
     file.write_bytes(classifier_onnx(bundle))
-    return load_backend(backend, replace(bundle, path=folder, sha256=sha256_file(file)), device, threads)
+    return load_backend(backend, replace(bundle, path=folder, sha256=sha256_file(file)), device, precision, threads)
 
 
 def classifier_onnx(bundle: Bundle) -> bytes:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from msloc_edge.backends import Backend
 from msloc_edge.backends.torch.backend import TorchBackend
-from msloc_edge.backends.torch.precision import PRECISIONS
+from msloc_edge.backends.torch.precision import DTYPES
 from msloc_edge.bench.classifier import linear_weights
 from msloc_edge.model.network import BACKBONES, Prediction
 
@@ -21,8 +21,8 @@ def without_maps(backend: Backend) -> Backend:
     net.neck = torch.nn.Identity()
 
     def classify(films: Tensor) -> Prediction:
-        with torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+        with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
             deepest = net.features(films)[-1]
         return Prediction(deepest.float().mean(dim=(2, 3)) @ weight.T, ())
 
-    return TorchBackend(net, device, precision, classify)
+    return TorchBackend(backend._bundle, net, device, precision, classify)

@@ -1,6 +1,6 @@
 """Cold start: what a fresh process needs until its first result, measured in one.
 
-    python -m msloc_edge.bench.cold BEGUN MODEL BACKEND DEVICE FILM     (DEVICE "" is the backend's own)
+    python -m msloc_edge.bench.cold BEGUN MODEL BACKEND DEVICE PRECISION FILM     (DEVICE "" is the backend's own)
 
 BEGUN is the wall clock when the parent asked for the process. Files are in the page cache from the second time on: the
 figure is that of a restarted service, not of a machine that was just switched on.
@@ -19,10 +19,12 @@ from msloc_edge.errors import BackendError
 STEPS = ("interpreter", "import", "load", "first_image", "second_image")
 
 
-def cold_start(model: Path, backend: str, device: str | None, film: Path) -> dict[str, float]:
+def cold_start(model: Path, backend: str, device: str | None, precision: str, film: Path) -> dict[str, float]:
     """Milliseconds of each step in a new process, and `total`, until the first result. Raises BackendError."""
     command = [sys.executable, "-m", "msloc_edge.bench.cold", repr(time.time())]
-    done = subprocess.run([*command, str(model), backend, device or "", str(film)], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, str(model), backend, device or "", precision, str(film)], capture_output=True, text=True
+    )
     if done.returncode:
         raise BackendError(
             "backend_failed", f"a fresh process failed: {(done.stderr.splitlines() or ['no words'])[-1]}"
@@ -34,11 +36,11 @@ def cold_start(model: Path, backend: str, device: str | None, film: Path) -> dic
 def main() -> None:
     """The child: prints step -> milliseconds as JSON."""
     marks = [time.time()]
-    begun, model, backend, device, film = sys.argv[1:]
+    begun, model, backend, device, precision, film = sys.argv[1:]
     from msloc_edge.pipeline import Localizer
 
     marks.append(time.time())
-    with Localizer(model, backend, device or None) as localizer:
+    with Localizer(model, backend, device or None, precision=precision) as localizer:
         marks.append(time.time())
         for _ in range(2):
             localizer.localize(film)

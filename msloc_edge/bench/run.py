@@ -43,6 +43,7 @@ class Plan:
     model: str
     backend: str
     device: str | None
+    precision: str
     threads: int | None
     profile: str | None
     all_classes: bool
@@ -95,7 +96,7 @@ def bench(plan: Plan, files: Sequence[Path], films: str, command: str, say: Call
         if plan.compare_classifier:
             say("compared with the bare classifier")
             result["classifier"] = workbench.compared(
-                bare_classifier(localizer.bundle, plan.backend, plan.device, folder, plan.threads)
+                bare_classifier(localizer.bundle, plan.backend, plan.device, folder, plan.threads, plan.precision)
             )
             result["localization_overhead_ratio"] = result["classifier"]["network"]["ratio"]["value"]
     return result
@@ -108,7 +109,9 @@ def harness_overhead_ms(clock: Clock) -> float:
 
 
 def _open(plan: Plan, threads: int | None) -> Localizer:
-    localizer = Localizer(plan.model, plan.backend, plan.device, plan.profile, plan.all_classes, threads)
+    localizer = Localizer(
+        plan.model, plan.backend, plan.device, plan.profile, plan.all_classes, threads, plan.precision
+    )
     localizer.backend.wait()
     return localizer
 
@@ -120,7 +123,7 @@ def _cold(plan: Plan, model: Path, film: Path, say: Callable[[str], None]) -> di
     runs = []
     for number in range(plan.cold):
         say(f"cold start {number + 1} of {plan.cold}")
-        runs.append(cold_start(model, plan.backend, plan.device, film))
+        runs.append(cold_start(model, plan.backend, plan.device, plan.precision, film))
     return {
         step: dict(zip(("median", "min", "max"), _spread([run[step] for run in runs]), strict=True))
         for step in (*STEPS, "total")

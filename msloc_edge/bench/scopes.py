@@ -29,12 +29,11 @@ Target = Callable[[int], Mapping[str, float]]
 
 def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
     """fuse_cams for one film and all classes, in the engine's own form."""
-    bundle = localizer.bundle
-    classes = range(len(bundle.classes))
+    classes = range(len(localizer.bundle.classes))
     outputs = [localizer.backend.run(film.batch) for film in films]
 
     def fuse(at: int) -> Mapping[str, float]:
-        outputs[at % len(outputs)].maps(0, bundle.relevance, bundle.input_size, classes).dense()
+        outputs[at % len(outputs)].fuse(0, classes).dense()
         return {}
 
     return fuse

@@ -15,6 +15,7 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.bench import SCENARIOS, SCOPES
+from msloc_edge.cli.options import device_options
 from msloc_edge.errors import DependencyError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ GENERATED, DEFAULT_FILM = 8, "2500x2048x12"
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--model", default="cxr-edge", show_default=True, help="Bundle folder, or the name of a model.")
 @click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
-@click.option("--device", default=None, help="Device as the backend names it.  [default: cpu]")
+@device_options
 @click.option(
     "--threads", type=click.IntRange(1), default=None, help="Threads of the network on a CPU.  [default: cores]"
 )
@@ -96,6 +97,7 @@ def command(
     model: str,
     backend: str,
     device: str | None,
+    precision: str,
     threads: int | None,
     profile: str | None,
     all_classes: bool,
@@ -138,7 +140,7 @@ def command(
     earlier = read_bench(against) if against else None
     console = people(160, quiet)
     plan = Plan(
-        *(model, backend, device, threads, profile, all_classes),
+        *(model, backend, device, precision, threads, profile, all_classes),
         scenarios=tuple(dict.fromkeys(scenarios)),
         scopes=tuple(dict.fromkeys(scopes)),
         effort=Effort(films, seconds, warmup),

@@ -14,6 +14,7 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
+from msloc_edge.cli.options import device_options
 
 WATCH_INTERVAL = 0.5
 """Seconds between two looks into a watched folder."""
@@ -23,7 +24,7 @@ WATCH_INTERVAL = 0.5
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--model", default=None, help="Name of a model that is here, or bundle folder.  [default: cxr-edge]")
 @click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
-@click.option("--device", default=None, help="Device as the backend names it.  [default: cpu]")
+@device_options
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Folder for files.")
 @click.option(
     "--write",
@@ -45,6 +46,7 @@ def command(
     model: str | None,
     backend: str,
     device: str | None,
+    precision: str,
     out: Path | None,
     write: str | None,
     profile: str | None,
@@ -77,7 +79,9 @@ def command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service ends as Ctrl-C does: whole files
     console = people()
     with ExitStack() as stack:
-        localizer = stack.enter_context(Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes))
+        localizer = stack.enter_context(
+            Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes, precision=precision)
+        )
         folder = stack.enter_context(OutputFolder(out, kinds, localizer, live=watch)) if out else None
         progress = stack.enter_context(
             Progress(console=console, disable=quiet or watch or not console.is_terminal, transient=True)

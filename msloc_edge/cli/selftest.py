@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msloc_edge.backends import BACKENDS
+from msloc_edge.cli.options import device_options
 from msloc_edge.errors import MslocError
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ STYLES = {"passed": "green", "failed": "bold red", "absent": "dim"}
     multiple=True,
     help="Engine to test; repeatable. One that is named must be there.  [default: all that are installed]",
 )
-@click.option("--device", default=None, help="Device as the backend names it.  [default: cpu]")
+@device_options
 @click.option("-q", "--quiet", is_flag=True, help="No table on stderr; failures are still named.")
-def command(model: str, backends: tuple[str, ...], device: str | None, quiet: bool) -> None:
+def command(model: str, backends: tuple[str, ...], device: str | None, precision: str, quiet: bool) -> None:
     """Localize a built-in film and compare with the golden result in the model's bundle.
 
     Each backend is one JSON line on stdout (schema msloc-edge/selftest/1): how far its logits, maps, peaks and boxes
@@ -46,7 +47,7 @@ def command(model: str, backends: tuple[str, ...], device: str | None, quiet: bo
 
     bundle = Bundle.open(model)
     named = tuple(dict.fromkeys(backends))
-    rows = [_test(bundle, backend, device, bool(named)) for backend in named or BACKENDS]
+    rows = [_test(bundle, backend, device, precision, bool(named)) for backend in named or BACKENDS]
     table = Table("backend", "state", "logits", "maps", "peaks, widths", "boxes, IoU", "ms", "")
     for row in rows:
         if quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):
@@ -65,7 +66,7 @@ def command(model: str, backends: tuple[str, ...], device: str | None, quiet: bo
         sys.exit(1)
 
 
-def _test(bundle: Bundle, backend: str, device: str | None, asked_for: bool) -> dict[str, Any]:
+def _test(bundle: Bundle, backend: str, device: str | None, precision: str, asked_for: bool) -> dict[str, Any]:
     """The JSON line of one backend. One that is not installed, or lacks its GPU, fails only if it was asked for."""
     from msloc_edge import selftest
     from msloc_edge.pipeline import Localizer
@@ -73,7 +74,7 @@ def _test(bundle: Bundle, backend: str, device: str | None, asked_for: bool) -> 
     record: dict[str, Any] = {"schema": SCHEMA, "model": asdict(bundle.id), "backend": backend}
     try:
         golden = selftest.golden_of(bundle.manifest, bundle.name)
-        with Localizer(bundle.path, backend, device, all_classes=True) as localizer:
+        with Localizer(bundle.path, backend, device, all_classes=True, precision=precision) as localizer:
             localizer.backend.wait()
             begin = time.perf_counter()
             deviation = selftest.compare(selftest.result(localizer), golden)

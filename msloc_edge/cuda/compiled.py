@@ -1,4 +1,4 @@
-"""Kernels that were compiled ahead of time, as a device finds them: kernels.json, and the files that it names."""
+"""Kernels that were compiled ahead of time: kernels.json, and the files that it names."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One entry of kernels.json.
+    """An entry of kernels.json.
 
-    operation, variant  which kernel: "fuse_cams", and which of its forms
+    operation, variant  name of the kernel, such as "fuse_cams", and of one of its forms
     sm, portable        the device that it is for; the portable form is PTX alone, for every device from that one on
     dtype               of the maps that the kernel reads or writes: "fp16" or "fp32"
     entry               name of the function in the files
@@ -73,7 +73,7 @@ class Compiled:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Compiled:
-        """Raises KeyError or TypeError when the entry is not one."""
+        """Read an entry. Raises KeyError or TypeError when it is not one."""
         arguments = tuple(Argument(**argument) for argument in entry["arguments"])
         x, y, z = entry["grid"]
         return cls(**{**entry, "arguments": arguments, "aligned": tuple(entry["aligned"]), "grid": (x, y, z)})
@@ -91,7 +91,7 @@ class Picked:
 
 
 def read_index(folder: Path) -> list[Compiled]:
-    """The entries of a folder's kernels.json. Raises BackendError: kernel_unusable."""
+    """Read the entries of a folder's kernels.json. Raises BackendError: kernel_unusable."""
     index = folder / INDEX
     try:
         content = json.loads(index.read_bytes())
@@ -111,7 +111,7 @@ def read_index(folder: Path) -> list[Compiled]:
 
 
 def pick(folder: str | Path, operation: str, dtype: str, sm: int, variant: str = "") -> Picked:
-    """The cubin of exactly this SM, else the portable PTX, as its hash says it was written.
+    """Pick the cubin of exactly this SM, else the portable PTX, as its hash says it was written.
 
     variant  one of the operation's forms; "" where it has only one
     Raises BackendError: kernel_unusable.
@@ -141,7 +141,11 @@ def pick(folder: str | Path, operation: str, dtype: str, sm: int, variant: str =
 
 
 def grid_size(grid: tuple[str, str, str], values: Mapping[str, int]) -> tuple[int, int, int]:
-    """The blocks of a launch by a kernel's grid rule, from the values of the names in it."""
+    """Count the blocks of a launch by a kernel's grid rule, from the values of the names in it.
+
+    >>> grid_size(("cdiv(width, 128)", "maps", "1"), {"width": 300, "maps": 14})
+    (3, 14, 1)
+    """
     x, y, z = (_evaluate(ast.parse(rule, mode="eval").body, values) for rule in grid)
     return x, y, z
 
@@ -155,7 +159,7 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 
 
 def _evaluate(node: ast.expr, values: Mapping[str, int]) -> int:
-    """Whole numbers, names, four operators, and cdiv(a, b), which rounds up: a rule from a file is no code."""
+    """Evaluate whole numbers, names, four operators, and cdiv(a, b), which rounds up: a rule from a file is no code."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return node.value
     if isinstance(node, ast.Name) and node.id in values:

@@ -54,7 +54,8 @@ class Device:
 
     sm        compute capability as one number: 87 for an Orin
     provider  which package is in use
-    Raises BackendError: backend_missing without either package, backend_device without a driver or such a device.
+    Raises DependencyError (backend_missing) without either package, BackendError (backend_device) without a driver or
+    such a device.
     """
 
     def __init__(self, ordinal: int = 0) -> None:
@@ -66,5 +67,5 @@ class Device:
         return Kernel(self._provider, self._provider.load(picked.image, picked.kernel.entry), picked.kernel)
 
     def find(self, folder: str | Path, operation: str, dtype: str, variant: str = "") -> Kernel:
-        """`pick` for this device, and load."""
+        """Pick a kernel for this device, and load it; see `pick`."""
         return self.load(pick(folder, operation, dtype, self.sm, variant))

@@ -60,9 +60,16 @@ _set_name.argtypes, _set_name.restype = (ctypes.py_object, ctypes.c_char_p), cty
 _deleter = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)  # called with the GIL: some exporters count references in theirs
 
 
+def is_on_device(films: Any) -> bool:
+    """Whether an array of any library is on a CUDA device; what says nothing of a device is on the host."""
+    if hasattr(films, "__dlpack_device__"):
+        return films.__dlpack_device__()[0] in (CUDA, MANAGED)
+    return hasattr(films, "__cuda_array_interface__")
+
+
 @contextmanager
 def on_device(films: Any, stream: Stream, ordinal: int) -> Iterator[OnDevice]:
-    """The films, for as long as the block lasts; DLPack is preferred, as its exporter waits for what writes them.
+    """Borrow films for as long as the block lasts; DLPack is preferred, as its exporter waits for what writes them.
 
     stream   on which they will be read
     ordinal  its device, which they must be on
@@ -72,7 +79,7 @@ def on_device(films: Any, stream: Stream, ordinal: int) -> Iterator[OnDevice]:
         kind, place = films.__dlpack_device__()
         if kind not in (CUDA, MANAGED) or place != ordinal:
             where = f"CUDA device {place}" if kind in (CUDA, MANAGED) else f"DLPack device type {int(kind)}, id {place}"
-            raise _refused(f"films on cuda:{ordinal}, got {where}; copy them there, or use run() for those on the host")
+            raise _refused(f"films on cuda:{ordinal}, got {where}; copy them there, or to the host")
         try:
             capsule = films.__dlpack__(stream=stream.handle)
             address = _pointer(capsule, TAKEN)
@@ -88,12 +95,12 @@ def on_device(films: Any, stream: Stream, ordinal: int) -> Iterator[OnDevice]:
                 stream.wait_for(facts["stream"])
         yield OnDevice(facts["data"][0], tuple(facts["shape"]))
     else:
-        raise _refused(f"an array with __dlpack__ or __cuda_array_interface__, got {type(films).__name__}; use run()")
+        raise _refused(f"an array with __dlpack__ or __cuda_array_interface__, got {type(films).__name__}")
 
 
 @contextmanager
 def _borrowed(capsule: Any, address: int) -> Iterator[OnDevice]:
-    """What a capsule holds; it is given back at the end."""
+    """Borrow what a capsule holds; it is given back at the end."""
     managed = _DLManagedTensor.from_address(address)
     _set_name(capsule, USED)
     try:
@@ -120,4 +127,4 @@ def _contiguous(shape: tuple[int, ...], strides: list[int]) -> bool:
 
 
 def _refused(words: str) -> BackendError:
-    return BackendError("backend_failed", f"run_device: expected {words}")
+    return BackendError("backend_failed", f"run: expected {words}")

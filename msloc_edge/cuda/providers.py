@@ -1,4 +1,4 @@
-"""The packages that reach CUDA's driver: cuda-bindings, NVIDIA's own, or pycuda where that is what is installed."""
+"""Packages that reach CUDA's driver: cuda-bindings, NVIDIA's own, or pycuda where that is what is installed."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Provider(Protocol):
     device: Any
 
     def current(self) -> AbstractContextManager[None]:
-        """The context for this thread, and then again the one that it had. It may be nested."""
+        """Make the context that of this thread, and then again the one that it had. It may be nested."""
 
     def load(self, image: bytes, entry: str) -> Any:
-        """The function `entry` of a cubin or of PTX; it keeps its module alive."""
+        """Load the function `entry` of a cubin or of PTX; it keeps its module alive."""
 
     def launch(
         self,
@@ -58,7 +58,7 @@ class Provider(Protocol):
 
 
 class CudaBindings:
-    """cuda.bindings.driver: every call returns a status and its results."""
+    """A device by cuda.bindings.driver, where every call returns a status and its results."""
 
     name = "cuda-bindings"
 
@@ -113,7 +113,7 @@ class CudaBindings:
             self.call("cuCtxPopCurrent")
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """The one result of a function of the driver. Raises BackendError (backend_failed)."""
+        """Call a function of the driver, and give its one result. Raises BackendError (backend_failed)."""
         status, *results = getattr(self.driver, name)(*arguments)
         self._check(name, status)
         return results[0] if results else None
@@ -127,7 +127,7 @@ class CudaBindings:
 
 
 class PyCuda:
-    """pycuda.driver: raises its own errors; a stream is None, or pycuda's own object, as it cannot wrap another's."""
+    """A device by pycuda.driver, which raises its own errors. A stream is None or pycuda's own: it wraps no other."""
 
     name = "pycuda"
 
@@ -180,7 +180,7 @@ class PyCuda:
 
 
 def _letter(argument: Argument) -> str:
-    """The type as pycuda packs it, in the notation of `struct`."""
+    """Type of an argument as pycuda packs it, in the notation of `struct`."""
     kind = CTYPES.get(argument.type)
     return "P" if kind is None else str(kind._type_)
 
@@ -195,7 +195,10 @@ PACKAGES: Mapping[str, Callable[[Any, int], Provider]] = {"cuda.bindings.driver"
 
 
 def open_provider(ordinal: int) -> Provider:
-    """The first package that is installed. Raises BackendError: backend_missing, backend_device."""
+    """Open a device by the first package that is installed.
+
+    Raises DependencyError (backend_missing), BackendError (backend_device).
+    """
     for module, adapter in PACKAGES.items():
         try:
             driver = importlib.import_module(module)

@@ -1,6 +1,6 @@
 """A stream of a CUDA device, with the memory and the graphs that an engine needs to run on it.
 
-What belongs to a stream is called inside `provider.current()`.
+All that belongs to a stream is called inside `provider.current()`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buffer:
-    """The same float32 numbers on both sides: in page-locked memory of the host, and at an address on the device.
+    """float32 numbers on both sides: in page-locked memory of the host, and at an address on the device.
 
     shared  there is one memory only, which both sides see: nothing is to be copied
     """
@@ -61,28 +61,28 @@ class Stream(Protocol):
     def copy_in(self, device: int, host: Array) -> None: ...
     def copy_out(self, host: Array, device: int) -> None: ...
     def copy(self, target: int, source: int, count: int) -> None:
-        """On the device. This and the other copies are put on the stream, and not waited for."""
+        """Copy on the device. This and the other copies are put on the stream, and not waited for."""
 
     def fetch(self, host: Array, device: int) -> None:
         """Copy to the host, and wait; beside the stream, from any thread."""
 
     def mark(self) -> Any: ...
     def times(self, marks: Sequence[Any]) -> list[float]:
-        """Milliseconds between marks, after all that is on the stream."""
+        """Give the milliseconds between marks, after all that is on the stream."""
 
     def synchronize(self) -> None: ...
     def wait_for(self, other: int) -> None:
-        """Until another library's stream, by its handle, has done what was put on it."""
+        """Wait until another library's stream, by its handle, has done what was put on it."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """What `work` puts on the stream, as a CUDA graph. Raises BackendError when it cannot be captured."""
+        """Capture what `work` puts on the stream. Raises BackendError when it cannot be captured."""
 
     def close(self) -> None:
         """Free its memory, when what is on the stream is done; it enters the context itself."""
 
 
 class BindingsStream:
-    """cuda-bindings."""
+    """A stream by cuda-bindings."""
 
     def __init__(self, provider: CudaBindings) -> None:
         self.sm, self.provider, self.current = provider.sm, provider.name, provider.current
@@ -162,7 +162,7 @@ class BindingsStream:
 
 
 class PyCudaStream:
-    """pycuda, whose objects free themselves. It has no CUDA graphs."""
+    """A stream by pycuda, whose objects free themselves. It has no CUDA graphs."""
 
     def __init__(self, provider: PyCuda) -> None:
         self.sm, self.provider, self.current = provider.sm, provider.name, provider.current
@@ -224,7 +224,7 @@ STREAMS: Mapping[str, Callable[[Any], Stream]] = {CudaBindings.name: BindingsStr
 
 
 def open_stream(ordinal: int = 0) -> Stream:
-    """By cuda-bindings or pycuda. Raises BackendError: backend_missing, backend_device."""
+    """Open a stream by cuda-bindings or pycuda. Raises as `open_provider` does."""
     provider = open_provider(ordinal)
     with provider.current():
         return STREAMS[provider.name](provider)

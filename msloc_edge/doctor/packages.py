@@ -1,4 +1,4 @@
-"""Engines and readers of films: which packages are here, and what they can do."""
+"""Checks of backends and readers of films: which packages are here, and what they can do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answers = Mapping[str, Future[dict[str, Any]]]
 
 
 def ask(probe: str) -> dict[str, Any]:
-    """The answer of a probe, from a process of its own: a package that crashes or hangs takes only that along.
+    """Answer of a probe, from a process of its own: a package that crashes or hangs takes only that along.
 
     Raises ModuleNotFoundError when the package is not installed, ImportError when it cannot be imported.
     """
@@ -48,29 +48,29 @@ def ask(probe: str) -> dict[str, Any]:
     return answer
 
 
-def engines(answers: Answers, found: Mapping[str, Any]) -> list[Check]:
-    """The default engine must work; the others are optional."""
+def check_backends(answers: Answers, found: Mapping[str, Any]) -> list[Check]:
+    """Check the backends: the default one must work, the others are optional."""
     from msloc_edge.backends import BACKENDS  # with it comes numpy, whose absence is to be one line, not the end
 
-    installs = {name: install for name, (_, _, install) in BACKENDS.items()}
+    installs = {name: entry.install for name, entry in BACKENDS.items()}
     return [
         _onnxruntime(answers["onnxruntime"], installs["onnxruntime"]),
         _package(
-            *("engines", "openvino", answers["openvino"], "openvino", installs["openvino"]),
+            *("backends", "openvino", answers["openvino"], "openvino", installs["openvino"]),
             lambda answer: f"{answer['version']}: {', '.join(answer['devices']) or 'no device'}",
         ),
         _torch(found, installs["torch"]),
         _tensorrt(answers["tensorrt"], found),
         _package(
-            *("engines", "tensorrt_rtx", answers["tensorrt_rtx"], "tensorrt-rtx"),
+            *("backends", "tensorrt_rtx", answers["tensorrt_rtx"], "tensorrt-rtx"),
             installs["tensorrt_rtx"] if found["gpus"] and not found["jetpack"] else None,
             lambda answer: str(answer["version"]),
         ),
     ]
 
 
-def films(answers: Answers) -> list[Check]:
-    """Pictures must be readable; DICOM is optional."""
+def check_films(answers: Answers) -> list[Check]:
+    """Check the readers of films: pictures must be readable, DICOM is optional."""
     scaling = _package(
         *("films", "opencv", answers["cv2"], "opencv-python-headless", "pip install opencv-python-headless"),
         lambda answer: str(answer["version"]),
@@ -99,7 +99,7 @@ def _package(
 
 def _onnxruntime(answer: Future[dict[str, Any]], install: str) -> Check:
     check = _package(
-        *("engines", "onnxruntime", answer, "onnxruntime", install),
+        *("backends", "onnxruntime", answer, "onnxruntime", install),
         lambda found: f"{found['version']}: {', '.join(found['providers']) or 'no provider'}",
         required=True,
     )
@@ -109,21 +109,21 @@ def _onnxruntime(answer: Future[dict[str, Any]], install: str) -> Check:
 
 
 def _torch(found: Mapping[str, Any], install: str) -> Check:
-    """By its version alone: importing it takes longer than everything else here together."""
+    """Check torch by its version alone: importing it takes longer than everything else here together."""
     version = found["versions"].get("torch")
     if not version:
-        return Check("engines", "torch", "absent", "not installed", install)
+        return Check("backends", "torch", "absent", "not installed", install)
     if found["gpus"] and version.endswith("+cpu"):
         again = "pip install --force-reinstall torch"
-        return Check("engines", "torch", "warning", f"{version} is a build for CPUs, and there is a GPU", again)
-    return Check("engines", "torch", "ok", f"{version} is installed (not loaded)")
+        return Check("backends", "torch", "warning", f"{version} is a build for CPUs, and there is a GPU", again)
+    return Check("backends", "torch", "ok", f"{version} is installed (not loaded)")
 
 
 def _tensorrt(answer: Future[dict[str, Any]], found: Mapping[str, Any]) -> Check:
     install = "pip install tensorrt-cu13" if found["gpus"] else None
     if found["jetpack"]:  # there it is a package of the system, which an ordinary virtual environment does not see
         install = "sudo apt install nvidia-jetpack; python3 -m venv --system-site-packages .venv"
-    return _package("engines", "tensorrt", answer, "tensorrt", install, lambda answer: str(answer["version"]))
+    return _package("backends", "tensorrt", answer, "tensorrt", install, lambda answer: str(answer["version"]))
 
 
 def _pictures(answer: Future[dict[str, Any]]) -> list[Check]:

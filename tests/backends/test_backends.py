@@ -16,11 +16,12 @@ import openvino
 import pytest
 import torch
 
-from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND, Backend, load_backend
+from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND, Backend, Search, load_backend
 from msloc_edge.bundle import MANIFEST, ONNX, WEIGHTS, Bundle
 from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.maps.boxes import find_boxes
+from msloc_edge.maps.regions import locate
 from msloc_edge.types import Box
 
 LOGIT_LIMIT, MAP_LIMIT, IOU_LIMIT = 1e-4, 1e-3, 0.99
@@ -72,7 +73,7 @@ def test_engines_agree(engines: dict[str, Backend], bundle: Bundle, phantom_film
         for first, second in zip(a.cams, b.cams, strict=True):
             assert first.dtype == second.dtype == np.float32
             assert np.abs(first - second).max() <= MAP_LIMIT
-        maps = [outputs.maps(0, bundle.relevance, bundle.input_size, every).dense() for outputs in (a, b)]
+        maps = [outputs.fuse(0, every).dense() for outputs in (a, b)]
         assert maps[0].shape == (8, *bundle.input_size)
         assert np.abs(maps[0] - maps[1]).max() <= MAP_LIMIT
         positive += int((bundle.probabilities(b.logits[0]) >= profile.score).sum())
@@ -87,7 +88,7 @@ def test_engines_agree(engines: dict[str, Backend], bundle: Bundle, phantom_film
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_a_batch_is_its_films(engines: dict[str, Backend], bundle: Bundle, name: str) -> None:
+def test_a_batch_is_its_films(engines: dict[str, Backend], name: str) -> None:
     batch = np.random.default_rng(0).random((3, 1, 64, 64), np.float32)
     before = batch.copy()
     together = engines[name].run(batch)
@@ -96,8 +97,8 @@ def test_a_batch_is_its_films(engines: dict[str, Backend], bundle: Bundle, name:
     for at in range(3):
         alone = engines[name].run(batch[at : at + 1])
         np.testing.assert_allclose(together.logits[at], alone.logits[0], atol=LOGIT_LIMIT)
-        some = together.maps(at, bundle.relevance, (64, 64), [5, 2]).dense()
-        np.testing.assert_allclose(some, alone.maps(0, bundle.relevance, (64, 64), [5, 2]).dense(), atol=MAP_LIMIT)
+        some = together.fuse(at, [5, 2]).dense()
+        np.testing.assert_allclose(some, alone.fuse(0, [5, 2]).dense(), atol=MAP_LIMIT)
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -111,10 +112,11 @@ def test_outputs_outlive_the_next_run(engines: dict[str, Backend], name: str) ->
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_no_map_asked_for(engines: dict[str, Backend], bundle: Bundle, name: str) -> None:
+def test_no_map_asked_for(engines: dict[str, Backend], name: str) -> None:
     """A film without a positive finding asks for no map."""
     outputs = engines[name].run(np.zeros((1, 1, 64, 64), np.float32))
-    assert outputs.maps(0, bundle.relevance, (64, 64), []).dense().shape == (0, 64, 64)
+    assert outputs.fuse(0, []).dense().shape == (0, 64, 64)
+    assert outputs.regions(0, []) == []
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -126,7 +128,7 @@ def test_describe(engines: dict[str, Backend], name: str) -> None:
 
 @pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.15), ("fp16", 0.02)])
 def test_torch_in_16_bits(bundle: Bundle, phantom_films: list, precision: str, limit: float) -> None:
-    exact, engine = load_backend("torch", bundle), load_backend("torch", bundle, f"cpu,{precision}")
+    exact, engine = load_backend("torch", bundle), load_backend("torch", bundle, precision=precision)
     assert engine.describe()["precision"] == precision
     for film in phantom_films[:4]:
         batch = Geometry.fit(film.shape, bundle.input_size).letterbox(film)[None, None]
@@ -134,8 +136,59 @@ def test_torch_in_16_bits(bundle: Bundle, phantom_films: list, precision: str, l
         differences = [np.abs(x - y).max() / np.abs(x).max() for x, y in zip(a.cams, b.cams, strict=True)]
         assert all(cam.dtype == np.float32 for cam in b.cams)
         assert 0 < max(differences) < limit
-    with pytest.raises(BackendError, match=r"a precision of fp32, bf16, fp16.*got 'cpu,fp8'"):
-        load_backend("torch", bundle, "cpu,fp8")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "known"),
+    [("torch", "int8", "fp32, bf16, fp16"), ("tensorrt", "bf16", "fp32, fp16, int8"), ("onnxruntime", "fp16", "fp32")],
+)
+def test_a_precision_that_a_backend_lacks(bundle: Bundle, name: str, precision: str, known: str) -> None:
+    with pytest.raises(BackendError, match=f"{name}: expected a precision of {known}, got '{precision}'") as caught:
+        load_backend(name, bundle, precision=precision)
+    assert caught.value.reason == "backend_device"
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_films_as_they_are_prepared(
+    engines: dict[str, Backend], bundle: Bundle, phantom_films: list, name: str
+) -> None:
+    """A list of films as `preprocess` gives them, and an array of another library, are the batch that they make."""
+    films = [Geometry.fit(film.shape, bundle.input_size).letterbox(film) for film in phantom_films[:3]]
+    batch = np.stack(films)[:, None]
+    expected = engines[name].run(batch).logits
+    assert np.array_equal(engines[name].run(films).logits, expected)
+    assert np.array_equal(engines[name].run(torch.from_numpy(batch)).logits, expected)
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_regions_are_those_of_the_search(
+    engines: dict[str, Backend], bundle: Bundle, phantom_films: list, name: str
+) -> None:
+    """Within each film's content above the thresholds given; else in the whole input, above the default profile's."""
+    film = phantom_films[3]
+    geometry = Geometry.fit(film.shape, bundle.input_size)
+    content, count = geometry.content, len(bundle.classes)
+    films = [geometry.letterbox(film)] * 2
+    outputs = engines[name].run(films, Search([content, content], [-1e6] * count))
+    for located in outputs.regions(1, [3, 0]):
+        (region,) = located.regions
+        rows, columns = content
+        assert region.box == (columns.start, rows.start, geometry.width, geometry.height)
+    plain, every = engines[name].run(films), range(count)
+    whole = (slice(0, 64), slice(0, 64))
+    assert plain.regions(0, every) == locate(plain.fuse(0, every), bundle.profile().map, whole)
+    assert any(located.regions for located in plain.regions(0, every))
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_map_is_one_of_those_that_are_fused(engines: dict[str, Backend], name: str) -> None:
+    batch = np.random.default_rng(2).random((2, 1, 64, 64), np.float32)
+    outputs = engines[name].run(batch)
+    alone = [outputs.map(1, k) for k in (4, 1)]
+    assert np.array_equal(np.stack(alone), outputs.fuse(1, [4, 1]).dense())
+    outputs.regions(1, [1, 4])
+    assert np.array_equal(outputs.map(1, 4), alone[0])
+    assert [cam.shape for cam in outputs.stage_maps(1, 4)] == [(16, 16), (8, 8), (4, 4), (2, 2)]
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -170,7 +223,7 @@ def test_unknown_backend(bundle: Bundle) -> None:
     ],
 )
 def test_missing_package(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, install: str) -> None:
-    monkeypatch.delitem(sys.modules, f"msloc_edge.backends.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, BACKENDS[name].module, raising=False)
     monkeypatch.setitem(sys.modules, name, None)  # `import name` now raises ImportError
     with pytest.raises(DependencyError) as caught:
         load_backend(name, bundle)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from msloc_edge import Localizer
+from msloc_edge.errors import BackendError
 from msloc_edge.train.phantom import generate
 
 
@@ -99,9 +100,9 @@ def test_the_device_finds_what_the_host_finds(cuda: Localizer, tiny_bundle: Path
 def test_more_regions_than_the_table_holds_are_found_on_the_host(
     cuda: Localizer, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msloc_edge.backends import torch_cuda
+    from msloc_edge.backends.torch import cuda as torch_cuda
 
-    monkeypatch.setattr(torch_cuda, "MOST_REGIONS", 1)
+    monkeypatch.setattr(torch_cuda, "MAX_REGIONS", 1)
     with Localizer(tiny_bundle, "torch", all_classes=True) as host:
         expected = host.localize_batch(films())
     most = max(len(finding.boxes) for result in expected for finding in result.findings)
@@ -112,10 +113,10 @@ def test_more_regions_than_the_table_holds_are_found_on_the_host(
 
 
 def test_batches_larger_than_what_is_in_memory_at_a_time(cuda: Localizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from msloc_edge.backends import torch_cuda
+    from msloc_edge.backends.torch import cuda as torch_cuda
 
     together = cuda.localize_batch(films()[:3])
-    monkeypatch.setattr(torch_cuda, "MAPS_OF_IMAGES", 2)
+    monkeypatch.setattr(torch_cuda, "MAX_IMAGES", 2)
     cuda.backend._cuda._slots.clear()  # type: ignore[attr-defined]
     parted = cuda.localize_batch(films()[:3])
     for ours, theirs in zip(parted, together, strict=True):
@@ -137,8 +138,20 @@ def test_other_thresholds(cuda: Localizer) -> None:
     assert any(finding.boxes for finding in some.findings)
 
 
-def test_a_bare_batch_is_run_without_locating(cuda: Localizer) -> None:
+def test_a_bare_batch_is_run_without_a_search(cuda: Localizer) -> None:
     film = cuda.prepare(films()[1])
-    outputs = cuda.backend.run(film.batch)
-    assert outputs.located(0, [0]) is None
+    outputs, steps = cuda.backend.run(film.batch), []
     assert outputs.logits.shape == (1, len(cuda.bundle.classes))
+    assert len(outputs.regions(0, [0], steps.append)) == 1
+    assert steps == ["fuse"], "regions are found on the host, when they are asked for"
+
+
+def test_a_batch_may_be_on_the_device(cuda: Localizer) -> None:
+    batch = np.concatenate([cuda.prepare(film).batch for film in films()[:3]])
+    expected = cuda.backend.run(batch)
+    found = cuda.backend.run(torch.from_numpy(batch))
+    assert np.array_equal(found.logits, expected.logits)
+    for ours, theirs in zip(found.stage_maps(2, 1), expected.stage_maps(2, 1), strict=True):
+        assert np.array_equal(ours, theirs)
+    with pytest.raises(BackendError, match=r"failed on a batch of shape .3, 64, 64.: expected films of 64 x 64"):
+        cuda.backend.run(batch[:, 0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from msloc_edge.backends.torch.fold import folded
+from msloc_edge.backends.torch.fold import fold_batchnorm
 from msloc_edge.model import ModelConfig, build
 
 
@@ -37,7 +37,7 @@ def test_the_same_features(backbone: str, all: int, left: int) -> None:
     with torch.inference_mode():
         film = torch.rand(2, 1, 64, 64)
         expected = whole(film)
-        found = folded(whole)
+        found = fold_batchnorm(whole)
         assert (norms(whole), norms(found)) == (all, left)
         for ours, theirs in zip(found(film), expected, strict=True):
             assert float((ours - theirs).abs().max() / theirs.std()) < 1e-4
@@ -59,7 +59,7 @@ class ReadTwice(nn.Module):
 
 def test_what_is_read_twice_stays() -> None:
     net = seasoned(ReadTwice())
-    found = folded(net)
+    found = fold_batchnorm(net)
     assert norms(found) == 2
     x = torch.rand(1, 1, 5, 5)
     for ours, theirs in zip(found(x), net(x), strict=True):

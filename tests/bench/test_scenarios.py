@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from msloc_edge import Localizer
-from msloc_edge.backends import Backend, Outputs
+from msloc_edge.backends import Backend, Outputs, Search
+from msloc_edge.backends.base import Films
 from msloc_edge.bench import scopes
 from msloc_edge.bench.clock import Clock
 from msloc_edge.bench.run import harness_overhead_ms
@@ -30,13 +31,9 @@ class Planted(Backend):
     def __init__(self, other: Backend, clock: Any, delays_ms: NDArray[np.float64]) -> None:
         self._other, self._clock, self._delays = other, clock, iter(delays_ms)
 
-    @classmethod
-    def load(cls, *_: Any, **__: Any) -> Backend:
-        raise NotImplementedError
-
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
+    def run(self, films: Films, search: Search | None = None) -> Outputs:
         self._clock.work(next(self._delays))
-        return self._other.run(batch)
+        return self._other.run(films, search)
 
     def describe(self) -> Mapping[str, str]:
         return {"engine": self.name, "version": "0", "device": "none"}

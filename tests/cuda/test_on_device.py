@@ -79,7 +79,7 @@ def test_it_is_given_back_once() -> None:
     [
         (
             torch.zeros(1, 1, 4, 4),
-            "expected films on cuda:0, got DLPack device type 1, id 0; copy them there, or use run",
+            "expected films on cuda:0, got DLPack device type 1, id 0; copy them there, or to the host",
         ),
         (Exported(np.zeros(4, np.float32), 3), "DLPack device type 3"),
         (Exported(np.zeros(4, np.float32), 2, 1), "expected films on cuda:0, got CUDA device 1"),

@@ -5,123 +5,62 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.backends.base import Backend, Outputs
-from msloc_edge.backends.onnxruntime import OnnxRuntimeBackend
+from msloc_edge.backends import onnxruntime
+from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
 from msloc_edge.backends.tensorrt.builder import Settings, build
 from msloc_edge.backends.tensorrt.building import BuildingBackend
 from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.key import Batch, Key
-from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, Flavour
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.backends.tensorrt.progress import LOG, Lines
 from msloc_edge.backends.tensorrt.session import Lease, Session
 from msloc_edge.bundle import Bundle
-from msloc_edge.cuda.on_device import OnDevice, on_device
-from msloc_edge.cuda.providers import open_provider
+from msloc_edge.cuda.on_device import OnDevice, is_on_device, on_device
+from msloc_edge.cuda.providers import Provider, open_provider
 from msloc_edge.cuda.streams import open_stream
 from msloc_edge.errors import BackendError
 from msloc_edge.maps.fuse import Maps
 
-PRECISIONS = ("fp32", "fp16", "int8")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeatmapOutputs(Outputs):
-    """Maps that the engine itself fused; those of the wanted classes are copied. They live until it is closed."""
+    """Outputs of an engine that fuses the maps itself; those of the wanted classes are copied."""
 
     heatmaps: Lease | None = None
 
-    def maps(self, image: int, relevance: NDArray[np.float32], size: tuple[int, int], classes: Sequence[int]) -> Maps:
+    def fuse(self, image: int, classes: Sequence[int]) -> Maps:
         assert self.heatmaps
         maps = [self.heatmaps.fetch(image, k) for k in classes]
-        return Maps(np.stack(maps) if maps else np.empty((0, *size), np.float32))
+        return Maps(np.stack(maps) if maps else np.empty((0, *self.bundle.input_size), np.float32))
 
 
-class TensorRtBackend(Backend):
-    """device: cuda (default), cuda:N, and after a comma a precision, as in cuda:0,fp16.
+class TensorRTBackend(Backend):
+    """A bundle's engine on a CUDA device."""
 
-    fp32 is built on first use, while onnxruntime serves; fp16 and int8 need films for their gate, and are exported:
-    `msloc-edge export MODEL OUT --target tensorrt --precision fp16` puts its engine into the cache, too.
-    """
-
-    flavour: ClassVar[Flavour] = TENSORRT
-    name = TENSORRT.name
-
-    def __init__(self, session: Session, ordinal: int, facts: Mapping[str, str]) -> None:
-        self._session, self._ordinal, self._facts = session, ordinal, facts
-
-    @classmethod
-    def load(cls, bundle: Bundle, device: str | None = None, threads: int | None = None) -> Backend:
-        ordinal, precision = _parse(cls.name, device or "cuda")
-        version = cls.flavour.version()
-        provider = open_provider(ordinal)
-        sm = cls.flavour.built_for(provider.sm)
-        cache, key = Cache(), Key(bundle.sha256, cls.name, version, sm, precision, "network", Batch())
-        if plan := cache.find_any(key):
-            try:
-                return cls._of(plan, ordinal)
-            except BackendError as error:
-                if error.reason != "build_failed":
-                    raise
-                LOG.warning("%s", error)
-                cache.refuse(plan.key, "deserialise")
-        if precision != "fp32":
-            target = cls.name.replace("_", "-")
-            raise BackendError(
-                "plan_missing",
-                f"{cls.name}: no {precision} engine of {bundle.name} for this machine; make it: "
-                f"msloc-edge export {bundle.path} OUT --target {target} --precision {precision}",
-            )
-        what = f"{cls.flavour.title} {version}, {bundle.name}"
-
-        def make(cancelled: threading.Event) -> Backend:
-            def build_plan() -> Plan:
-                LOG.warning("%s: building the engine; onnxruntime serves until it is ready", what)
-                model, timing = bundle.onnx.read_bytes(), cache.timing(cls.flavour, version, sm)
-                settings, watch = Settings(key.batch), Lines(what)
-                with provider.current():  # the library builds for the device of the context
-                    built = build(cls.flavour, model, bundle.input_size, settings, watch, timing, cancelled)
-                LOG.warning("%s: the engine is ready after %.0f s", what, built.seconds)
-                return built.plan(key)
-
-            return cls._of(cache.get(key, build_plan, cancelled), ordinal)
-
-        return BuildingBackend(OnnxRuntimeBackend.load(bundle, None, threads), what, make)
-
-    @classmethod
-    def _of(cls, plan: Plan, ordinal: int) -> TensorRtBackend:
+    def __init__(self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int) -> None:
+        """Raises BackendError as `Session` and `open_stream` do."""
+        self.name = library.name
+        self._bundle, self._plan, self._ordinal = bundle, plan, ordinal
         stream = open_stream(ordinal)
         try:
-            session = Session(cls.flavour, plan, stream)
+            self._session = Session(library, plan, stream)
         except BackendError:
             stream.close()
             raise
-        facts = {
-            "engine": cls.name,
-            "version": plan.key.version,
-            "device": f"cuda:{ordinal}",
-            "precision": plan.key.precision,
-            "graph": plan.key.graph,
-            "driver": stream.provider,
-        }
-        return cls(session, ordinal, facts)
 
-    def run(self, batch: NDArray[np.float32]) -> Outputs:
-        return self._run(batch)
+    def run(self, films: Films, search: Search | None = None) -> Outputs:
+        if not is_on_device(films):
+            return self._run(host_batch(films), search)
+        with on_device(films, self._session.stream, self._ordinal) as batch:
+            return self._run(batch, search)
 
-    def run_device(self, films: Any) -> Outputs:
-        """As `run`, for films on the device: contiguous float32 [B, 1, H, W] in any object with DLPack (torch, CuPy) or
-        the CUDA array interface (numba).
-        """
-        with on_device(films, self._session.stream, self._ordinal) as found:
-            return self._run(found)
-
-    def _run(self, batch: NDArray[np.float32] | OnDevice) -> Outputs:
+    def _run(self, batch: NDArray[np.float32] | OnDevice, search: Search | None) -> Outputs:
         session = self._session
         if batch.shape[1:] != session.shape or batch.shape[0] not in session.batches:
             least, most = session.batches.start, session.batches.stop - 1
@@ -133,11 +72,19 @@ class TensorRtBackend(Backend):
         arrays, lease, timing_ms = session.run(batch)
         cams = tuple(arrays[name] for name in sorted(arrays) if name.startswith("cams_"))
         if lease:
-            return HeatmapOutputs(arrays["logits"], cams, timing_ms, lease)
-        return Outputs(arrays["logits"], cams, timing_ms)
+            return HeatmapOutputs(self._bundle, arrays["logits"], cams, search, timing_ms, lease)
+        return Outputs(self._bundle, arrays["logits"], cams, search, timing_ms)
 
     def describe(self) -> Mapping[str, str]:
-        facts = dict(self._facts)
+        key = self._plan.key
+        facts = {
+            "engine": self.name,
+            "version": key.version,
+            "device": f"cuda:{self._ordinal}",
+            "precision": key.precision,
+            "graph": key.graph,
+            "driver": self._session.stream.provider,
+        }
         if self._session.eager_because:
             facts["eager_because"] = self._session.eager_because
         return facts
@@ -146,19 +93,81 @@ class TensorRtBackend(Backend):
         self._session.close()
 
 
-class TensorRtRtxBackend(TensorRtBackend):
-    """As TensorRtBackend; its engines are built without a GPU, and compiled for this one when they are loaded."""
+def load(
+    library: TensorRTLibrary,
+    bundle: Bundle,
+    device: str | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Backend:
+    """Load a bundle on cuda (default) or cuda:N; see `load_backend`.
 
-    flavour = TENSORRT_RTX
-    name = TENSORRT_RTX.name
-
-
-def _parse(backend: str, device: str) -> tuple[int, str]:
-    """Ordinal and precision. Raises BackendError (backend_device)."""
-    place, _, precision = device.partition(",")
-    kind, _, ordinal = place.partition(":")
-    if kind != "cuda" or not (ordinal or "0").isdecimal() or (precision or "fp32") not in PRECISIONS:
+    fp32 is built on first use, while onnxruntime serves with `threads`; fp16 and int8 need films for their gate, and
+    are exported: `msloc-edge export target MODEL OUT --target tensorrt --precision fp16` puts its engine into the
+    cache, too. An engine of TensorRT-RTX is built without a GPU, and compiled for this one when it is loaded.
+    """
+    ordinal = _ordinal(library.name, device or "cuda")
+    version, provider = library.version(), open_provider(ordinal)
+    sm = library.built_for(provider.sm)
+    cache, key = Cache(), Key(bundle.sha256, library.name, version, sm, precision, "network", Batch())
+    if ready := _from_cache(library, bundle, cache, key, ordinal):
+        return ready
+    if precision != "fp32":
+        target = library.name.replace("_", "-")
         raise BackendError(
-            "backend_device", f"{backend}: expected a device such as cuda:0 or cuda:0,fp16, got {device!r}"
+            "plan_missing",
+            f"{library.name}: no {precision} engine of {bundle.name} for this machine; make it: "
+            f"msloc-edge export target {bundle.path} OUT --target {target} --precision {precision}",
         )
-    return int(ordinal or 0), precision or "fp32"
+    what = f"{library.title} {version}, {bundle.name}"
+
+    def make(cancelled: threading.Event) -> Backend:
+        build_plan = partial(_build, library, bundle, cache, key, provider, what, cancelled)
+        return TensorRTBackend(bundle, library, cache.get(key, build_plan, cancelled), ordinal)
+
+    return BuildingBackend(onnxruntime.load(bundle, threads=threads), what, make)
+
+
+load_tensorrt = partial(load, TENSORRT)
+load_tensorrt_rtx = partial(load, TENSORRT_RTX)
+
+
+def _from_cache(
+    library: TensorRTLibrary, bundle: Bundle, cache: Cache, key: Key, ordinal: int
+) -> TensorRTBackend | None:
+    """The backend of a plan that is there; one that the library does not take is moved aside."""
+    if not (plan := cache.find_any(key)):
+        return None
+    try:
+        return TensorRTBackend(bundle, library, plan, ordinal)
+    except BackendError as error:
+        if error.reason != "build_failed":
+            raise
+        LOG.warning("%s", error)
+        cache.refuse(plan.key, "deserialise")
+        return None
+
+
+def _build(
+    library: TensorRTLibrary,
+    bundle: Bundle,
+    cache: Cache,
+    key: Key,
+    provider: Provider,
+    what: str,
+    cancelled: threading.Event,
+) -> Plan:
+    LOG.warning("%s: building the engine; onnxruntime serves until it is ready", what)
+    model, timing = bundle.onnx.read_bytes(), cache.timing(library, key.version, key.sm)
+    with provider.current():  # the library builds for the device of the context
+        built = build(library, model, bundle.input_size, Settings(key.batch), Lines(what), timing, cancelled)
+    LOG.warning("%s: the engine is ready after %.0f s", what, built.seconds)
+    return built.plan(key)
+
+
+def _ordinal(backend: str, device: str) -> int:
+    """The N of cuda:N. Raises BackendError (backend_device)."""
+    kind, _, ordinal = device.partition(":")
+    if kind != "cuda" or not (ordinal or "0").isdecimal():
+        raise BackendError("backend_device", f"{backend}: expected a device such as cuda:0, got {device!r}")
+    return int(ordinal or 0)

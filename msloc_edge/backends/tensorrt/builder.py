@@ -16,7 +16,7 @@ from typing import Any
 
 from msloc_edge._files import atomic_write
 from msloc_edge.backends.tensorrt.key import Batch, Key
-from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, Flavour
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.backends.tensorrt.progress import Watch
 from msloc_edge.errors import BackendError
@@ -24,7 +24,7 @@ from msloc_edge.errors import BackendError
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to build.
+    """Options of a build.
 
     workspace            at most so many MiB of device memory for one layer's scratch; None: what the device has
     version_compatible   the plan also runs in later versions of the library (TensorRT only; larger)
@@ -46,12 +46,12 @@ class Built:
     seconds: float
 
     def plan(self, key: Key, facts: Mapping[str, Any] | None = None) -> Plan:
-        """As the cache keeps it."""
+        """Give the plan as the cache keeps it."""
         return Plan(self.data, key, self.seconds, facts or {})
 
 
 def build(
-    flavour: Flavour,
+    library: TensorRTLibrary,
     model: bytes,
     size: tuple[int, int],
     settings: Settings,
@@ -60,21 +60,21 @@ def build(
     cancelled: threading.Event | None = None,
     plugins: Path | None = None,
 ) -> Built:
-    """An ONNX graph with the input image [B, 1, H, W] -> its plan.
+    """Build the plan of an ONNX graph with the input image [B, 1, H, W].
 
     timing     file of the kernels' measured times, read and written, which makes the next build faster
     cancelled  set by another thread, it ends the build at its next step
     plugins    a C++ library of those that the graph needs
-    Raises BackendError: backend_missing, backend_failed (the library does not work with this driver), engine (it
+    Raises DependencyError; BackendError: backend_failed (the library does not work with this driver), build_failed (it
     refuses the graph or cannot build it, or is cancelled).
     """
-    trt = flavour.load()
+    trt = library.load()
     begin = time.perf_counter()
     log = logger(trt)
     try:
         builder = trt.Builder(log)
     except Exception as error:  # pybind11 calls a constructor that gives nothing a TypeError
-        raise BackendError("backend_failed", cannot_start(flavour, trt, log)) from error
+        raise BackendError("backend_failed", cannot_start(library, trt, log)) from error
     if plugins:
         load_plugins(builder.get_plugin_registry(), plugins)  # of this builder: a process may build again
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -83,7 +83,7 @@ def build(
         found = parser.get_error(0) if parser.num_errors else None
         where = f"node {found.node_name()} ({found.node_operator()})" if found and found.node_name() else "the graph"
         words = found.desc() if found else log.last_error()
-        raise BackendError("build_failed", f"{flavour.title} {trt.__version__} refuses {where}: {words}")
+        raise BackendError("build_failed", f"{library.title} {trt.__version__} refuses {where}: {words}")
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # fp32 as on the CPU: TF32 would move logits by about 1e-3
     if settings.workspace is not None:
@@ -92,7 +92,7 @@ def build(
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if settings.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    if flavour is TENSORRT_RTX:
+    if library is TENSORRT_RTX:
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it no CUDA graph can be captured
     profile, batch = builder.create_optimization_profile(), settings.batch
     profile.set_shape("image", *((count, 1, *size) for count in (batch.least, batch.best, batch.most)))
@@ -101,23 +101,23 @@ def build(
     monitor = _monitor(trt, watch, cancelled or threading.Event())
     config.progress_monitor = monitor
     # In TensorRT-RTX a timing cache does nothing, and is deprecated.
-    times = _times(config, timing) if timing and flavour is TENSORRT else None
+    times = _times(config, timing) if timing and library is TENSORRT else None
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        words = f"{flavour.title} {trt.__version__} cannot build the engine: {log.last_error()}"
+        words = f"{library.title} {trt.__version__} cannot build the engine: {log.last_error()}"
         raise BackendError("build_failed", words)
     if timing and times:
         _keep_times(config, times, timing)
     return Built(bytes(plan), "\n".join(log.lines) + "\n", time.perf_counter() - begin)
 
 
-def logger(trt: Any, most: int | None = None) -> Any:
-    """A logger that keeps its last `lines`; `last_error()` is what the library said before it failed."""
+def logger(trt: Any, max_lines: int | None = None) -> Any:
+    """A logger that keeps its last `max_lines`; `last_error()` is what the library said before it failed."""
 
     class Log(trt.ILogger):  # type: ignore[misc] # the module has no types
         def __init__(self) -> None:
             super().__init__()
-            self.lines: deque[str] = deque(maxlen=most)
+            self.lines: deque[str] = deque(maxlen=max_lines)
 
         def log(self, severity: Any, message: str) -> None:
             self.lines.append(f"[{severity.name}] {message}")
@@ -129,19 +129,19 @@ def logger(trt: Any, most: int | None = None) -> Any:
     return Log()
 
 
-def cannot_start(flavour: Flavour, trt: Any, log: Any) -> str:
-    """The sentence for a library whose builder or runtime cannot be made: a driver that is too old for it, mostly."""
+def cannot_start(library: TensorRTLibrary, trt: Any, log: Any) -> str:
+    """Sentence for a library whose builder or runtime cannot be made: a driver that is too old for it, mostly."""
     return (
-        f"{flavour.title} {trt.__version__} cannot start on this device: {log.last_error()}; nvidia-smi shows the "
-        f"driver and its CUDA version, take the library for that one: {flavour.install}"
+        f"{library.title} {trt.__version__} cannot start on this device: {log.last_error()}; nvidia-smi shows the "
+        f"driver and its CUDA version, take the library for that one: {library.install}"
     )
 
 
-def load_plugins(registry: Any, library: Path | str) -> None:
-    """A C++ library of plugins, into the registry of a builder or a runtime. Raises BackendError (build_failed)."""
-    if registry.load_library(str(library)) is None:
+def load_plugins(registry: Any, plugins: Path | str) -> None:
+    """Load a C++ library of plugins into the registry of a builder or a runtime. Raises BackendError (build_failed)."""
+    if registry.load_library(str(plugins)) is None:
         raise BackendError(
-            "build_failed", f"{library}: TensorRT cannot load this library of plugins; build it for this version"
+            "build_failed", f"{plugins}: TensorRT cannot load this library of plugins; build it for this version"
         )
 
 
@@ -154,7 +154,7 @@ def _monitor(trt: Any, watch: Watch, cancelled: threading.Event) -> Any:
             watch.start(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            """Whether to go on."""
+            """Tell whether to go on."""
             watch.step(phase_name, step + 1)
             return not cancelled.is_set()
 
@@ -172,7 +172,7 @@ def _read(timing: Path) -> bytes:
 
 
 def _times(config: Any, timing: Path) -> Any:
-    """The timing cache of the file, in use; a new one when it is damaged, or of another device of this SM."""
+    """Timing cache of the file, in use; a new one when it is damaged, or of another device of this SM."""
     for data in (_read(timing), b""):
         times = config.create_timing_cache(data)
         if times is not None and config.set_timing_cache(times, ignore_mismatch=False):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msloc_edge._files import ENGINES, TEMPORARY, cache_folder
 from msloc_edge.backends.tensorrt.key import Key
-from msloc_edge.backends.tensorrt.library import Flavour
+from msloc_edge.backends.tensorrt.library import TensorRTLibrary
 from msloc_edge.backends.tensorrt.plan import SIDECAR, Plan, RefusedError, read_plan
 from msloc_edge.backends.tensorrt.progress import LOG
 from msloc_edge.errors import BackendError, OutputError
@@ -34,24 +34,24 @@ class Cache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / ENGINES
 
-    def timing(self, flavour: Flavour, version: str, sm: int) -> Path:
-        """Where the kernels' times are: they depend on the library and the device, not on the model."""
-        return self.folder / f"{flavour.name}-{version}-sm{sm}.timing"
+    def timing(self, library: TensorRTLibrary, version: str, sm: int) -> Path:
+        """File of the kernels' times: they depend on the library and the device, not on the model."""
+        return self.folder / f"{library.name}-{version}-sm{sm}.timing"
 
     def find(self, key: Key) -> Plan | None:
-        """The plan of exactly this key. What is there instead, stale, foreign or damaged, is moved aside."""
+        """Find the plan of exactly this key. What is there instead, stale, foreign or damaged, is moved aside."""
         return self._find(key.file)
 
     def find_any(self, key: Key) -> Plan | None:
-        """A plan for this model, machine and precision that takes single films: an exported one, or the one that also
-        takes the largest batch."""
+        """Find a plan for this model, machine and precision that takes single films: an exported one, or the one that
+        also takes the largest batch."""
         found = [self._find(file.name) for file in sorted(self.folder.glob(f"{key.machine}-*.plan"))]
         fitting = [plan for plan in found if plan and replace(plan.key, graph=key.graph, batch=key.batch) == key]
         plans = [plan for plan in fitting if plan.key.batch.least == 1]
         return max(plans, key=lambda plan: (plan.key.graph == "heatmap", plan.key.batch.most), default=None)
 
     def get(self, key: Key, build: Callable[[], Plan], cancelled: threading.Event | None = None) -> Plan:
-        """The plan of this key, which is built if it is not there: once, also when many processes ask for it.
+        """Find the plan of this key, or build it if it is not there: once, also when many processes ask for it.
 
         cancelled  set by another thread, it ends the waiting for another process: BackendError (build_failed)
         """
@@ -88,7 +88,7 @@ class Cache:
             raise self._broken(error) from error
 
     def _read_or_refuse(self, name: str) -> Plan | None:
-        """Under the lock."""
+        """Read a plan, or move it aside, under the lock."""
         try:
             return self._read(name)
         except RefusedError as error:
@@ -105,7 +105,7 @@ class Cache:
         LOG.warning("%s: this engine is not for this machine (%s): moved to %s", name, why, aside)
 
     def _write(self, plan: Plan) -> None:
-        """Under the lock: so a name that is always the same will do, and what a killed process left is overwritten."""
+        """Write a plan under the lock: so a temporary name that is always the same will do, and is overwritten."""
         name = plan.key.file
         try:
             # The sidecar first: killed in between, it speaks of a plan that is not there, and the next one builds.

@@ -1,4 +1,4 @@
-"""What names an engine: everything that its plan depends on."""
+"""Name of an engine in the cache: everything that its plan depends on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Batch:
 
     @classmethod
     def parse(cls, text: str) -> Batch:
-        """From MIN:OPT:MAX, such as 1:4:8. Raises ValueError."""
+        """Parse MIN:OPT:MAX, such as 1:4:8. Raises ValueError."""
         try:
             batch = cls(*(int(part) for part in text.split(":")))
         except (TypeError, ValueError) as error:
@@ -29,10 +29,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An engine's name in the cache.
+    """Everything that a plan depends on.
 
     bundle     sha256 of the bundle's manifest, which holds the hash of every other file
-    flavour    "tensorrt" or "tensorrt_rtx"
+    flavour    "tensorrt" or "tensorrt_rtx": the library, in the word of the sidecars
     version    of that library, all its parts: a plan is bound to them
     sm         compute capability as one number, 87 for an Orin; 0 for every device, as TensorRT-RTX builds
     precision  "fp32", "fp16" or "int8"
@@ -50,7 +50,7 @@ class Key:
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Key:
-        """Raises KeyError or TypeError when the entry is not one."""
+        """Read a sidecar's entry. Raises KeyError or TypeError when it is not one."""
         return cls(**{**entry, "batch": Batch(**entry["batch"])})
 
     def to_dict(self) -> dict[str, Any]:

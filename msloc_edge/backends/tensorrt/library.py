@@ -15,15 +15,15 @@ X86 = "pip install tensorrt-cu13, or tensorrt-cu12 for a driver of CUDA 12"
 
 
 @dataclass(frozen=True, slots=True)
-class Flavour:
+class TensorRTLibrary:
     """One of the two libraries.
 
     name      of the Python module, of the backend, and in the cache
     title     as NVIDIA writes it
-    tags      what the first bytes of its plans may be
+    tags      first bytes that its plans may have
     oldest    the oldest version that is supported
     portable  it builds without a GPU, for every GPU that it supports
-    install   the words that say how to get it
+    install   words that say how to get it
     """
 
     name: str
@@ -34,7 +34,7 @@ class Flavour:
     install: str
 
     def load(self) -> Any:
-        """The module. Raises BackendError (backend_missing) when it is not here, or older than `oldest`."""
+        """Import the module. Raises DependencyError (backend_missing) when it is not here, or older than `oldest`."""
         try:
             module = importlib.import_module(self.name)
         except (ImportError, OSError) as error:  # OSError: the package without its libraries
@@ -50,15 +50,15 @@ class Flavour:
         return module
 
     def version(self) -> str:
-        """Of the module, all its parts. Raises as `load` does."""
+        """Version of the module, all its parts. Raises as `load` does."""
         return str(self.load().__version__)
 
     def built_for(self, sm: int) -> int:
-        """What a `Key` says of the device: its compute capability, or 0 for every one."""
+        """The `sm` of a `Key` for a device: its compute capability, or 0 for every one."""
         return 0 if self.portable else sm
 
 
-TENSORRT = Flavour(
+TENSORRT = TensorRTLibrary(
     "tensorrt",
     "TensorRT",
     (b"ftrt", b"vtrt"),
@@ -66,7 +66,7 @@ TENSORRT = Flavour(
     False,
     f"JetPack 6: {JETPACK_6}; JetPack 7: {JETPACK_7}; x86: {X86}",
 )
-TENSORRT_RTX = Flavour(
+TENSORRT_RTX = TensorRTLibrary(
     "tensorrt_rtx", "TensorRT-RTX", (b"vtrt",), (1, 2), True, "install it with: pip install 'msloc-edge[rtx]'"
 )
 

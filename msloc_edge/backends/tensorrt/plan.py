@@ -1,4 +1,4 @@
-"""A plan, what is written beside it, and whether it may be handed to the library: deserialising runs what a plan says.
+"""A plan, its sidecar, and whether it may be handed to the library: deserialising runs what a plan says.
 
 A plan begins with a tag of four bytes; bytes 24 to 27 are major, minor, patch and build of the version that wrote it.
 For TensorRT ("ftrt") both are what trtexec reads (--getPlanVersionOnly); for TensorRT-RTX ("vtrt") they were seen in
@@ -18,11 +18,12 @@ from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX
 
 SCHEMA = "msloc-edge/engine/1"
 SIDECAR = ".json"
-"""What is known of FILE stands in FILE.json: JSON before the plan itself would break other tools."""
+"""Suffix of the sidecar FILE.json, which has what is known of FILE: JSON before the plan would break other tools."""
 
-TAGS = {flavour.name: flavour.tags for flavour in (TENSORRT, TENSORRT_RTX)}
+TAGS = {library.name: library.tags for library in (TENSORRT, TENSORRT_RTX)}
 VERSION_AT = 24
-"""Of the version three parts are compared: not every TensorRT tells its build number, and it need not fit a byte."""
+"""Offset of the version, of which three parts are compared: not every TensorRT tells its build, which may not fit a
+byte."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +42,7 @@ class Plan:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def sidecar(self) -> bytes:
-        """The JSON that belongs beside it."""
+        """JSON that belongs beside it."""
         content = {
             "schema": SCHEMA,
             "key": self.key.to_dict(),
@@ -58,7 +59,7 @@ class RefusedError(Exception):
 
 
 def read_plan(data: bytes, sidecar: bytes | None, file: str) -> Plan:
-    """A plan of the cache, by the name of its file.
+    """Read a plan of the cache, by the name of its file.
 
     Raises RefusedError: sidecar (none, or not one of ours), key (built for something else), size, header (not a plan of
     this library), version (of another version of it), hash.

@@ -1,4 +1,4 @@
-"""How far the building of an engine has come, for people: bars in a terminal, lines in a log."""
+"""Progress of a build, for people: bars in a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOG = logging.getLogger("msloc_edge.backends.tensorrt")
-"""Without any handler Python writes its warnings to stderr; a service sends them where it likes."""
+"""Logger of this room. Without any handler Python writes its warnings to stderr; a service sends them elsewhere."""
 
 
 class Watch(Protocol):
-    """What is told of the phases of a build; they nest."""
+    """A listener to the phases of a build; they nest."""
 
     def start(self, phase: str, steps: int) -> None: ...
     def step(self, phase: str, done: int) -> None: ...

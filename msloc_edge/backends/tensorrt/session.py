@@ -1,7 +1,8 @@
-"""A deserialised engine on a stream of a device: buffers on both sides, and a CUDA graph for each batch size."""
+"""Runs of a deserialised engine on a stream: buffers on both sides, and a CUDA graph for each batch size."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.backends.base import STEPS
-from msloc_edge.backends.lru import Recent
+from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.tensorrt.builder import cannot_start, load_plugins, logger
-from msloc_edge.backends.tensorrt.library import TENSORRT_RTX, Flavour
+from msloc_edge.backends.tensorrt.library import TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.cuda.on_device import OnDevice
 from msloc_edge.cuda.streams import Buffer, Graph, Stream
@@ -20,11 +21,11 @@ from msloc_edge.errors import BackendError
 
 Array = NDArray[np.float32]
 
-MOST_GRAPHS = 4
+MAX_GRAPHS = 4
 """Batch sizes that are kept ready. Each has a context of its own: a graph holds what its context was set to."""
 
-LINES = 100
-"""Of what the library says while it runs, which may be something on every run."""
+MAX_LINES = 100
+"""Lines that are kept of what the library says while it runs, which may be something on every run."""
 
 IMAGE, HEATMAP = "image", "heatmap"
 
@@ -32,23 +33,22 @@ IMAGE, HEATMAP = "image", "heatmap"
 class Lease:
     """A copy of the heatmaps [B, K, H, W] of one run on the device; its memory is used again once nobody has it."""
 
-    def __init__(self, stream: Stream, pool: list[int], shape: tuple[int, ...], address: int) -> None:
-        self._stream, self._pool, self._shape, self._address = stream, pool, shape, address
+    def __init__(self, session: Session, shape: tuple[int, ...], address: int) -> None:
+        self._session, self._shape, self._address = session, shape, address
 
     def fetch(self, image: int, k: int) -> Array:
-        """The map [H, W] of one class of one image."""
+        """Copy the map [H, W] of one class of one image. Raises BackendError (backend_closed)."""
         found = np.empty(self._shape[2:], np.float32)
-        with self._stream.current():
-            self._stream.fetch(found, self._address + found.nbytes * (image * self._shape[1] + k))
+        self._session.fetch(found, self._address + found.nbytes * (image * self._shape[1] + k))
         return found
 
     def __del__(self) -> None:
-        self._pool.append(self._address)
+        self._session.pool.append(self._address)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """All that a batch size needs: its context with every address set, the shapes that come out, how it is run."""
+    """Context of a batch size with every address set, the shapes that come out, and its run."""
 
     context: Any
     shapes: dict[str, tuple[int, ...]]
@@ -56,17 +56,19 @@ class _Slot:
 
 
 class Session:
-    """Runs a plan. `eager_because` says why there is no graph; None: there is one, or nothing has run yet.
+    """A plan that is run. `eager_because` says why there is no graph; None: there is one, or nothing has run yet.
+
+    pool  addresses on the device of heatmaps that nobody has any more
 
     Raises BackendError: engine when the library does not take the plan, backend_failed when it is not such a network,
     or when the fault is not the plan's: of the driver, or for want of memory.
     """
 
-    def __init__(self, flavour: Flavour, plan: Plan, stream: Stream) -> None:
-        self._trt, self._flavour, self.stream = flavour.load(), flavour, stream
+    def __init__(self, library: TensorRTLibrary, plan: Plan, stream: Stream) -> None:
+        self._trt, self._library, self.stream = library.load(), library, stream
         self.eager_because: str | None = None
-        self._slots = Recent(MOST_GRAPHS, self._make, lambda slot: slot.graph.free())
-        self._log = logger(self._trt, LINES)
+        self._slots = LRUCache(MAX_GRAPHS, self._make, lambda slot: slot.graph.free())
+        self._log = logger(self._trt, MAX_LINES)
         with stream.current():
             self._engine = self._deserialise(plan)
             # One scratch memory serves all contexts, as only one of them runs at a time.
@@ -80,10 +82,11 @@ class Session:
             sizes = {name: prod(shape) for name, shape in self._prepare(most[0])[1].items()}
             self._heatmap = stream.allocate(sizes.pop(HEATMAP)) if HEATMAP in sizes else None
             self._buffers: dict[str, Buffer] = {name: stream.buffer(size) for name, size in sizes.items()}
-        self._leases: list[int] = []
+        self.pool: list[int] = []
+        self._lock, self._closed = threading.Lock(), False
 
     def run(self, films: Array | OnDevice) -> tuple[dict[str, Array], Lease | None, dict[str, float]]:
-        """Films [B, 1, H, W] -> small outputs by name, the heatmaps on the device if any, milliseconds of STEPS."""
+        """Run films [B, 1, H, W] -> small outputs by name, heatmaps on the device if any, milliseconds of STEPS."""
         stream, image = self.stream, self._buffers[IMAGE]
         with stream.current():
             slot, size = self._slots[films.shape[0]], prod(films.shape)
@@ -109,37 +112,52 @@ class Session:
         arrays = {name: host.reshape(slot.shapes[name]).copy() for name, host in found.items()}
         return arrays, lease, dict(zip(STEPS, times, strict=True))
 
+    def fetch(self, host: Array, device: int) -> None:
+        """Copy to the host, beside the stream, in any thread. Raises BackendError (backend_closed)."""
+        with self._lock:
+            if self._closed:
+                raise BackendError(
+                    "backend_closed", "expected an open backend, got maps of one that was closed; ask for them before"
+                )
+            with self.stream.current():
+                self.stream.fetch(host, device)
+
     def close(self) -> None:
-        with self.stream.current():
-            self._slots.clear()
-            del self._engine, self._runtime  # they free memory of this device
-        self.stream.close()
+        """Free all that is on the device; closing twice does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            with self.stream.current():
+                self._slots.clear()
+                del self._engine, self._runtime  # they free memory of this device
+            self.stream.close()
 
     def _deserialise(self, plan: Plan) -> Any:
         try:
             self._runtime = self._trt.Runtime(self._log)
         except Exception as error:  # pybind11 calls a constructor that gives nothing a TypeError
-            raise BackendError("backend_failed", cannot_start(self._flavour, self._trt, self._log)) from error
+            raise BackendError("backend_failed", cannot_start(self._library, self._trt, self._log)) from error
         if plan.facts.get("version_compatible"):
             self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime; it is of our own cache
-        if library := plan.facts.get("plugin_library"):
-            load_plugins(self._runtime.get_plugin_registry(), library)
+        if plugins := plan.facts.get("plugin_library"):
+            load_plugins(self._runtime.get_plugin_registry(), plugins)
         engine = self._runtime.deserialize_cuda_engine(plan.data)
         if engine is None:
             words = self._log.last_error()
             if "memory" in words.lower():
                 raise BackendError("backend_failed", f"{plan.key.file}: no room on the device ({words}); free some")
             raise BackendError(
-                "build_failed", f"{self._flavour.title} {plan.key.version} does not take {plan.key.file}: {words}"
+                "build_failed", f"{self._library.title} {plan.key.version} does not take {plan.key.file}: {words}"
             )
         return engine
 
     def _lease(self, shape: tuple[int, ...]) -> Lease:
-        """The next run writes where these maps are: they get memory of their own."""
+        """Copy the heatmaps to memory of their own: the next run writes where they are."""
         whole = prod(shape) // shape[0] * (self.batches.stop - 1)
-        address = self._leases.pop() if self._leases else self.stream.allocate(whole)
+        address = self.pool.pop() if self.pool else self.stream.allocate(whole)
         self.stream.copy(address, self._heatmap, prod(shape))  # type: ignore[arg-type] # asked before
-        return Lease(self.stream, self._leases, shape, address)
+        return Lease(self, shape, address)
 
     def _make(self, count: int) -> _Slot:
         context, shapes = self._prepare(count)
@@ -167,7 +185,7 @@ class Session:
 
     def _context(self) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._flavour is not TENSORRT_RTX:
+        if self._library is not TENSORRT_RTX:
             return self._engine.create_execution_context(strategy)
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)

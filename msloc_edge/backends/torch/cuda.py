@@ -1,4 +1,4 @@
-"""A CUDA device: the network and what it locates as a CUDA graph for each batch size, pinned memory at both ends."""
+"""A network and the search for regions on a CUDA device: one CUDA graph for each batch size, pinned memory."""
 
 from __future__ import annotations
 
@@ -8,51 +8,41 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from msloc_edge.backends.base import STEPS
-from msloc_edge.backends.lru import Recent
+from msloc_edge.backends.base import STEPS, Search
+from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.torch.precision import Predict
 from msloc_edge.backends.torch.window import DeviceFilm
 from msloc_edge.kernels.ops import fuse_cams_peaks, regions
 from msloc_edge.kernels.regions.reference import COLUMNS
 from msloc_edge.model import CamNet
 
-if TYPE_CHECKING:
-    from msloc_edge.maps.fuse import Part
-
 WARMUP = 3
 """Runs before a capture: cuDNN chooses its algorithms and libraries allocate what they need, which a graph may not."""
 
-MOST_GRAPHS = 8
+MAX_GRAPHS = 8
 """Batch sizes whose graphs are kept; a graph holds the memory of its activations."""
 
-MOST_REGIONS = 64
-"""Of a map; one with more is fetched, and its regions are found on the host."""
+MAX_REGIONS = 64
+"""Regions of a map that its table can hold; a map with more is fetched, and its regions are found on the host."""
 
-MAPS_OF_IMAGES = 8
+MAX_IMAGES = 8
 """Images whose maps are in memory at a time: 14 classes of 512 x 512 pixels are 15 MB."""
 
 
-class Search(NamedTuple):
-    """What is to be located: within each film's rows and columns, above each class's threshold (logit units)."""
-
-    contents: Sequence[Part]
-    thresholds: Sequence[float]
-
-
 class Found(NamedTuple):
-    """What was located, of all classes, in pixels of the model's input.
+    """Peaks and regions of the maps of all classes, in pixels of the model's input.
 
     values     [B, K] float32, the highest value of each map
     positions  [B, K, 2] int32, its (y, x)
-    counts     [B, K] int32, regions, of which the table has not more than MOST_REGIONS
-    table      [B, K, MOST_REGIONS, 8] int32, see kernels.boxes
+    counts     [B, K] int32, regions, of which the table has at most MAX_REGIONS
+    table      [B, K, MAX_REGIONS, 8] int32, see kernels.regions
     """
 
     values: NDArray[np.float32]
@@ -62,7 +52,7 @@ class Found(NamedTuple):
 
 
 class Run(NamedTuple):
-    """logits [B, K] and what was located on the host, class maps on the device, milliseconds of STEPS."""
+    """Logits [B, K] and what was found on the host, class maps on the device, milliseconds of STEPS."""
 
     logits: NDArray[np.float32]
     cams: tuple[Tensor, ...]
@@ -72,7 +62,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """All that a batch size needs: its inputs in the host's pinned memory and on the device, and how it is run.
+    """Inputs of a batch size, in the host's pinned memory and on the device, and its run.
 
     films    [B, 1, H, W]
     content  [B, 4] int32: top, left, height, width
@@ -88,20 +78,20 @@ class _Slot:
 
 
 class CudaNetwork:
-    """Runs a network. `eager_because` says why there is no graph; None: there is one, or nothing has run yet."""
+    """A network that is run. `eager_because` says why there is no graph; None: there is one, or nothing has run yet."""
 
     def __init__(self, net: CamNet, predict: Predict, device: torch.device) -> None:
         """predict  runs `net`, which is on the device"""
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._net, self._predict, self._device = net, predict, device
-        self._slots = Recent(MOST_GRAPHS, self._make)
+        self._slots = LRUCache(MAX_GRAPHS, self._make)
         self._thresholds = torch.full((len(net.config.classes),), torch.inf, device=device)
         self._known_thresholds: Sequence[float] = ()
         self.eager_because: str | None = None
 
     @torch.inference_mode()
-    def run(self, films: Sequence[ArrayLike | DeviceFilm], search: Search | None = None) -> Run:
-        """Films [H, W] in [0, 1] -> what the network says of them, and what is to be located."""
+    def run(self, films: Sequence[ArrayLike | DeviceFilm | Tensor], search: Search | None = None) -> Run:
+        """Run the network over films [H, W] in [0, 1], each on the host or on the device, and search their maps."""
         with torch.cuda.device(self._device):
             slot = self._slots[len(films), search is not None]
             marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
@@ -128,9 +118,11 @@ class CudaNetwork:
             )
 
     @staticmethod
-    def _put(film: ArrayLike | DeviceFilm, host: Tensor, target: Tensor) -> None:
+    def _put(film: ArrayLike | DeviceFilm | Tensor, host: Tensor, target: Tensor) -> None:
         if isinstance(film, DeviceFilm):
             film.copy_to(target)
+        elif isinstance(film, Tensor):
+            target.copy_(film)
         else:
             host.numpy()[:] = film
             target.copy_(host, non_blocking=True)
@@ -146,19 +138,19 @@ class CudaNetwork:
             self._known_thresholds = search.thresholds
 
     def _make(self, key: tuple[int, bool]) -> _Slot:
-        (count, locating), size = key, self._net.config.size
+        (count, searching), size = key, self._net.config.size
         host_films = torch.zeros((count, 1, size, size)).pin_memory()
         host_content = torch.tensor([[0, 0, size, size]] * count, dtype=torch.int32).pin_memory()
         films, content = host_films.to(self._device), host_content.to(self._device)
 
         def work() -> tuple[Tensor, Tensor]:
             with _same_arithmetic():
-                return self._work(films, content if locating else None)
+                return self._work(films, content if searching else None)
 
         return _Slot(host_films, films, host_content, content, self._captured(work))
 
     def _captured(self, work: Callable[[], tuple[Tensor, Tensor]]) -> Callable[[], tuple[Tensor, Tensor]]:
-        """The same work as a CUDA graph, where that can be had."""
+        """Capture the work as a CUDA graph, where that can be had."""
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -180,29 +172,29 @@ class CudaNetwork:
         return replay
 
     def _work(self, films: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
-        """All that is done on the device; `content` is None where nothing is to be located."""
+        """Do all that is done on the device; `content` is None where no regions are to be found."""
         prediction = self._predict(films)
         cams = torch.cat([cam.flatten() for cam in prediction.cams] or [films.new_empty(0)])
         results = [prediction.logits]
         if content is not None:
             stages = self._stages(cams, len(films))
-            images = [slice(at, at + MAPS_OF_IMAGES) for at in range(0, len(films), MAPS_OF_IMAGES)]
-            located = [self._located([stage[some] for stage in stages], content[some]) for some in images]
-            results += [part for parts in zip(*located, strict=True) for part in parts]
+            images = [slice(at, at + MAX_IMAGES) for at in range(0, len(films), MAX_IMAGES)]
+            found = [self._search([stage[some] for stage in stages], content[some]) for some in images]
+            results += [part for parts in zip(*found, strict=True) for part in parts]
         return cams, torch.cat([part.contiguous().view(torch.int32).flatten() for part in results])
 
-    def _located(self, stages: list[Tensor], content: Tensor) -> tuple[Tensor, ...]:
-        """What `Found` has, of some images."""
+    def _search(self, stages: list[Tensor], content: Tensor) -> tuple[Tensor, ...]:
+        """Find what `Found` has, of some images."""
         size = self._net.config.size
         maps, values, positions = fuse_cams_peaks(stages, self._relevance, size, size, content)
-        return values, positions, *regions(maps, self._thresholds, content, MOST_REGIONS)
+        return values, positions, *regions(maps, self._thresholds, content, MAX_REGIONS)
 
     @cached_property
     def _relevance(self) -> Tensor:
         return self._net.head.relevance.float().contiguous()
 
     def _stages(self, cams: Tensor, count: int) -> tuple[Tensor, ...]:
-        """The class maps [B, K, h, w] of each stage, from all that lie one after the other."""
+        """Class maps [B, K, h, w] of each stage, from all that lie one after the other."""
         if not len(cams):
             return ()  # a bare classifier
         config = self._net.config
@@ -211,9 +203,9 @@ class CudaNetwork:
         return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
 
     def _parts(self, results: NDArray[np.int32], count: int) -> list[NDArray[Any]]:
-        """The logits, and what `Found` has if it is there."""
+        """Logits, and what `Found` has if it is there."""
         classes = len(self._net.config.classes)
-        shapes = [(), (), (2,), (), (MOST_REGIONS, COLUMNS)]
+        shapes = [(), (), (2,), (), (MAX_REGIONS, COLUMNS)]
         ends = np.cumsum([count * classes * prod(shape) for shape in shapes]).tolist()
         parts = [results[start:end] for start, end in pairwise([0, *ends]) if end <= len(results)]
         floats = [part.view(np.float32) if at < 2 else part for at, part in enumerate(parts)]
@@ -221,5 +213,5 @@ class CudaNetwork:
 
 
 def _same_arithmetic() -> AbstractContextManager[None]:
-    """fp32 as on the CPU: by default cuDNN would convolve in TF32, whose logits differ by about 1e-3."""
+    """Compute fp32 as on the CPU: by default cuDNN would convolve in TF32, whose logits differ by about 1e-3."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)

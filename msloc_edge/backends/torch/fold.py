@@ -1,4 +1,4 @@
-"""A backbone for inference: its convolutions take in the batch normalisation that follows them."""
+"""A backbone for inference, whose convolutions take in the batch normalisation that follows them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def folded(backbone: nn.Module) -> GraphModule:
-    """The same function, up to rounding, of a network in eval mode: as a graph, with fewer kernels to run.
+def fold_batchnorm(backbone: nn.Module) -> GraphModule:
+    """Trace a network in eval mode, and put each batch normalisation into the convolution before it.
 
-    A normalisation goes into the convolution before it, where nothing else reads what that gives.
+    A normalisation stays where something else reads what its convolution gives. The result is the same function, up to
+    rounding, with fewer kernels to run.
     """
     traced = symbolic_trace(backbone)
     modules = dict(traced.named_modules())

@@ -1,4 +1,4 @@
-"""Films windowed on a CUDA device, where they stay for the network."""
+"""Preprocessing on a CUDA device: films are windowed there, and stay for the network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from msloc_edge.types import Frame
 
 
 class DeviceFilm:
-    """A film in the model's input [h, w] on a device, and on its way to the host: numpy makes an array of it there."""
+    """A film as model's input [H, W] on a device, and on its way to the host, where numpy makes an array of it."""
 
     def __init__(self, film: Tensor) -> None:
-        """film  [h, w] float32, which the current stream writes"""
+        """film  [H, W] float32, which the current stream writes"""
         self.shape = tuple(film.shape)
         self._film, self._windowed, self._copied = film, torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._windowed.record()
@@ -32,7 +32,7 @@ class DeviceFilm:
         return array.astype(dtype or array.dtype, copy=bool(copy))
 
     def copy_to(self, target: Tensor) -> None:
-        """On the current stream, which waits for the film and not for its way to the host."""
+        """Copy to a tensor, on the current stream, which waits for the film and not for its way to the host."""
         stream = torch.cuda.current_stream()
         self._windowed.wait(stream)
         self._film.record_stream(stream)
@@ -40,15 +40,15 @@ class DeviceFilm:
 
 
 class CudaWindow:
-    """Windows films and fits them into the model's input on a device. Threads have a stream each, so that the copies
-    and the kernel of the next film run beside the network of this one."""
+    """Window and letterbox on a device. Threads have a stream each, so that the copies and the kernel of the next film
+    run beside the network of this one."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._own = device, threading.local()
 
     @torch.inference_mode()
     def __call__(self, frame: Frame, geometry: Geometry) -> DeviceFilm:
-        """Nothing is waited for. Pixels in page-locked memory are copied from where they are, others by way of it."""
+        """Window a film, and wait for nothing. Pixels go from page-locked memory, others by way of it."""
         pixels = torch.from_numpy(frame.pixels if frame.pixels.itemsize == 1 else frame.pixels.view(np.int16))
         size = geometry.input_height, geometry.input_width
         place = geometry.left, geometry.top, geometry.width, geometry.height

@@ -27,7 +27,7 @@ import tensorrt as trt
 from rich.progress import Progress
 
 from msloc_edge.backends import Backend, Outputs, load_backend
-from msloc_edge.backends.tensorrt.backend import TensorRtBackend
+from msloc_edge.backends.tensorrt.backend import TensorRTBackend
 from msloc_edge.backends.tensorrt.builder import Settings
 from msloc_edge.backends.tensorrt.building import BuildingBackend
 from msloc_edge.backends.tensorrt.cache import Cache
@@ -83,9 +83,9 @@ def same(bundle: Bundle, found: Outputs, batch: np.ndarray) -> None:
     for ours, theirs in zip(found.cams, expected.cams, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     for image in range(len(batch)):
-        maps = [outputs.maps(image, bundle.relevance, (64, 64), [5, 2]).dense() for outputs in (found, expected)]
+        maps = [outputs.fuse(image, [5, 2]).dense() for outputs in (found, expected)]
         np.testing.assert_allclose(*maps, atol=1e-5)
-        assert found.maps(image, bundle.relevance, (64, 64), []).dense().shape == (0, 64, 64)
+        assert found.fuse(image, []).dense().shape == (0, 64, 64)
         assert len(found.stage_maps(image, 1)) == 4
 
 
@@ -114,7 +114,7 @@ def test_a_batch_size_is_captured_once(bundle: Bundle) -> None:
     backend = load_backend("tensorrt", bundle)
     for seed in range(5):
         same(bundle, backend.run(films(2, seed)), films(2, seed))
-    (slot,) = backend._session._slots._kept.values()
+    (slot,) = backend._session._slots._values.values()
     assert slot.context.enqueued == 2, "once to warm up, once to capture; then the graph"
     for count in range(1, 9):
         backend.run(films(count))
@@ -122,7 +122,7 @@ def test_a_batch_size_is_captured_once(bundle: Bundle) -> None:
     for count in range(1, 9):
         backend.run(films(count))
     assert live() == memory, "graphs of batch sizes that are not kept are freed"
-    assert list(backend._session._slots._kept) == [5, 6, 7, 8]
+    assert list(backend._session._slots._values) == [5, 6, 7, 8]
     backend.close()
 
 
@@ -166,11 +166,11 @@ def exported(bundle: Bundle, precision: str = "fp32", **settings: Any) -> None:
 def test_an_exported_engine_keeps_its_maps_on_the_device(bundle: Bundle) -> None:
     exported(bundle, batch=Batch(1, 2, 4))
     backend = load_backend("tensorrt", bundle)
-    assert isinstance(backend, TensorRtBackend), "it is there, nothing is built"
+    assert isinstance(backend, TensorRTBackend), "it is there, nothing is built"
     assert backend.describe()["graph"] == "heatmap"
     first = backend.run(films(3))
     before = LIBRARY.stand_in_copies()
-    first.maps(1, bundle.relevance, (64, 64), [0, 4])
+    first.regions(1, [0, 4])
     assert LIBRARY.stand_in_copies() - before == 2, "the maps that are wanted"
     second = backend.run(films(2, 1))
     same(bundle, second, films(2, 1))
@@ -185,6 +185,26 @@ def test_an_exported_engine_keeps_its_maps_on_the_device(bundle: Bundle) -> None
     with pytest.raises(BackendError, match=r"expected 1 to 4 films of .1, 64, 64.; for larger batches export with"):
         backend.run(films(5))
     backend.close()
+
+
+def test_maps_outlive_the_backend(bundle: Bundle) -> None:
+    """As README shows it: a result is looked at after the `with` block; what was never asked for is refused."""
+    exported(bundle)
+    film = (films(1)[0, 0] * 255).astype(np.uint8)
+    with Localizer(bundle.path, "tensorrt", all_classes=True) as localizer:
+        assert localizer.backend.describe()["graph"] == "heatmap"
+        result = localizer.localize(film)
+        before = {label: heatmap.copy() for label, heatmap in result.maps.items()}
+        picture = np.asarray(result.plot())
+        bare = localizer.backend.run(films(1))
+    assert set(before) == set(bundle.classes)
+    for label, heatmap in before.items():
+        assert np.array_equal(result.maps[label], heatmap)
+    assert np.array_equal(np.asarray(result.plot()), picture)
+    assert len(bare.stage_maps(0, 1)) == 4
+    with pytest.raises(BackendError, match="got maps of one that was closed") as caught:
+        bare.map(0, 1)
+    assert caught.value.reason == "backend_closed"
 
 
 def test_maps_are_fetched_while_the_next_film_runs(bundle: Bundle) -> None:
@@ -206,10 +226,10 @@ def test_maps_are_fetched_while_the_next_film_runs(bundle: Bundle) -> None:
 
 def test_a_precision_must_have_been_exported(bundle: Bundle) -> None:
     with pytest.raises(BackendError, match=r"no fp16 engine of tiny .* --target tensorrt --precision fp16") as caught:
-        load_backend("tensorrt", bundle, "cuda:0,fp16")
+        load_backend("tensorrt", bundle, precision="fp16")
     assert caught.value.reason == "plan_missing"
     exported(bundle, "fp16")
-    backend = load_backend("tensorrt", bundle, "cuda:0,fp16")
+    backend = load_backend("tensorrt", bundle, precision="fp16")
     assert (backend.describe()["precision"], backend.name) == ("fp16", "tensorrt")
     backend.close()
 
@@ -253,12 +273,12 @@ def test_onnxruntime_serves_until_it_is_built(bundle: Bundle, caplog: pytest.Log
         "the engine is ready after 0 s",
     ]
     again = load_backend("tensorrt", bundle)
-    assert isinstance(again, TensorRtBackend), "the second time it is in the cache"
+    assert isinstance(again, TensorRTBackend), "the second time it is in the cache"
     again.close()
 
 
 def test_eval_waits_for_the_engine(bundle: Bundle) -> None:
-    with open_model(str(bundle.path), "tensorrt", None, None) as localizer:
+    with open_model(str(bundle.path), "tensorrt", None, "fp32", None, pytest.fail) as localizer:
         assert localizer.backend.name == "tensorrt"
 
 
@@ -344,7 +364,7 @@ def test_one_scratch_memory_serves_every_batch_size(bundle: Bundle) -> None:
     backend = ready(bundle)
     for count in (1, 2, 3):
         same(bundle, backend.run(films(count)), films(count))
-    contexts = [slot.context for slot in backend._engine._session._slots._kept.values()]
+    contexts = [slot.context for slot in backend._active._session._slots._values.values()]
     assert len(contexts) == 3
     assert len({context.scratch for context in contexts}) == 1
     backend.close()
@@ -383,29 +403,29 @@ def test_films_come_by_dlpack(bundle: Bundle) -> None:
     assert isinstance(backend, BuildingBackend)
     batch = films(3)
     exporter, references = Exported(batch), sys.getrefcount(batch)
-    found = backend.run_device(exporter)
-    assert exporter.stream == backend._engine._session.stream.handle, "the exporter makes this one wait"
+    found = backend.run(exporter)
+    assert exporter.stream == backend._active._session.stream.handle, "the exporter makes this one wait"
     assert sys.getrefcount(batch) == references, "given back"
     same(bundle, found, batch)
     with pytest.raises(BackendError, match="expected films on cuda:0, got CUDA device 1"):
-        backend.run_device(Exported(films(1), (2, 1)))
+        backend.run(Exported(films(1), (2, 1)))
     with pytest.raises(BackendError, match=r"failed on a batch of shape .9, 1, 64, 64."):
-        backend.run_device(Exported(films(9)))
+        backend.run(Exported(films(9)))
     backend.close()
 
 
 def test_films_that_are_on_the_device_stay_there(bundle: Bundle) -> None:
     ready(bundle).close()
     backend = load_backend("tensorrt", bundle)
-    assert isinstance(backend, TensorRtBackend)
+    assert isinstance(backend, TensorRTBackend)
     batch = films(3)
     facts = {"data": (batch.ctypes.data, True), "shape": batch.shape, "typestr": "<f4", "strides": None, "version": 3}
     for stream in (None, backend._session.stream.handle):  # a writer's, which is waited for
         films_there = SimpleNamespace(__cuda_array_interface__=facts | {"stream": stream})
-        same(bundle, backend.run_device(films_there), batch)
+        same(bundle, backend.run(films_there), batch)
     for wrong in ({"typestr": "<f8"}, {"strides": (4, 4, 4, 4)}, {"shape": (3, 64, 64)}):
         with pytest.raises(BackendError, match="expected "):
-            backend.run_device(SimpleNamespace(__cuda_array_interface__=facts | wrong))
+            backend.run(SimpleNamespace(__cuda_array_interface__=facts | wrong))
     backend.close()
 
 
@@ -413,8 +433,8 @@ def test_the_command(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["export", str(bundle.path), str(out), "--target", "tensorrt", "--batch", "1:2:4", "--workspace", "64"]
-    assert command(monkeypatch, *arguments) == 0
+    arguments = ["--target", "tensorrt", "--batch", "1:2:4", "--workspace", "64"]
+    assert command(monkeypatch, "export", "target", bundle.path, out, *arguments) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out.splitlines()[-1])
     assert set(report["files"]) == {"model.plan", "model.plan.json", "build.log", "model.onnx"}
@@ -482,7 +502,7 @@ def test_an_export_with_the_plugin(
     out = tmp_path / "out"
     options = ["--target", "tensorrt", "--plugin", asked, "--plugin-library", library]
     for _ in range(2):  # a library is loaded into a registry once
-        assert command(monkeypatch, "export", bundle.path, out, *options) == 0
+        assert command(monkeypatch, "export", "target", bundle.path, out, *options) == 0
     captured = capsys.readouterr()
     reason = "TensorRT 10.16.1.11 can" if asked == "auto" else "as asked"
     assert f"heatmap: {chosen} ({reason})" in captured.err
@@ -494,7 +514,7 @@ def test_an_export_with_the_plugin(
     trt.SETTINGS.libraries.clear()
     trt.SETTINGS.plugins.clear()  # another process
     backend = load_backend("tensorrt", bundle)
-    assert isinstance(backend, TensorRtBackend)
+    assert isinstance(backend, TensorRTBackend)
     assert trt.SETTINGS.libraries == ([str(library)] if chosen == "library" else [])
     same(bundle, backend.run(films(2)), films(2))
     backend.close()
@@ -503,8 +523,8 @@ def test_an_export_with_the_plugin(
 def test_what_is_missing_is_found_before_the_work(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("msloc_edge.export.mixed.convert", lambda *_: pytest.fail("minutes of work"))
-    asked = ["export", bundle.path, tmp_path, "--target", "tensorrt", "--precision", "fp16"]
+    monkeypatch.setattr("msloc_edge.export.precision.convert.convert", lambda *_: pytest.fail("minutes of work"))
+    asked = ["export", "target", bundle.path, tmp_path, "--target", "tensorrt", "--precision", "fp16"]
     (tmp_path / "notes.txt").touch()
     assert command(monkeypatch, *asked) == 1
     assert "[out_occupied]" in capsys.readouterr().err
@@ -521,7 +541,7 @@ def test_a_plugin_that_fails_names_the_way_without_it(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trt.Builder, "build_serialized_network", lambda *_: None)
-    assert command(monkeypatch, "export", bundle.path, tmp_path / "out", "--target", "tensorrt") == 1
+    assert command(monkeypatch, "export", "target", bundle.path, tmp_path / "out", "--target", "tensorrt") == 1
     assert "cannot build the engine: it gives no reason; without the plugin: --plugin plain" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -532,9 +552,9 @@ def test_an_export_does_not_need_the_cache(bundle: Bundle, tmp_path: Path, caplo
     assert "the engine cache" in caplog.records[-1].getMessage()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:x", "cuda:0,bf16", "abacus"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:x", "cuda:0,fp16", "abacus"])
 def test_devices(bundle: Bundle, device: str) -> None:
-    with pytest.raises(BackendError, match="expected a device such as cuda:0 or cuda:0,fp16, got") as caught:
+    with pytest.raises(BackendError, match="tensorrt: expected a device such as cuda:0, got") as caught:
         load_backend("tensorrt", bundle, device)
     assert caught.value.reason == "backend_device"
 

@@ -12,10 +12,10 @@ import pytest
 
 from msloc_edge.backends.tensorrt.builder import Settings, build, logger
 from msloc_edge.backends.tensorrt.key import Batch
-from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, Flavour, release
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, release
 from msloc_edge.backends.tensorrt.progress import Lines
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, DependencyError
 
 
 class Phases:
@@ -97,16 +97,16 @@ def test_times_that_cannot_be_kept_are_no_error(trt: ModuleType, model: bytes, t
 
 @pytest.mark.parametrize("installed", ["stand-in", "tensorrt_rtx"])
 def test_it_can_be_stopped(request: pytest.FixtureRequest, model: bytes, installed: str) -> None:
-    flavour: Flavour = TENSORRT
+    library: TensorRTLibrary = TENSORRT
     if installed == "stand-in":
         request.getfixturevalue("trt")
     else:
         pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-        flavour = TENSORRT_RTX
+        library = TENSORRT_RTX
     cancelled, phases = threading.Event(), Phases()
     cancelled.set()
     with pytest.raises(BackendError, match=r"cannot build the engine: .*BuildCancell?ed") as caught:
-        build(flavour, model, (64, 64), Settings(), phases, cancelled=cancelled)
+        build(library, model, (64, 64), Settings(), phases, cancelled=cancelled)
     assert caught.value.reason == "build_failed"
     assert phases.told[-1] == ("finish", "Building engine")
 
@@ -123,7 +123,7 @@ def test_a_refusal_without_a_reason(trt: ModuleType, monkeypatch: pytest.MonkeyP
 
 
 def test_a_logger_may_forget(trt: ModuleType) -> None:
-    log = logger(trt, most=2)
+    log = logger(trt, max_lines=2)
     for at in range(5):
         log.log(trt.Severity.ERROR, str(at))
     assert list(log.lines) == ["[ERROR] 3", "[ERROR] 4"]
@@ -141,12 +141,12 @@ def test_no_device(trt: ModuleType, model: bytes) -> None:
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(
-        BackendError, match=r"tensorrt: its libraries .* JetPack 6: .* JetPack 7: .* x86: pip"
+        DependencyError, match=r"tensorrt: its libraries .* JetPack 6: .* JetPack 7: .* x86: pip"
     ) as caught:
         TENSORRT.load()
     assert caught.value.reason == "backend_missing"
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.2.0"))
-    with pytest.raises(BackendError, match=r"expected version 10\.3 or newer, got 10\.2\.0"):
+    with pytest.raises(DependencyError, match=r"expected version 10\.3 or newer, got 10\.2\.0"):
         TENSORRT.load()
 
 

@@ -47,7 +47,7 @@ def cache(tmp_path: Path) -> Cache:
 def test_it_is_where_doctor_looks(cache: Cache, own_cache: Path) -> None:
     assert Cache().folder == own_cache / ENGINES
     cache.put(plan())
-    assert places.plans(cache.folder).found == "1 plan, 34 bytes"
+    assert places.check_plans(cache.folder).found == "1 plan, 34 bytes"
 
 
 def test_a_plan_is_built_once(cache: Cache) -> None:
@@ -132,7 +132,7 @@ def test_what_is_no_plan_for_this_machine(cache: Cache, damage: Callable[[Path],
     assert cache.get(KEY, plan).data == plan().data
     assert (cache.folder / f"{KEY.file}.refused-{why}").read_bytes() == damaged
     assert cache.get(KEY, never).data == plan().data
-    assert places.plans(cache.folder).found.startswith("1 plan,")
+    assert places.check_plans(cache.folder).found.startswith("1 plan,")
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_a_build_that_fails_leaves_nothing(cache: Cache) -> None:
     assert cache.get(KEY, plan).data == plan().data
 
 
-@pytest.mark.parametrize("flavour", [TENSORRT, TENSORRT_RTX])
-def test_times_are_kept_beside_the_plans(cache: Cache, flavour: object) -> None:
-    assert cache.timing(flavour, "10.3.0", 87).parent == cache.folder  # type: ignore[arg-type]
+@pytest.mark.parametrize("library", [TENSORRT, TENSORRT_RTX])
+def test_times_are_kept_beside_the_plans(cache: Cache, library: object) -> None:
+    assert cache.timing(library, "10.3.0", 87).parent == cache.folder  # type: ignore[arg-type]
 
 
 # Processes
@@ -286,12 +286,12 @@ def test_killed_in_the_middle_nothing_is_half_written(
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert list(cache.folder.glob(TEMPORARY)), "it was killed in the middle"
-    assert places.plans(cache.folder).status == "warning"
+    assert places.check_plans(cache.folder).status == "warning"
     assert cache.find(KEY) is None
     assert cache.get(KEY, plan).data == plan().data
     assert not list(cache.folder.glob(TEMPORARY))
     assert not list(cache.folder.glob("*.refused-*"))
-    assert places.plans(cache.folder).status == "ok"
+    assert places.check_plans(cache.folder).status == "ok"
 
 
 def test_who_waits_can_be_stopped(worker: Callable[..., subprocess.Popen[str]], cache: Cache) -> None:
