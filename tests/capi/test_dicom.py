@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from ctypes import byref
 from pathlib import Path
@@ -156,11 +157,11 @@ def test_run_length_encoding(dcmtk: Path, tmp_path: Path) -> None:
     ("change", "status", "reason"),
     [
         ({"Modality": "CT"}, "wrong_modality", "wrong_modality"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "unsupported_pixels"),
-        ({"BitsStored": 13, "HighBit": 30}, "unsupported_pixels"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "unsupported_pixels", "unsupported_pixels"),
+        ({"BitsStored": 13, "HighBit": 30}, "unsupported_pixels", "unsupported_pixels"),
         ({"PixelData": b"\0" * 10}, "unreadable", "truncated"),
         ({"PixelData": None}, "unreadable", "corrupt"),
-        ({"Rows": 31}, "too_small"),
+        ({"Rows": 31}, "too_small", "too_small"),
         ({"Rows": 65000, "Columns": 65000}, "too_large", "too_large"),
         ({"VOILUTSequence": [lut_item(0, 16, [0, 9], count=300)]}, "unreadable", "corrupt"),
     ],
@@ -171,6 +172,19 @@ def test_refused(change: dict[str, Any], status: str, reason: str, dcmtk: Path, 
     with pytest.raises(InputError) as error:
         decode_dicom(path.read_bytes(), "film")
     assert error.value.reason == reason
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("rows", [31, 65000])
+def test_a_refused_size_is_audited(
+    rows: int, dcmtk: Path, capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any]
+) -> None:
+    path = written(film(12, Rows=rows, Columns=64000), tmp_path)
+    audit: list[dict[str, Any]] = []
+    audit_fn = structs["AuditFn"](lambda _, line: audit.append(json.loads(line)))
+    with capi.open(bundle, audit=audit_fn) as handle, pytest.raises(structs["StatusError"]):
+        handle.call("localize_dicom", str(path).encode(), None)
+    assert [line["image"] for line in audit] == [{"width": 64000, "height": rows}]
 
 
 @pytest.mark.parametrize("data", [b"", b"PNG", b"\0" * 128 + b"DICM" + b"\xff" * 500])

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from ctypes import byref
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,51 @@ def test_self_test_of_a_model_that_changed(capi: Any, bundle: Path, tmp_path: Pa
     assert deviation.logit == pytest.approx(0.002, abs=1e-4)
 
 
+@pytest.mark.parametrize(("golden", "within"), [(0.5, True), (0.4995, True), (0.4985, False), (1.0, False)])
+def test_self_test_compares_abnormal(
+    golden: float, within: bool, capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any]
+) -> None:
+    """The bias is chosen so that p_abnormal of the built-in film is a half."""
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    logits = np.array([finding["logit"] for finding in manifest["golden"]["findings"].values()])
+    evidence = np.logaddexp(0, logits / manifest["temperature"]).sum()
+    manifest["abnormal"] = {"weights": [1.0] * len(logits), "bias": -float(evidence)}
+    manifest["golden"]["abnormal"] = golden
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    deviation = structs["Deviation"]()
+    refused = nullcontext() if within else pytest.raises(structs["StatusError"], match=r"self_test: .* differs by 0")
+    with capi.open(folder) as handle, refused:
+        handle.call("self_test", byref(deviation))
+    assert deviation.classes_beyond == 0
+    assert deviation.abnormal == pytest.approx(abs(golden - 0.5), abs=1e-4)
+
+
+def test_the_example_of_the_header_logs_no_error(
+    capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any]
+) -> None:
+    root = structs["ROOT"]
+    header = root / "msloc_edge" / "capi" / "include" / "msloc_edge.h"
+    comment = header.read_text("utf-8").partition(" * Example\n * -------\n")[2].partition("\n *\n * Coordinates")[0]
+    example = "\n".join(line.removeprefix(" *") for line in comment.splitlines())
+    assert example.count('"/opt/models/cxr-edge";') == 1
+    opened = example.replace('"/opt/models/cxr-edge";', f'"{bundle}", options.log = count_errors;')
+    (tmp_path / "example.c").write_text(
+        "#include <msloc_edge.h>\n#include <stdio.h>\n"
+        "static int errors = 0;\n"
+        "static void count_errors(void *user, int32_t level, const char *message) {\n"
+        "    (void)user, errors += level == MSLOC_LOG_ERROR ? (puts(message), 1) : 0;\n}\n"
+        "static uint16_t samples[2500 * 3000];\n"
+        "int main(void) {\n    for (int i = 0; i < 2500 * 3000; i++) samples[i] = i % 4096;\n"
+        f"{opened}\n    return errors;\n}}\n"
+    )
+    built, program = capi.path.parent, tmp_path / "example"
+    run = structs["run"]
+    flags = ("-std=c99", f"-I{header.parent}", f"-L{built}", "-lmsloc_edge", f"-Wl,-rpath,{built}")
+    run("cc", tmp_path / "example.c", "-o", program, *flags)
+    run(program)
+
+
 def drop(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
@@ -96,6 +142,10 @@ def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
     return apply
+
+
+def gate(manifest: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return {"weights": [0.1] * len(manifest["classes"]), "bias": -1.0} | values
 
 
 def flip(name: str) -> Callable[[Path], None]:
@@ -146,6 +196,25 @@ def manifest_of(data: bytes) -> Callable[[Path], None]:
         (edit(lambda m: m["classes"].__setitem__(0, "nul\0")), "bundle_damaged"),
         (edit(lambda m: m["profiles"]["youden"]["map"].__setitem__(0, 1e300)), "bundle_damaged"),
         (edit(lambda m: m["files"].update({"model.onnx": "no hash"})), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, weights=[0.1] * 3))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, weights=[-0.1] + [0.1] * 13))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, weights=[1e300] + [0.1] * 13))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, weights=[float("nan")] * 14))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, weights=0.1))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, bias=float("inf")))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m, bias=None))), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=[])), "bundle_damaged"),
+        (edit(lambda m: m.update(regions={"min_area": 0.5})), "bundle_damaged"),
+        (edit(lambda m: m.update(regions={"min_area": "large"})), "bundle_damaged"),
+        (edit(lambda m: m.update(regions={"min_share": -0.1})), "bundle_damaged"),
+        (edit(lambda m: m.update(regions={"min_share": 1.1})), "bundle_damaged"),
+        (edit(lambda m: m.update(regions=16)), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film=1.1)), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film=-0.1)), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film="half")), "bundle_damaged"),
+        (edit(lambda m: m["profiles"]["sensitivity-90"].update(film=0.5)), "bundle_damaged"),
+        (edit(lambda m: m["golden"].update(abnormal=0.5)), "bundle_damaged"),
+        (edit(lambda m: m.update(abnormal=gate(m)) or m["golden"].update(abnormal=1.5)), "bundle_damaged"),
     ],
 )
 def test_damaged_bundles(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -109,6 +112,74 @@ def test_positive_classes_only(edge: Any, python: Localizer) -> None:
     assert any(f.positive for f in found)
     assert [f.localized for f in found] == [f.positive for f in found]
     assert edge.summary().positive == sum(f.positive for f in found)
+
+
+ANY = {"min_area": 16, "min_share": 0.0}
+RULE = {"min_area": 300, "min_share": 0.4}
+
+
+def boxes_by_hand(values: np.ndarray, threshold: float, score: float, rule: dict[str, float]) -> np.ndarray:
+    """Boxes [N, 5] of a map, by OpenCV: x, y, w, h in its own pixels, and a score, the strongest first."""
+    above = (values > np.float32(threshold)).astype(np.uint8)
+    count, regions, table, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    large = [i for i in range(1, count) if table[i, 4] >= rule["min_area"]]
+    rises = np.array([values[regions == i].max() - threshold for i in large])
+    highest = rises.max(initial=0)
+    rows = [(*table[i, :4], score * rise / highest) for i, rise in zip(large, rises, strict=True)]
+    kept = [row for row, rise in zip(rows, rises, strict=True) if rise >= rule["min_share"] * highest]
+    return np.array(sorted(kept, key=lambda row: -row[4]), np.float64).reshape(-1, 5)
+
+
+def with_operating_point(bundle: Path, folder: Path, abnormal: dict[str, Any], film: float) -> Path:
+    """A copy of a bundle with these numbers and RULE; `film` is the threshold of its profile youden."""
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest |= {"abnormal": abnormal, "regions": RULE}
+    manifest["profiles"]["youden"]["film"] = film
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    return folder
+
+
+def test_gate_and_region_rule(capi: Any, bundle: Path, python: Localizer, tmp_path: Path) -> None:
+    """Against numpy on Python's logits and class maps. The films are as large as the input: boxes are in its pixels."""
+    opened, profile = python.bundle, python.bundle.profile("youden")
+    films = [generate(seed, opened.input_size).stored for seed in range(930, 942)]
+    frames = [Frame(film, np.linspace(0, 1, 4096, dtype=np.float32)) for film in films]
+    outputs = [python.backend.run(python.prepare(frame).input[None, None]) for frame in frames]
+    logits = np.concatenate([output.logits for output in outputs]).astype(np.float64)
+    weights = np.random.default_rng(5).uniform(0, 1, len(opened.classes)).round(3)
+    evidence = np.log1p(np.exp(logits / opened.temperature)) @ weights
+    abnormal = 1 / (1 + np.exp(np.median(evidence) - evidence))
+    film_threshold = float(np.sort(abnormal)[[3, 4]].mean())  # 4 of 12 films do not pass
+    candidates = (abnormal >= film_threshold)[:, None] & (opened.probabilities(logits) >= profile.score)
+
+    numbers = {"weights": weights.tolist(), "bias": -float(np.median(evidence))}
+    folder = with_operating_point(bundle, tmp_path / "bundle", numbers, film_threshold)
+    left_out = positives = 0
+    with capi.open(folder, profile=b"youden") as handle:
+        for film, output, p_film, candidate in zip(films, outputs, abnormal, candidates, strict=True):
+            cams = [torch.from_numpy(cam) for cam in output.cams]
+            maps = fuse_cams(cams, torch.from_numpy(opened.relevance), opened.input_size)[0].numpy()
+            columns = list(zip(maps, profile.map, opened.probabilities(output.logits[0]), strict=True))
+            boxes = [boxes_by_hand(*column, RULE) for column in columns]
+            left_out += sum(len(boxes_by_hand(*column, ANY)) for column in columns) - sum(map(len, boxes))
+            positive = [bool(c) and len(b) > 0 for c, b in zip(candidate, boxes, strict=True)]
+            positives += sum(positive)
+            for all_classes in (True, False):
+                handle.localize(film, bits_stored=12, all_classes=all_classes)
+                summary, findings = handle.summary(), handle.findings()
+                assert (summary.abnormal, summary.abnormal_threshold) == pytest.approx(
+                    (p_film, film_threshold), abs=1e-4
+                )
+                assert [bool(finding.localized) for finding in findings] == (candidate | all_classes).tolist()
+                assert [bool(finding.positive) for finding in findings] == positive
+                assert summary.positive == sum(positive)
+                for k in (k for k, finding in enumerate(findings) if finding.localized):
+                    found = handle.boxes(k)
+                    assert agreement(found[:, :4], boxes[k][:, :4]) >= IOU, opened.classes[k]
+                    assert found[:, 4] == pytest.approx(boxes[k][:, 4], abs=1e-3)
+    assert left_out > 0
+    assert 0 < positives < candidates.sum()
 
 
 def test_real_films(edge: Any, bundle: Path, shared_data: Path) -> None:

@@ -163,7 +163,8 @@ typedef struct msloc_options {
     const char *bundle;       /* the bundle's folder, UTF-8 */
     const char *profile;      /* which thresholds decide; NULL: the bundle's default */
     const char *engine;       /* NULL: "openvino" */
-    const char *device;       /* as the engine names it; NULL: "CPU", "cuda" for tensorrt (cuda:0,fp16 or cuda:0,FILE.plan) */
+    const char *device;       /* as the engine names it; NULL: "CPU", for tensorrt "cuda" (also cuda:0,fp16 or
+                                 cuda:0,FILE.plan) */
     const char *cache_folder; /* where the engine may keep compiled models, for a faster start; NULL: nowhere; for
                                  tensorrt the folder engines/ of Python's cache, which is only read */
     uint64_t max_pixels;      /* the largest film, width x height; 0: 120,000,000 */
@@ -233,7 +234,7 @@ typedef struct msloc_pixels {
 /* How one film is to be localized. */
 typedef struct msloc_request {
     uint32_t struct_size;
-    uint32_t all_classes; /* 1: localize every class; 0: those that may be positive, by the film's gate and their score */
+    uint32_t all_classes; /* 1: localize every class; 0: those that the film's gate and their score let through */
     uint32_t deadline_ms; /* from the call on; 0 has passed already, MSLOC_NO_DEADLINE never does */
 } msloc_request;
 #define MSLOC_REQUEST_INIT {sizeof(msloc_request), 0, MSLOC_NO_DEADLINE}
@@ -299,17 +300,17 @@ typedef struct msloc_summary {
     float localize_ms;     /* maps, boxes, peaks */
     float total_ms;        /* the whole call */
     uint32_t reserved;
-    float abnormal;        /* calibrated probability that the film shows anything; NaN where the bundle has none */
-    float abnormal_threshold; /* the profile's: a film below it has no positive class; 0: every film passes this gate */
+    float abnormal;           /* calibrated probability that the film shows anything; NaN: the bundle does not say */
+    float abnormal_threshold; /* the film's gate, the profile's: below it no class is positive; 0: all films pass */
 } msloc_summary;
 #define MSLOC_SUMMARY_INIT {sizeof(msloc_summary), 0, 0, 0, 0, 0, 0, 0, 0, 0.0f, 0.0f, 0.0f, 0.0f, 0, 0.0f, 0.0f}
 
 MSLOC_API msloc_status msloc_get_summary(msloc_localizer *localizer, msloc_summary *summary);
 
-/* One class of the last film. */
+/* One class of the last film. Which findings are shown, and in what order, is the caller's part: docs/embedding.md. */
 typedef struct msloc_finding {
     uint32_t struct_size;
-    uint32_t positive;    /* 1: the film passes the gate (msloc_summary.abnormal), score >= threshold, and the map has a box */
+    uint32_t positive;    /* 1: the film passes its gate (msloc_summary), score >= threshold, and the map has a box */
     const char *label;    /* the class's name, UTF-8, until msloc_close */
     double score;         /* calibrated probability, sigmoid(logit / temperature) */
     double threshold;     /* the profile's, of the score */

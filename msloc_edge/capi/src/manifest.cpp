@@ -92,6 +92,7 @@ double number_in(const Json& entry, double low, double high, const char* what) {
 
 /// A member that may be absent or null; nullptr then.
 const Json* find(const Json& entry, const char* key) {
+  require(entry.is_object(), std::string("expected an object around ") + key);
   const auto found = entry.find(key);
   return found == entry.end() || found->is_null() ? nullptr : &*found;
 }

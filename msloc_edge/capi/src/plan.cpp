@@ -138,7 +138,7 @@ Failure refusal(const std::string& where, const std::string& got, const PlanFor&
 }  // namespace
 
 std::string export_command(const PlanFor& wanted) {
-  return "msloc-edge export " + wanted.bundle.name + " OUT --target tensorrt" +
+  return "msloc-edge export target " + wanted.bundle.name + " OUT --target tensorrt" +
          (wanted.precision.empty() ? "" : " --precision " + wanted.precision);
 }
 

@@ -352,7 +352,7 @@ def test_a_plan_that_is_not_for_this_machine(
     plan = put()
     damage(plan)
     kept = {file: file.is_file() and file.read_bytes() for file in folder.iterdir()}
-    command = f"make it here: msloc-edge export {bundle.name} OUT --target tensorrt --precision fp32"
+    command = f"make it here: msloc-edge export target {bundle.name} OUT --target tensorrt --precision fp32"
     expected = f"expected an fp32 plan of {bundle.name} for TensorRT {VERSION} on sm_{SM}, got {why}"
     status, sentence = refused()
     assert status == "backend_failed"
