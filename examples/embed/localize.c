@@ -2,7 +2,8 @@
  *
  * The film is a binary PGM (Netpbm P5) of 8 or 16 bits, brighter = whiter, shown over its full range. Output:
  *
- *     finding LABEL SCORE PEAK_X PEAK_Y
+ *     film ABNORMAL THRESHOLD                   probability that it shows anything; nan: the bundle does not say
+ *     finding LABEL SCORE PEAK_X PEAK_Y         positive classes, in the order of the bundle
  *     box LABEL SCORE X Y WIDTH HEIGHT          pixels of the film, strongest first
  *
  * Exit status: 0 localized, 1 refused or failed (the reason is on stderr), 2 usage. */
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_BOXES 16 /* what msloc_options.max_boxes = 0 keeps for each class */
+#define MAX_BOXES 16 /* kept for each class by msloc_options.max_boxes = 0 */
 
 static int fail(const char *what, msloc_status status, const char *sentence) {
     fprintf(stderr, "%s: %s: %s\n", what, msloc_status_text(status), sentence);
@@ -51,6 +52,17 @@ static void print_finding(msloc_localizer *localizer, uint32_t k, const msloc_fi
                boxes[i].h);
 }
 
+static void print_film(msloc_localizer *localizer) {
+    msloc_model model = MSLOC_MODEL_INIT;
+    msloc_summary film = MSLOC_SUMMARY_INIT;
+    msloc_finding finding = MSLOC_FINDING_INIT;
+    if (msloc_get_model(localizer, &model) != MSLOC_OK || msloc_get_summary(localizer, &film) != MSLOC_OK) return;
+    printf("film %.6f %.6f\n", (double)film.abnormal, (double)film.abnormal_threshold);
+    for (uint32_t k = 0; k < model.classes; k++)
+        if (msloc_get_finding(localizer, k, &finding) == MSLOC_OK && finding.positive)
+            print_finding(localizer, k, &finding);
+}
+
 int main(int argc, char **argv) {
     if (argc != 3 && argc != 4) return fprintf(stderr, "usage: %s BUNDLE FILM.pgm [PROFILE]\n", argv[0]), 2;
 
@@ -76,9 +88,7 @@ int main(int argc, char **argv) {
     } else if ((status = msloc_localize(localizer, &film, &request)) != MSLOC_OK) {
         fail(argv[2], status, msloc_last_error(localizer));
     } else {
-        msloc_finding finding = MSLOC_FINDING_INIT;
-        for (uint32_t k = 0; msloc_get_finding(localizer, k, &finding) == MSLOC_OK; k++)
-            if (finding.positive) print_finding(localizer, k, &finding);
+        print_film(localizer);
         result = 0;
     }
     free(samples);

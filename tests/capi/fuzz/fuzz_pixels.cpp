@@ -44,7 +44,8 @@ msloc_localizer* open_fake() {
 void check_findings(msloc_localizer* localizer, const msloc_pixels& pixels) {
   msloc_finding finding = MSLOC_FINDING_INIT;
   msloc_box boxes[16];
-  for (std::uint32_t k = 0; msloc_get_finding(localizer, k, &finding) == MSLOC_OK; ++k) {
+  for (std::uint32_t k = 0; k < 2; ++k) {
+    require(msloc_get_finding(localizer, k, &finding) == MSLOC_OK && finding.positive <= finding.boxes);
     require(finding.localized == 1 && finding.score >= 0 && finding.score <= 1 && finding.boxes <= 16);
     require(finding.peak_x >= 0 && finding.peak_x <= pixels.width && finding.peak_y >= 0);
     require(finding.peak_y <= pixels.height && msloc_get_boxes(localizer, k, boxes, 16) == MSLOC_OK);
