@@ -1,4 +1,4 @@
-"""msloc-edge doctor: what this machine can run, and what mends what it cannot."""
+"""msloc-edge doctor: what this machine can run, and what fixes what it cannot."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STYLES = {"ok": "green", "absent": "dim", "warning": "yellow", "failing": "bold 
 
 @click.command("doctor")
 @click.option("--model", default=None, metavar="BUNDLE", help="A bundle to check beside the models that ship.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (schema msloc-edge/doctor/1) on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (schema msloc-edge/doctor/2) on stdout.")
 def command(model: str | None, as_json: bool) -> None:
     """Show what this machine can run, and what is in the way.
 
-    Every line is ok, absent (optional, and not here), warning or failing, with the command that mends it. Nothing is
+    Every line is ok, absent (optional, and not here), warning or failing, with the command that fixes it. Nothing is
     changed, nothing leaves the machine. Exit status 1 if a line is failing: the default way, a film on this
     machine's CPU, does not work.
     """
@@ -50,8 +50,8 @@ def _show(report: Report, console: Console) -> None:
     for check in report.checks:
         status = Text(check.status, STYLES[check.status])
         table.add_row(Text("" if check.group == group else check.group), Text(check.name), status, Text(check.found))
-        if check.mend:
-            table.add_row("", "", "", Text(f"mend: {check.mend}", "cyan"))
+        if check.fix:
+            table.add_row("", "", "", Text(f"fix: {check.fix}", "cyan"))
         group = check.group
     console.print(table)
     counts = {status: sum(check.status == status for check in report.checks) for status in STYLES}

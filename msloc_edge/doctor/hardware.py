@@ -1,4 +1,4 @@
-"""The machine and its GPUs, in words: what `environment()` found."""
+"""Checks of the machine and its GPUs, in words: what `environment()` found."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from msloc_edge.doctor.check import Check, size
 
 
-def machine(found: dict[str, Any]) -> list[Check]:
-    """System and processor."""
+def check_machine(found: dict[str, Any]) -> list[Check]:
+    """Check system and processor; both are always ok."""
     inside = [found["container"], "virtual machine" if found["virtual"] else None]
     software = [f"msloc-edge {found['versions'].get('msloc-edge', 'not installed')}", f"Python {found['python']}"]
     system = [*software, found["platform"], *filter(None, inside)]
@@ -21,15 +21,15 @@ def machine(found: dict[str, Any]) -> list[Check]:
     ]
 
 
-def gpu(found: dict[str, Any]) -> list[Check]:
-    """NVIDIA's driver, GPUs, CUDA and JetPack; all of them optional."""
+def check_gpus(found: dict[str, Any]) -> list[Check]:
+    """Check NVIDIA's driver, GPUs, CUDA and JetPack; all of them are optional."""
     return [_driver(found), _gpus(found), _cuda(found), _jetpack(found)]
 
 
 def _driver(found: dict[str, Any]) -> Check:
     if found["nvidia_problem"]:
-        mend = "nvidia-smi  # says more; after an update of the driver: sudo reboot"
-        return Check("gpu", "NVIDIA driver", "warning", found["nvidia_problem"], mend)
+        fix = "nvidia-smi  # says more; after an update of the driver: sudo reboot"
+        return Check("gpu", "NVIDIA driver", "warning", found["nvidia_problem"], fix)
     if not found["nvidia_driver"]:
         return Check("gpu", "NVIDIA driver", "absent", "no nvidia-smi: films run on the CPU")
     return Check("gpu", "NVIDIA driver", "ok", found["nvidia_driver"])

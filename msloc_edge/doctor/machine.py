@@ -1,4 +1,4 @@
-"""What machine and software this is, as plain values for JSON; what is not there is None or an empty list."""
+"""Machine and software, as plain values for JSON; what is not there is None or an empty list."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Distribution -> version, of those that are installed."""
+    """Versions of the distributions that are installed: name -> version."""
     found = {}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError, KeyError):  # KeyError: half removed
@@ -66,7 +66,10 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def output_of(command: Sequence[str], patience: float) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command that may hang. Raises OSError; TimeoutError after `patience` s."""
+    """Exit status, stdout and stderr of a command that may hang.
+
+    Raises OSError if it cannot be started, TimeoutError after `patience` seconds.
+    """
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

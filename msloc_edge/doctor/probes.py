@@ -1,4 +1,4 @@
-"""What is asked of packages whose import may crash or hang: each function runs in a process of its own (`ask`)."""
+"""Questions to packages whose import may crash or hang: each function runs in a process of its own (`ask`)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cv2() -> dict[str, Any]:
 
 
 def PIL() -> dict[str, Any]:  # noqa: N802 - each probe has its package's name
-    """Which formats come back from a small film that is written and read."""
+    """Formats of which a small film comes back that is written and read."""
     import PIL.Image
 
     formats = {}
@@ -49,7 +49,7 @@ def PIL() -> dict[str, Any]:  # noqa: N802 - each probe has its package's name
 
 
 def pydicom() -> dict[str, Any]:
-    """Which compressed transfer syntaxes have a decoder."""
+    """Compressed transfer syntaxes, each with its decoders."""
     import pydicom
     from pydicom import uid
     from pydicom.pixels.decoders.base import get_decoder

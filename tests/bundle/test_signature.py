@@ -419,10 +419,10 @@ def test_without_the_package(bundle: Path, trusted: Path) -> None:
     store.add_folder(bundle)
     code = (
         "import sys; sys.modules['cryptography'] = None\n"
-        "from msloc_edge import Bundle\nfrom msloc_edge.errors import BundleError\n"
+        "from msloc_edge import Bundle\nfrom msloc_edge.errors import DependencyError\n"
         "Bundle.open('cxr-edge')\n"
-        "try:\n    Bundle.open('tiny')\nexcept BundleError as error:\n    print(error.reason, error.message)"
+        "try:\n    Bundle.open('tiny')\nexcept DependencyError as error:\n    print(error.reason, error.message)"
     )
     said = run(code)
-    assert said.startswith("cryptography_missing ")
+    assert said.startswith("package_missing ")
     assert said.endswith("pip install 'msloc-edge[sign]'")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msloc_edge import Bundle
-from msloc_edge.bundle import store, versions
+from msloc_edge.bundle import MANIFEST, SHIPPED, store, versions
 from msloc_edge.errors import BundleError, OutputError
 
 Make = Callable[..., Path]
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("models")
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Makes bundles that open and never run: make("1.2", name="tiny") -> folder."""
-    shipped = json.loads((Path(versions.__file__).parent / "bundles/cxr-edge/manifest.json").read_text())
+    shipped = json.loads((SHIPPED / "cxr-edge" / MANIFEST).read_text())
     digest = hashlib.sha256(NETWORK).hexdigest()
 
     def folder(version: str, name: str = "tiny") -> Path:

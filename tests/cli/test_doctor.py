@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from msloc_edge.doctor import SCHEMA, environment, places
+from msloc_edge.doctor import SCHEMA, machine, places
 
 LINES = {"GPU", "JetPack", "onnxruntime", "openvino", "tensorrt", "DICOM", "cxr-edge", "cache", "DICOM port"}
 
@@ -41,10 +41,10 @@ def test_json(msloc: Callable[..., Any]) -> None:
     assert set(ran.lines[0]) == {"schema", "ok", "checks", "environment"}
     assert (ran.lines[0]["schema"], ran.lines[0]["ok"]) == (SCHEMA, True)
     for check in ran.lines[0]["checks"]:
-        assert set(check) == {"group", "name", "status", "found", "mend"}
+        assert set(check) == {"group", "name", "status", "found", "fix"}
         assert check["status"] in ("ok", "absent", "warning", "failing")
         assert check["found"]
-    assert ran.lines[0]["environment"] == environment.environment()
+    assert ran.lines[0]["environment"] == machine.environment()
 
 
 def test_the_table(msloc: Callable[..., Any]) -> None:
@@ -73,7 +73,7 @@ def test_failing_lines_are_shown_with_what_mends_them(
     assert checks(ran)["--model"]["found"].startswith("[bundle_hash] ")
     assert (table.code, table.lines) == (1, [])
     for check in ran.lines[0]["checks"]:
-        assert check["mend"] is None or f"mend: {check['mend']}" in table.err
+        assert check["fix"] is None or f"fix: {check['fix']}" in table.err
     assert "a[bold]model[/bold]" in "".join(table.err.split())  # a long path is folded
     assert "2 failing" in table.err.splitlines()[-1]
 
@@ -97,7 +97,7 @@ def test_an_nvidia_smi(
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(environment, "NVIDIA_PATIENCE", 5.0)
+    monkeypatch.setattr(machine, "NVIDIA_PATIENCE", 5.0)
     ran = msloc("doctor", "--json")
     assert ran.code == 0
     assert (checks(ran)["GPU"]["status"], checks(ran)["GPU"]["found"]) == (status, says)
@@ -115,7 +115,7 @@ def test_the_installed_script_outlives_packages_that_crash(start: Callable[..., 
     assert (process.returncode, out) == (1, b"")
     assert "Traceback" not in text
     assert "it crashes: Aborted" in text
-    assert "mend: pip install --force-reinstall onnxruntime" in text
+    assert "fix: pip install --force-reinstall onnxruntime" in text
     assert "it fails: OSError: libtbb.so.12" in text
     assert time.monotonic() - begun < 60
 

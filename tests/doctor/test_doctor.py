@@ -18,7 +18,7 @@ import pytest
 from msloc_edge._files import temporary_beside
 from msloc_edge.doctor import Check, Report, examine, packages, places
 from msloc_edge.doctor.check import size
-from msloc_edge.doctor.hardware import gpu, machine
+from msloc_edge.doctor.hardware import check_gpus, check_machine
 from msloc_edge.doctor.machine import environment
 
 IMPORTS = "raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')"
@@ -44,7 +44,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 @pytest.fixture
 def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
     """The folder of shipped models, with a small one called cxr-edge that the test may change."""
-    monkeypatch.setattr("msloc_edge.bundle.SHIPPED", tmp_path / "shipped")
+    for home in ("msloc_edge.bundle.SHIPPED", "msloc_edge.bundle.bundle.SHIPPED"):
+        monkeypatch.setattr(home, tmp_path / "shipped")
     return Path(shutil.copytree(tiny_bundle, tmp_path / "shipped" / "cxr-edge")).parent
 
 
@@ -89,9 +90,9 @@ def test_this_machine() -> None:
     assert line(report, "cxr-edge").status == "ok"
     names = ("JPEG baseline", "JPEG lossless", "JPEG-LS", "JPEG 2000", "RLE")
     assert [line(report, f"DICOM {name}").status for name in names] == ["ok"] * 5
-    assert {check.group for check in report.checks} == {"machine", "gpu", "engines", "films", "models", "places"}
+    assert {check.group for check in report.checks} == {"machine", "gpu", "backends", "films", "models", "places"}
     assert report.to_dict()["environment"]["versions"] == environment()["versions"]
-    assert all(check.mend for check in report.checks if check.status in ("warning", "failing"))
+    assert all(check.fix for check in report.checks if check.status in ("warning", "failing"))
 
 
 # packages
@@ -161,12 +162,12 @@ def test_what_must_be_there_and_what_may(
 ) -> None:
     package(probe, IMPORTS.format(name=probe) if source == "absent" else source)
     broken = {**answers, probe: answered(probe)}
-    report = Report((*packages.engines(broken, environment()), *packages.films(broken)), {})
+    report = Report((*packages.check_backends(broken, environment()), *packages.check_films(broken)), {})
     check = line(report, name)
     assert report.ok == optional
     assert check.status == ("failing" if not optional else "absent" if source == "absent" else "warning")
     assert {check.name for check in report.checks if check.status in ("warning", "failing")} <= {name}
-    assert (check.mend or "").startswith("pip install") or (probe.startswith("tensorrt") and source == "absent")
+    assert (check.fix or "").startswith("pip install") or (probe.startswith("tensorrt") and source == "absent")
 
 
 def test_onnxruntime_without_its_cpu_provider(package: Callable[[str, str], None]) -> None:
@@ -209,7 +210,7 @@ def test_without_numpy(package: Callable[[str, str], None]) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
     assert "stopped by ModuleNotFoundError: No module named 'numpy'" in done.stderr
-    assert "mend: pip install --force-reinstall msloc-edge" in done.stderr
+    assert "fix: pip install --force-reinstall msloc-edge" in done.stderr
     assert "DICOM port" in done.stderr
 
 
@@ -226,18 +227,18 @@ def test_a_machine_with_everything() -> None:
         "cuda": "12.6",
         "jetpack": {"l4t": "36.4.3", "package": "6.2+b77"},
     }
-    checks = gpu(found)
+    checks = check_gpus(found)
     assert {check.status for check in checks} == {"ok"}
     assert line(checks, "GPU").found == "NVIDIA H100 80GB HBM3, sm_90, 85.5 GB; Orin (nvgpu), SM not told"
     assert line(checks, "JetPack").found == "6.2+b77, Jetson Linux 36.4.3"
-    assert line(machine(found), "processor").found.startswith("NVIDIA Jetson Orin Nano Developer Kit, ")
+    assert line(check_machine(found), "processor").found.startswith("NVIDIA Jetson Orin Nano Developer Kit, ")
 
 
 def test_a_machine_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = environment(tmp_path) | {"cuda": None}
-    assert {check.status for check in gpu(found)} == {"absent"}
-    assert "None" not in " ".join(check.found for check in machine(found))
+    assert {check.status for check in check_gpus(found)} == {"absent"}
+    assert "None" not in " ".join(check.found for check in check_machine(found))
 
 
 def test_nvidia_smi_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,9 +273,9 @@ def test_what_a_gpu_asks_for(
 ) -> None:
     package("tensorrt", IMPORTS.format(name="tensorrt"))
     found = {"versions": {"torch": torch} if torch else {}, "gpus": gpus, "jetpack": {"l4t": "36"} if jetpack else None}
-    checks = packages.engines({**answers, "tensorrt": answered("tensorrt")}, found)
+    checks = packages.check_backends({**answers, "tensorrt": answered("tensorrt")}, found)
     assert line(checks, "torch").status == status
-    assert line(checks, "tensorrt").mend == tensorrt
+    assert line(checks, "tensorrt").fix == tensorrt
 
 
 # models
@@ -282,7 +283,7 @@ def test_what_a_gpu_asks_for(
 
 def test_models_that_are_whole(own_models: Path, tiny_bundle: Path) -> None:
     shutil.copytree(tiny_bundle, own_models / "second")
-    checks = places.models(str(tiny_bundle))
+    checks = places.check_models(str(tiny_bundle))
     assert [(check.name, check.status) for check in checks] == [("cxr-edge", "ok"), ("second", "ok"), ("--model", "ok")]
     assert checks[0].found.startswith("tiny 0.1, ")
 
@@ -295,13 +296,13 @@ def test_a_shipped_model_that_changed_by_a_byte(own_models: Path, tiny_bundle: P
     assert not report.ok
     assert line(report, "cxr-edge").status == "failing"
     assert line(report, "cxr-edge").found.startswith("[bundle_hash] ")
-    assert line(report, "cxr-edge").mend == "pip install --force-reinstall msloc-edge"
+    assert line(report, "cxr-edge").fix == "pip install --force-reinstall msloc-edge"
     assert line(report, "second").status == "ok"
 
 
 def test_no_shipped_model(own_models: Path) -> None:
     shutil.rmtree(own_models)
-    check = line(places.models(None), "cxr-edge")
+    check = line(places.check_models(None), "cxr-edge")
     assert check.status == "failing"
     assert check.found.startswith("[bundle_missing] ")
 
@@ -313,11 +314,11 @@ def test_an_installed_model_that_is_damaged_is_in_the_way_of_no_other(
     for name in ("mine", "torn"):
         shutil.copytree(tiny_bundle, tmp_path / "store" / name)
     (tmp_path / "store" / "torn" / "model.onnx").unlink()
-    checks = {check.name: check for check in places.models(None)}
+    checks = {check.name: check for check in places.check_models(None)}
     assert checks["mine"].status == "ok"
     assert checks["torn"].status == "warning"
     assert "bundle_file_missing" in checks["torn"].found
-    assert "msloc-edge models remove torn" in (checks["torn"].mend or "")
+    assert "msloc-edge models remove torn" in (checks["torn"].fix or "")
 
 
 def test_a_named_model_that_is_no_bundle(tmp_path: Path, bundle_with: Callable[..., Path]) -> None:
@@ -326,9 +327,9 @@ def test_a_named_model_that_is_no_bundle(tmp_path: Path, bundle_with: Callable[.
         (tmp_path / "none", "bundle_missing"),
         (bundle_with(schema="msloc-edge/bundle/9"), "bundle_schema"),
     ):
-        check = line(places.models(str(model)), "--model")
+        check = line(places.check_models(str(model)), "--model")
         assert (check.status, check.found.split()[0]) == ("failing", f"[{reason}]")
-        assert (check.mend or "").startswith("msloc-edge export ")
+        assert (check.fix or "").startswith("msloc-edge export ")
 
 
 def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(
@@ -336,7 +337,7 @@ def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(
 ) -> None:
     (tmp_path / "cxr-edge").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert line(places.models(None), "cxr-edge").status == "ok"
+    assert line(places.check_models(None), "cxr-edge").status == "ok"
 
 
 # places
@@ -344,7 +345,7 @@ def test_a_folder_called_like_a_shipped_model_is_not_taken_for_it(
 
 def test_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSLOC_CACHE", str(tmp_path / "a" / "b"))
-    check = line(places.folders(), "cache")
+    check = line(places.check_folders(), "cache")
     assert check.status == "ok"
     assert check.found.startswith(f"{tmp_path}/a/b, ")
     assert list(tmp_path.iterdir()) == []
@@ -358,8 +359,8 @@ def test_a_file_in_the_way_of_the_cache(tmp_path: Path, monkeypatch: pytest.Monk
     check = line(report, "cache")
     assert not report.ok
     assert (check.status, check.found) == ("failing", f"{tmp_path / 'file' / below} cannot be written: Not a directory")
-    assert check.mend
-    assert line(report, "engine cache").status == "ok"
+    assert check.fix
+    assert line(report, "plan cache").status == "ok"
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,20 +370,20 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MSLOC_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", no_home)
-    checks = places.folders()
+    checks = places.check_folders()
     assert line(checks, "cache").status == "failing"
     assert line(checks, "current folder").status == "ok"
 
 
 def test_engine_plans(tmp_path: Path) -> None:
-    assert places.plans(tmp_path / "none").found == "0 plans, 0 bytes"
+    assert places.check_plans(tmp_path / "none").found == "0 plans, 0 bytes"
     (tmp_path / "deeper").mkdir()
     (tmp_path / "one.plan").write_bytes(bytes(1500))
     (tmp_path / "one.json").write_text("{}")
     (tmp_path / "lock").write_text("")
-    assert places.plans(tmp_path) == Check("places", "engine cache", "ok", "1 plan, 1.5 kB")
+    assert places.check_plans(tmp_path) == Check("places", "plan cache", "ok", "1 plan, 1.5 kB")
     (tmp_path / "deeper" / "two.plan").write_bytes(bytes(500))
-    assert places.plans(tmp_path).found == "2 plans, 2.0 kB"
+    assert places.check_plans(tmp_path).found == "2 plans, 2.0 kB"
 
 
 def test_engine_plans_that_are_not_whole(tmp_path: Path) -> None:
@@ -391,11 +392,11 @@ def test_engine_plans_that_are_not_whole(tmp_path: Path) -> None:
     (folder / "one.plan").write_bytes(bytes(7))
     (folder / "two.plan").write_bytes(b"")
     temporary_beside(folder / "three.plan").write_bytes(bytes(5))
-    check = places.plans(folder)
+    check = places.check_plans(folder)
     assert check.status == "warning"
     assert check.found.startswith("1 plan, 7 bytes; 2 files not whole")
-    subprocess.run(shlex.split(check.mend or ""), check=True)
-    assert places.plans(folder) == Check("places", "engine cache", "ok", "1 plan, 7 bytes")
+    subprocess.run(shlex.split(check.fix or ""), check=True)
+    assert places.check_plans(folder) == Check("places", "plan cache", "ok", "1 plan, 7 bytes")
 
 
 def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,14 +412,14 @@ def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
-        check = places.port(number)
+        check = places.check_port(number)
         assert (check.status, check.found) == ("warning", f"{number} cannot be bound: Address already in use")
-        assert str(number) in (check.mend or "")
-    assert places.port(number).status == "ok"
+        assert str(number) in (check.fix or "")
+    assert places.check_port(number).status == "ok"
 
 
 def test_a_cache_that_no_system_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSLOC_CACHE", "x" * 5000)
-    check = line(places.folders(), "cache")
+    check = line(places.check_folders(), "cache")
     assert check.status == "failing"
     assert check.found.endswith("cannot be written: File name too long")
