@@ -1,4 +1,4 @@
-// What an engine needs of a CUDA device: its context, a stream, memory on both sides, work that is captured once.
+// A CUDA device for an engine: its context, a stream, memory on both sides, work that is captured once.
 //
 // Everything but PrimaryContext is made, used and ended while a context is current.
 #pragma once
@@ -15,7 +15,7 @@ namespace msloc::cuda {
 using Context = struct ContextHandle*;
 using Graph = struct GraphExecHandle*;
 
-/// What the driver made, with the function of the driver that ends it.
+/// An object of the driver, with the function of the driver that ends it.
 template <typename Handle>
 using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Result (*)(Handle)>;
 
@@ -61,7 +61,7 @@ Owned<void*> allocate(std::size_t count);
 /// The same float32 numbers on both sides: in page-locked memory of the host, and at an address on the device.
 class Buffer {
  public:
-  /// `shared`: one memory serves both sides, and nothing is copied; for integrated devices.
+  /// One memory serves both sides where it is `shared`, and nothing is copied; for integrated devices.
   Buffer(std::size_t count, bool shared);
 
   [[nodiscard]] float* host() const noexcept { return static_cast<float*>(host_.get()); }
@@ -84,8 +84,8 @@ Owned<Stream> make_stream();
 /// Waits for all that is on a stream.
 void synchronize(Stream stream);
 
-/// What `work` puts on a stream, as a graph. Throws Error when it cannot be captured, and what `work` throws; then the
-/// stream is as before.
+/// Captures the work that `work` puts on a stream, as a graph. Throws Error when it cannot be captured, and what `work`
+/// throws; then the stream is as before.
 Owned<Graph> capture(Stream stream, const std::function<void()>& work);
 
 /// Puts a graph on a stream, and does not wait.

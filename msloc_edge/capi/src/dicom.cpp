@@ -53,7 +53,7 @@ std::uint32_t check_kind(DcmItem& film) {
   return warnings;
 }
 
-/// PS3.5 section 8.1.1: a sample is the `bits` bits from `low_bit` on.
+/// The place of a sample: the `bits` bits from `low_bit` on, PS3.5 section 8.1.1.
 struct Depth {
   int allocated;
   int bits;

@@ -11,7 +11,7 @@ namespace {
 
 using Values = std::vector<double>;
 
-/// PS3.3 C.11.1.1, C.11.2.1.1: the entries of a LUT item, which stand for the values from `first` on.
+/// The entries of a LUT item, which stand for the values from `first` on: PS3.3 C.11.1.1, C.11.2.1.1.
 struct Lut {
   std::vector<std::uint16_t> entries;
   int first = 0;
@@ -49,7 +49,7 @@ DcmItem* first_item(DcmItem& film, const DcmTagKey& sequence) {
   return film.findAndGetSequenceItem(sequence, item).good() ? item : nullptr;
 }
 
-/// PS3.3 C.7.5.1.1.2: which stored values are no film.
+/// The stored values that are no film: PS3.3 C.7.5.1.1.2.
 struct Padding {
   double low = 1;
   double high = 0;
@@ -66,7 +66,7 @@ struct Padding {
   [[nodiscard]] bool operator()(double stored) const { return low <= stored && stored <= high; }
 };
 
-/// PS3.3 C.11.1: stored values to the modality's units, by a table or a line.
+/// Converts stored values to the modality's units, by a table or a line: PS3.3 C.11.1.
 std::uint32_t apply_modality(DcmItem& film, Values& values) {
   if (DcmItem* item = first_item(film, DCM_ModalityLUTSequence)) {
     const Lut lut(*item, *std::max_element(values.begin(), values.end()));
@@ -81,7 +81,7 @@ std::uint32_t apply_modality(DcmItem& film, Values& values) {
   return flat ? MSLOC_WARNING_NONCONFORMANT : 0;
 }
 
-/// PS3.3 C.11.2.1.2: the window of the film, if it names one that can be.
+/// The window of the film, if it names one that can be: PS3.3 C.11.2.1.2.
 std::optional<Window> window_of(DcmItem& film, bool deep, std::uint32_t& warnings) {
   const std::optional<double> center = number_of(film, DCM_WindowCenter);
   const std::optional<double> width = number_of(film, DCM_WindowWidth);
@@ -99,7 +99,7 @@ std::optional<Window> window_of(DcmItem& film, bool deep, std::uint32_t& warning
   return std::nullopt;
 }
 
-/// PS3.3 C.11.2: modality values to [0, 1]; without table and window those of `film_values` are stretched.
+/// Converts modality values to [0, 1], PS3.3 C.11.2; without table and window those of `film_values` are stretched.
 std::uint32_t apply_voi(DcmItem& film, const std::vector<bool>& occurs, Values& values) {
   if (DcmItem* item = first_item(film, DCM_VOILUTSequence)) {
     const Lut lut(*item, *std::max_element(values.begin(), values.end()));

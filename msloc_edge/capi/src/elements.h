@@ -17,7 +17,7 @@ namespace msloc {
   throw Failure(MSLOC_UNREADABLE, "expected " + expected + ", got " + got + "; export the film again");
 }
 
-/// Upper case, without blanks around it.
+/// Text in upper case, without blanks around it.
 inline std::string text_of(DcmItem& item, const DcmTagKey& tag) {
   OFString value;
   if (item.findAndGetOFString(tag, value).bad()) return {};

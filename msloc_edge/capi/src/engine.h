@@ -1,4 +1,4 @@
-// What an engine is to the library: one film in, logits and class maps out.
+// The contract of engines: one film in, logits and class maps out.
 #pragma once
 
 #include <memory>

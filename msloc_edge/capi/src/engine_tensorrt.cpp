@@ -14,7 +14,7 @@
 namespace msloc {
 namespace {
 
-/// cuda:0,fp16: a device, and which plan of the cache, or which file.
+/// A device, and a plan of the cache or a file: cuda:0,fp16.
 struct Place {
   int ordinal;
   std::string precision;  // empty with a file

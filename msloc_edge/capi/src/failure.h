@@ -1,4 +1,4 @@
-// What goes wrong inside the library, on its way to the C boundary.
+// A failure inside the library, on its way to the C boundary.
 #pragma once
 
 #include <exception>

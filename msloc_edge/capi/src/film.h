@@ -30,10 +30,10 @@ struct StatedSize {
   std::uint32_t height = 0;
 };
 
-/// Throws Failure (MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
+/// Refuses a size. Throws Failure (MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
 void check_size(const StatedSize& size, std::uint64_t max_pixels);
 
-/// Throws Failure (MSLOC_ARGUMENT, MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
+/// Checks pixels. Throws Failure (MSLOC_ARGUMENT, MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
 Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels);
 
 }  // namespace msloc

@@ -1,4 +1,4 @@
-// How a film is fitted into the model's input, and how points find their way back: msloc_edge/imaging/geometry.py.
+// The place of a film within the model's input, and the way of points back: msloc_edge/imaging/geometry.py.
 #pragma once
 
 namespace msloc {
@@ -22,14 +22,14 @@ struct Geometry {
   int width;
   int height;
 
-  /// Letterbox an image into an input; all sides at least 1.
+  /// Letterboxes an image into an input; all sides at least 1.
   static Geometry fit(Size image, Size input) noexcept;
 
-  /// Input pixels -> image pixels.
+  /// Converts input pixels to image pixels.
   [[nodiscard]] Point to_image(Point point) const noexcept;
-  /// The same, held within the image.
+  /// Converts them, held within the image.
   [[nodiscard]] Point to_image_clipped(Point point) const noexcept;
-  /// Whether the film is smaller than its place: bilinear then, area averages otherwise.
+  /// Says whether the film is smaller than its place: bilinear then, area averages otherwise.
   [[nodiscard]] bool enlarges() const noexcept { return width > image.width || height > image.height; }
 };
 

@@ -15,10 +15,10 @@ namespace msloc {
 /// The sums of all stages at the knots. Memory is made once.
 class Knots {
  public:
-  /// Whether the stages of a bundle have such a lattice.
+  /// Says whether the stages of a bundle have such a lattice.
   static bool suit(const Bundle& bundle) noexcept;
 
-  /// For a bundle that they suit.
+  /// Takes a bundle that they suit.
   explicit Knots(const Bundle& bundle);
 
   /// Knots, from the map's top-left corner to its bottom-right one.

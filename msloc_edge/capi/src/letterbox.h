@@ -1,4 +1,4 @@
-// From stored pixels to the model's input in one pass: window and letterbox.
+// Window and letterbox in one pass, from stored pixels to the model's input.
 #pragma once
 
 #include <vector>
@@ -13,7 +13,7 @@ namespace msloc {
 /// Equals Geometry.letterbox(frame.display()) of msloc_edge. Working memory depends on the model's input alone.
 class Letterbox {
  public:
-  /// At most `workers` threads will work at once.
+  /// Makes room for at most `workers` threads at once.
   Letterbox(Size input, int workers);
 
   /// output(y, x) [input.height, input.width] = area average or bilinear value of table[pixel], black beside the film.
@@ -28,13 +28,13 @@ class Letterbox {
   std::vector<float> scratch_;
 };
 
-/// What the film looks like within the input: whether it shows anything, and whether it seems to be a negative.
+/// The look of a film within the input: whether it shows anything, and whether it seems to be a negative.
 struct Look {
   bool constant;
   bool inverted;
 };
 
-/// msloc_edge.imaging.preprocess.looks_inverted, and whether the brightness nowhere changes.
+/// Looks at a film within the input, as msloc_edge.imaging.preprocess.looks_inverted does.
 Look look_at(const float* input, const Geometry& geometry) noexcept;
 
 }  // namespace msloc

@@ -1,4 +1,4 @@
-// manifest.json: what a bundle says of itself, as bytes from anywhere, checked before anything is made from it.
+// manifest.json: the numbers and names of a bundle, as bytes from anywhere, checked before anything is made from it.
 #pragma once
 
 #include <map>
@@ -16,8 +16,8 @@ struct Manifest {
   std::string thresholds_for;                // sha256 of the model that they were fitted for
 };
 
-/// An empty `profile` takes the default one; `origin` is what sentences call the manifest.
-/// Throws Failure: MSLOC_BUNDLE_DAMAGED, MSLOC_BUNDLE_SCHEMA, MSLOC_PROFILE_UNKNOWN.
+/// Parses and checks a manifest. An empty `profile` takes the default one; `origin` is what sentences call the
+/// manifest. Throws Failure: MSLOC_BUNDLE_DAMAGED, MSLOC_BUNDLE_SCHEMA, MSLOC_PROFILE_UNKNOWN.
 Manifest parse_manifest(const std::string& raw, const std::string& profile, const std::string& origin);
 
 }  // namespace msloc

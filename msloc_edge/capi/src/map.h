@@ -52,7 +52,7 @@ class Layer {
   int held_[2]{};                // which these are
 };
 
-/// M_k over a patch of the model's input, logit units. Memory is made once.
+/// The map M_k over a patch of the model's input, logit units. Memory is made once.
 class Map {
  public:
   explicit Map(const Bundle& bundle);

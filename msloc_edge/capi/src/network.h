@@ -16,7 +16,8 @@ namespace msloc {
 /// A plan for single films, ready to run. It is made, used and ended while its device's context is current.
 class Network {
  public:
-  /// `shared`: buffers are one memory for both sides. Throws Failure MSLOC_BACKEND_FAILED, and Error of the driver.
+  /// Makes buffers of one memory for both sides where `shared`. Throws Failure MSLOC_BACKEND_FAILED, and Error of the
+  /// driver.
   Network(const Plan& plan, const PlanFor& wanted, bool shared);
 
   /// Takes the image through, and waits. Throws Failure MSLOC_BACKEND_FAILED, and Error of the driver.
@@ -27,7 +28,7 @@ class Network {
   [[nodiscard]] const float* cams(int stage) const noexcept {
     return buffers_[static_cast<std::size_t>(stage) + 2].host();
   }
-  /// Why each film is enqueued by itself; empty: it is one launch of a CUDA graph.
+  /// The reason why each film is enqueued by itself; empty: it is one launch of a CUDA graph.
   [[nodiscard]] const std::string& eager_because() const noexcept { return eager_because_; }
 
  private:

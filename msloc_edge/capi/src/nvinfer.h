@@ -1,4 +1,4 @@
-// TensorRT's library, opened at run time, and what it says when it fails.
+// TensorRT's library, opened at run time, and the last error that it spoke of.
 #pragma once
 
 #include <NvInferRuntime.h>

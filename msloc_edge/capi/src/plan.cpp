@@ -21,7 +21,7 @@ constexpr const char* kSchema = "msloc-edge/engine/1";
 constexpr std::size_t kVersionAt = 24;  // major, minor and patch of the TensorRT that wrote a plan, a byte each
 constexpr std::size_t kNameDigits = 16;  // of the bundle's sha256, at the beginning of a plan's name in the cache
 
-/// Why a plan is not taken.
+/// The reason why a plan is not taken.
 struct Refused : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -30,7 +30,7 @@ void require(bool fits, const std::string& otherwise) {
   if (!fits) throw Refused(otherwise);
 }
 
-/// What is used of a sidecar.
+/// The part of a sidecar that is used.
 struct Sidecar {
   std::string bundle, flavour, version, precision, graph, sha256;
   int sm;
@@ -39,11 +39,11 @@ struct Sidecar {
   bool version_compatible;
   std::string plugin_library;
 
-  /// Smaller is better for single films.
+  /// A key of order: smaller is better for single films.
   [[nodiscard]] auto rank() const { return std::make_tuple(graph != "network", best, most); }
 };
 
-/// Empty where there is none, or where it cannot be read.
+/// The bytes of a file; none where it cannot be read.
 std::optional<std::string> read(const fs::path& file) {
   std::error_code unreadable;
   if (!fs::is_regular_file(file, unreadable)) return {};
@@ -116,7 +116,7 @@ Plan checked(const fs::path& file, const Sidecar& sidecar, const PlanFor& wanted
           sidecar.plugin_library};
 }
 
-/// Those that are named after the bundle, by name.
+/// The plans that are named after the bundle, by name.
 std::vector<fs::path> plans_in(const fs::path& folder, const Bundle& bundle) {
   const std::string begin = bundle.sha256.substr(0, kNameDigits) + "-tensorrt-";
   std::vector<fs::path> plans;

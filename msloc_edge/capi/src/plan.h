@@ -8,7 +8,7 @@
 
 namespace msloc {
 
-/// What a plan must have been built for.
+/// The target that a plan must have been built for.
 struct PlanFor {
   const Bundle& bundle;
   std::string version;    // of TensorRT: major, minor, patch, as in 10.3.0

@@ -12,7 +12,7 @@ namespace {
 constexpr int kFar = std::numeric_limits<int>::max();
 constexpr Region kNothing{kFar, kFar, 0, 0, 0, -std::numeric_limits<float>::infinity()};
 
-Region both(const Region& a, const Region& b) noexcept {
+Region union_of(const Region& a, const Region& b) noexcept {
   return {std::min(a.left, b.left),     std::min(a.top, b.top), std::max(a.right, b.right),
           std::max(a.bottom, b.bottom), a.area + b.area,        std::max(a.peak, b.peak)};
 }
@@ -56,7 +56,7 @@ void Regions::add(const float* row, int y) noexcept {
     run.region = region_of(run, touching);
     const int length = run.stop - run.start;
     Region& region = regions_[static_cast<std::size_t>(run.region)];
-    region = both(region, {run.start, y, run.stop, y + 1, length, highest(row + run.start, length)});
+    region = union_of(region, {run.start, y, run.stop, y + 1, length, highest(row + run.start, length)});
     runs_.push_back(run);
   }
 }
@@ -68,13 +68,13 @@ int Regions::find(std::uint8_t above, int from) const noexcept {
   return found == nullptr ? width_ : static_cast<int>(static_cast<const std::uint8_t*>(found) - pixels);
 }
 
-/// The region of a run: that of the runs above that touch it, joined, or a new one. `touching` is the first of these
+/// The region of a run: that of the runs above that touch it, merged, or a new one. `touching` is the first of these
 /// runs, or where to look for it.
 int Regions::region_of(const Run& run, std::size_t& touching) noexcept {
   int region = -1;
   while (touching < before_.size() && before_[touching].stop < run.start) ++touching;
   for (std::size_t i = touching; i < before_.size() && before_[i].start <= run.stop; ++i)
-    region = region < 0 ? root(before_[i].region) : join(region, root(before_[i].region));
+    region = region < 0 ? root(before_[i].region) : merge(region, root(before_[i].region));
   if (region >= 0) return region;
   parent_.push_back(static_cast<int>(parent_.size()));
   regions_.push_back(kNothing);
@@ -90,12 +90,12 @@ int Regions::root(int region) noexcept {
   return region;
 }
 
-/// Joins two roots; the earlier one stays.
-int Regions::join(int first, int second) noexcept {
+/// Merges two roots; the earlier one stays.
+int Regions::merge(int first, int second) noexcept {
   const auto [keep, gone] = std::minmax(first, second);
   if (keep == gone) return keep;
   Region& kept = regions_[static_cast<std::size_t>(keep)];
-  kept = both(kept, regions_[static_cast<std::size_t>(gone)]);
+  kept = union_of(kept, regions_[static_cast<std::size_t>(gone)]);
   parent_[static_cast<std::size_t>(gone)] = keep;
   return keep;
 }

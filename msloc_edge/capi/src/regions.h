@@ -18,7 +18,7 @@ struct Region {
   float peak;  // highest value
 };
 
-/// Finds regions by joining runs of pixels row by row; working memory for the largest map is made once.
+/// Finds regions by merging runs of pixels row by row; working memory for the largest map is made once.
 class Regions {
  public:
   explicit Regions(Size largest);
@@ -42,7 +42,7 @@ class Regions {
 
   [[nodiscard]] int find(std::uint8_t above, int from) const noexcept;
   int root(int region) noexcept;
-  int join(int first, int second) noexcept;
+  int merge(int first, int second) noexcept;
   int region_of(const Run& run, std::size_t& touching) noexcept;
 
   int width_ = 0;

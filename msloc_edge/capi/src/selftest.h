@@ -17,7 +17,7 @@ struct Deviation {
   [[nodiscard]] bool within() const noexcept;
 };
 
-/// Throws Failure MSLOC_GOLDEN_MISSING, and what Localizer::run throws.
+/// Localizes the built-in film, all classes. Throws Failure MSLOC_GOLDEN_MISSING, and what Localizer::run throws.
 Deviation run_self_test(Localizer& localizer, const Checkpoint& checkpoint);
 
 }  // namespace msloc

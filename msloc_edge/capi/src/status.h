@@ -5,7 +5,7 @@
 
 namespace msloc {
 
-/// Such as "bundle_hash"; "unknown" for a value that is none.
+/// The name of a status, such as "bundle_hash"; "unknown" for a value that is none.
 const char* status_name(msloc_status status) noexcept;
 
 }  // namespace msloc

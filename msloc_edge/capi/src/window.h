@@ -10,12 +10,12 @@
 
 namespace msloc {
 
-/// What a bit pattern of `bits` bits stands for: PS3.5 section 8.1.1.
+/// The stored value of a bit pattern of `bits` bits: PS3.5 section 8.1.1.
 inline int stored_value(int pattern, int bits, bool is_signed) noexcept {
   return is_signed && pattern >= 1 << (bits - 1) ? pattern - (1 << bits) : pattern;
 }
 
-/// PS3.3 C.11.2.1.2.1 LINEAR, C.11.2.1.3.1 SIGMOID, C.11.2.1.3.2 LINEAR_EXACT of one value, with an output of [0, 1].
+/// A window, one value to [0, 1]: PS3.3 C.11.2.1.2.1 LINEAR, C.11.2.1.3.1 SIGMOID, C.11.2.1.3.2 LINEAR_EXACT.
 struct Window {
   std::uint32_t function;  // MSLOC_VOI_LINEAR, _LINEAR_EXACT or _SIGMOID
   double center;
