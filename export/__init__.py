@@ -1,7 +1,9 @@
-"""From a checkpoint to what devices run: the bundle, its ONNX graph, the parity gate; and from a bundle to engines.
+"""Export: a checkpoint becomes a bundle, and a bundle what an engine or a server runs.
 
-What is named here is imported when it is first used: making an engine of a bundle needs no torch.
+Names are imported when they are first used: making a plan of a bundle needs no torch, and `--help` nothing at all.
 """
+
+from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
     from msloc_edge.export.card import Measured as Measured
     from msloc_edge.export.parity import check_parity as check_parity
 
-__all__ = ["Measured", "check_parity", "export_bundle"]
+__all__ = ["PLUGINS", "TARGETS", "Measured", "check_parity", "export_bundle"]
+
+TARGETS = ("onnx", "tensorrt", "tensorrt-rtx", "triton-server")
+"""Devices and servers that a bundle can be made for: `targets.write_target`."""
+
+PLUGINS = ("auto", "aot", "library", "plain")
+"""Ways of M_k into a TensorRT plan: `tensorrt.route`."""
 
 __getattr__ = names_of(__name__, {"Measured": "card", "check_parity": "parity", "export_bundle": "bundle"})

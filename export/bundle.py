@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors.torch import save
 
 import msloc_edge
 from msloc_edge import selftest
-from msloc_edge._files import temporary_beside
+from msloc_edge._files import atomic_folder
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
 from msloc_edge.errors import ExportError, OutputError
 from msloc_edge.export.card import Measured, model_card
@@ -59,17 +58,10 @@ def export_bundle(
         raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
-    scratch = temporary_beside(out)
-    scratch.mkdir(parents=True)
-    try:
-        _write(state, scratch, name, version, measured)
-        _add_golden(scratch)
-        parity = check_parity(Bundle.open(scratch), films)
-        if out.exists():
-            shutil.rmtree(out)
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with atomic_folder(out) as folder:
+        _write(state, folder, name, version, measured)
+        _add_golden(folder)
+        parity = check_parity(Bundle.open(folder), films)
     return Bundle.open(out), parity
 
 

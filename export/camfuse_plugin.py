@@ -11,8 +11,6 @@ C++.
 
 # No `from __future__ import annotations` here: tensorrt.plugin reads the annotations of its functions as classes.
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +22,6 @@ PLUGIN = f"{DOMAIN}::{CAMFUSE}"
 
 Number = NDArray[np.int32]
 """An attribute, one element. Not int: for that, TensorRT 10.9 to 10.16 call int(array), which NumPy 2.4 refuses."""
-
-ENOUGH = 400
-"""Programs that keep a device busy, as in `strided_tile` of kernels/fuse_cams/launch.py."""
 
 
 def register() -> None:
@@ -100,8 +95,10 @@ def register() -> None:
         batch, classes = cams_1.shape_expr[0], cams_1.shape_expr[1]
         size = int(height[0]), int(width[0])
         _check([(cams.shape[2], cams.shape[3]) for cams in (cams_1, cams_2, cams_3, cams_4)], size, STRIDES)
-        rows, programs = _grid(trtp, batch * classes, size, variant.constants["block"])
-        values = {"count": classes, "wanted": classes, "height": size[0], "width": size[1], "rows": rows}
+        columns = variant.constants["BLOCK_W"]
+        tile_h = variant.tile.tile_h(batch * classes, size, columns)
+        programs = batch * classes * -(-size[1] // columns) * trtp.cdiv(size[0], tile_h)
+        values = {"K": classes, "J": classes, "H": size[0], "W": size[1], "tile_h": tile_h}
         numbers = [argument.name for argument in variant.arguments if not argument.type.startswith("*")]
         return (
             entry(text)[0],
@@ -126,19 +123,3 @@ def _check(grids: list[tuple[int, int]], size: tuple[int, int], strides: tuple[i
                 f"{CAMFUSE}: expected class maps of at least two columns, with cells of 4, 8, 16 and 32 pixels, "
                 f"got {h} x {w} of {stride} for a map of {size[0]} x {size[1]}; export with --plugin plain",
             )
-
-
-def _grid(trtp: Any, planes: Any, size: tuple[int, int], block: int) -> tuple[Any, Any]:
-    """Rows of a program and programs of a launch, for a number of maps that only the running engine knows.
-
-    The rule is `strided_tile` of kernels/fuse_cams/launch.py: 128 rows, less where that makes few programs.
-    """
-    height, width = size
-    tiles = planes * -(-width // block)
-
-    def few(rows: int) -> Any:
-        """1 or 0."""
-        return tiles * -(-height // rows) < ENOUGH
-
-    rows = few(128) * (32 - 128) + few(32) * (16 - 32) + 128
-    return rows, tiles * trtp.cdiv(height, rows)

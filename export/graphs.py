@@ -8,7 +8,7 @@ The node is CamFuse of the domain "msloc", for engines that have the fused kerne
     attributes  height, width: of the map; plugin_namespace "msloc", plugin_version "1": how TensorRT finds it
     output      heatmap [B, K, H, W] float32
 
-`definition` says what the node means in standard operators; with it in the model any ONNX engine runs it.
+`definition` writes the node in standard operators; with it in the model any ONNX engine runs it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from msloc_edge.bundle import Bundle
+from msloc_edge.errors import ExportError
 
 HEATMAP, CAMFUSE, DOMAIN = "heatmap", "CamFuse", "msloc"
 
@@ -26,17 +27,36 @@ _RESIZE = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
 
 
 def class_maps(bundle: Bundle) -> list[str]:
-    """The graph's outputs that hold the class maps, shallow to deep."""
+    """Names of the outputs that hold the class maps, shallow to deep."""
     return [f"cams_{stage}" for stage in range(1, len(bundle.stages) + 1)]
 
 
 def outputs(bundle: Bundle) -> list[str]:
-    """All outputs of a graph with the heatmap, in their order."""
+    """Names of all outputs of a graph with the heatmap, in order."""
     return ["logits", *class_maps(bundle), HEATMAP]
 
 
+def check_graph(model: onnx.ModelProto, outputs: list[str]) -> bytes:
+    """Serialise a graph after the ONNX checker, strict shape inference, and the contract of its inputs and outputs.
+
+    Raises ExportError (onnx_invalid) when one finds a fault, or an operator is not a standard one.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError("onnx_invalid", f"the ONNX graph is not valid: {error}") from error
+    found = [output.name for output in model.graph.output]
+    if [i.name for i in model.graph.input] != ["image"] or found != outputs:
+        raise ExportError("onnx_invalid", f"expected the input image and the outputs {outputs}, got {found}")
+    foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if foreign or any(entry.domain not in ("", "ai.onnx") for entry in model.opset_import):
+        raise ExportError("onnx_invalid", f"expected standard operators only, got the domains {sorted(foreign)}")
+    return model.SerializeToString()
+
+
 def with_heatmap(network: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
-    """The network, then Mul and Resize for each stage, and their Sum: standard operators, for any engine.
+    """Append Mul and Resize for each stage, and their Sum: standard operators, for any engine.
 
     Maps are weighted before they are enlarged, where they are small; the sum is the same.
     """
@@ -56,7 +76,7 @@ def with_heatmap(network: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
 
 
 def with_camfuse(network: onnx.ModelProto, bundle: Bundle, defined: bool = False) -> onnx.ModelProto:
-    """The network and one CamFuse node; `defined` adds what it means, for an engine without the plugin."""
+    """Append one CamFuse node; `defined` adds its meaning, for an engine without the plugin."""
     model = _copy(network, bundle)
     model.graph.initializer.append(numpy_helper.from_array(bundle.relevance, "relevance"))
     height, width = bundle.input_size
@@ -81,7 +101,7 @@ def with_camfuse(network: onnx.ModelProto, bundle: Bundle, defined: bool = False
 
 
 def definition(stages: int, opset: int) -> onnx.FunctionProto:
-    """CamFuse of so many stages in standard operators, as a function of ONNX."""
+    """Write CamFuse of so many stages in standard operators, as a function of ONNX."""
     maps = [f"cams_{stage}" for stage in range(1, stages + 1)]
     body = [
         "height = Constant <value_int: int = @height> ()",
@@ -109,7 +129,7 @@ def definition(stages: int, opset: int) -> onnx.FunctionProto:
 
 
 def _copy(network: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
-    """The network with one more output, which nothing gives yet."""
+    """Copy the network, with one more output, which nothing gives yet."""
     model = onnx.ModelProto()
     model.CopyFrom(network)
     batch = network.graph.input[0].type.tensor_type.shape.dim[0].dim_param

@@ -13,16 +13,16 @@ from pathlib import Path
 import onnx
 import torch
 
-from msloc_edge.export.contract import check
+from msloc_edge.export.graphs import check_graph
 from msloc_edge.model import CamNet
 
 OPSET = 18
 
 
 def to_onnx(net: CamNet) -> bytes:
-    """The graph image [B, 1, H, W] -> logits [B, K], cams_1 .. cams_S [B, K, h_s, w_s], checked.
+    """Export a network as the graph image [B, 1, H, W] -> logits [B, K], cams_1 .. cams_S [B, K, h_s, w_s], checked.
 
-    Raises ExportError as `contract.check` does.
+    Raises ExportError as `graphs.check_graph` does.
     """
     size = net.config.size
     names = ["logits", *(f"cams_{stage}" for stage in range(1, len(net.strides) + 1))]
@@ -47,7 +47,7 @@ def to_onnx(net: CamNet) -> bytes:
         node.doc_string = ""
     del model.graph.value_info[:]
     model.producer_name, model.producer_version = "msloc-edge", ""
-    return check(model, names)
+    return check_graph(model, names)
 
 
 @contextlib.contextmanager

@@ -1,18 +1,31 @@
-"""The parity gate: two engines give the same logits, maps and boxes on the same films, or the bundle is refused."""
+"""Parity: every backend, form of the graph and precision against torch, on the same films.
+
+`check_parity` is the gate of every bundle: torch and onnxruntime agree on logits, maps and boxes, or it is refused.
+`check_all` compares everything that a bundle can become.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import ExportError
+from msloc_edge.errors import ExportError, MslocError
+from msloc_edge.export.graphs import with_camfuse, with_heatmap
+from msloc_edge.export.precision.convert import Films, convert
+from msloc_edge.export.precision.gate import ClassFigures, measure
+from msloc_edge.export.runtimes import Predict, in_backend, in_onnxruntime, in_openvino
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.maps.boxes import agreement, array_of, find_boxes
+from msloc_edge.types import PLAN_PRECISIONS
+
+SCHEMA = "msloc-edge/export-check/1"
 
 REFERENCE = "torch"
 """The backend that the others have to agree with: it runs the network as it was trained."""
@@ -23,7 +36,7 @@ LOGIT_LIMIT, MAP_LIMIT, IOU_LIMIT = 1e-4, 1e-3, 0.99
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """The worst disagreement over a set of films, and where it was."""
+    """The worst disagreement over a set of films: largest of logits and maps, smallest IoU of matching boxes."""
 
     logit: float
     map: float
@@ -48,7 +61,7 @@ def check_parity(
         geometry = Geometry.fit((film.shape[0], film.shape[1]), bundle.input_size)
         batch = geometry.letterbox(film)[None, None]
         a, b = first.run(batch), second.run(batch)
-        maps_a, maps_b = (o.maps(0, bundle.relevance, bundle.input_size, classes).dense() for o in (a, b))
+        maps_a, maps_b = (outputs.fuse(0, classes).dense() for outputs in (a, b))
         logit = np.abs(a.logits[0] - b.logits[0])
         maps = np.abs(maps_a - maps_b).max(axis=(1, 2))
         for k, label in enumerate(bundle.classes):
@@ -74,3 +87,65 @@ def check_parity(
     first.close()
     second.close()
     return worst
+
+
+def check_all(bundle: Bundle, films: Films) -> Iterator[dict[str, Any]]:
+    """Compare one after the other, a row for each: what, engine, precision, state, and the worst figures.
+
+    The state is passed, failed, or absent where a package is not installed.
+
+    fp32 must keep to the limits of the parity gate; fp16 and int8 to those of the localization gate, which measures
+    them against fp32 and may have to keep layers in fp32: the row says which.
+    """
+    network = onnx.load(bundle.onnx)
+    heatmap, camfuse = with_heatmap(network, bundle), with_camfuse(network, bundle, defined=True)
+    reference = in_backend(REFERENCE, bundle)
+    exact: list[tuple[str, str, Callable[[], Predict]]] = [
+        ("bundle", "onnxruntime", lambda: in_backend("onnxruntime", bundle)),
+        ("bundle", "openvino", lambda: in_backend("openvino", bundle)),
+        ("heatmap graph", "onnxruntime", lambda: in_onnxruntime(heatmap)),
+        ("heatmap graph", "openvino", lambda: in_openvino(heatmap)),
+        ("CamFuse graph", "onnxruntime", lambda: in_onnxruntime(camfuse)),
+    ]
+    for what, engine, load in exact:
+        row = _row(bundle, what, engine, "fp32")
+        try:
+            figures = measure(bundle, reference, load(), films.gate)
+            yield row | _summary(figures, [figure.label for figure in figures if not _equal(figure)])
+        except MslocError as error:
+            absent = error.reason == "backend_missing"
+            yield row | {"state": "absent" if absent else "failed", "reason": error.reason, "message": error.message}
+    for precision in PLAN_PRECISIONS[1:]:
+        row = _row(bundle, "heatmap graph", "onnxruntime", precision)
+        try:
+            done = convert(bundle, precision, films)
+            yield row | _summary(done.figures, []) | {"kept_fp32": done.kept}
+        except MslocError as error:
+            yield row | {"state": "failed", "reason": error.reason, "message": error.message}
+
+
+def _row(bundle: Bundle, what: str, engine: str, precision: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "model": asdict(bundle.id),
+        "what": what,
+        "engine": engine,
+        "precision": precision,
+    }
+
+
+def _equal(figure: ClassFigures) -> bool:
+    return figure.logit <= LOGIT_LIMIT and figure.map <= MAP_LIMIT and figure.box_iou >= IOU_LIMIT
+
+
+def _summary(figures: Sequence[ClassFigures], failed: list[str]) -> dict[str, Any]:
+    return {
+        "state": "failed" if failed else "passed",
+        "classes": failed,
+        "auroc_drop": max((figure.auroc_drop for figure in figures if figure.auroc_drop is not None), default=None),
+        "logit": max(figure.logit for figure in figures),
+        "map": max(figure.map for figure in figures),
+        "box_iou": min(figure.box_iou for figure in figures),
+        "peak_shift": max(figure.peak_shift for figure in figures),
+        "boxes": sum(figure.boxes for figure in figures),
+    }

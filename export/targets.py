@@ -1,4 +1,4 @@
-"""What a bundle becomes for a device or a server: a folder that is there whole or not at all.
+"""A bundle in the form that a device or a server runs: a folder that is there whole or not at all.
 
 onnx           model.onnx, ending in the heatmap; model.camfuse.onnx, ending in the CamFuse node
 tensorrt       model.plan, model.plan.json, build.log, and the model.onnx that it was built of
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,15 +21,14 @@ import onnx
 from rich.progress import Progress
 
 import msloc_edge
-from msloc_edge._files import temporary_beside
+from msloc_edge._files import atomic_folder
 from msloc_edge.bundle import MODEL_NAME, Bundle
 from msloc_edge.cuda.providers import open_provider
 from msloc_edge.errors import BundleError, OutputError
-from msloc_edge.export.contract import check
-from msloc_edge.export.gate import LIMITS
-from msloc_edge.export.graphs import outputs, with_camfuse, with_heatmap
-from msloc_edge.export.mixed import Converted, Films
-from msloc_edge.export.tensorrt import FLAVOURS, EngineChoices, Route, engine_files, route
+from msloc_edge.export.graphs import check_graph, outputs, with_camfuse, with_heatmap
+from msloc_edge.export.precision.convert import Converted, Films
+from msloc_edge.export.precision.gate import LIMITS
+from msloc_edge.export.tensorrt import LIBRARIES, EngineChoices, Route, engine_files, route
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
 TOOLS = ("onnx", "onnxruntime")
@@ -53,16 +51,10 @@ def write_target(
     require(bundle, out, target, choices)
     files, way = _contents(bundle, target, done, choices, progress)
     report = _report(bundle, target, done, films, choices, files, way)
-    scratch = temporary_beside(out)
-    try:
+    with atomic_folder(out) as folder:
         for name, content in {**files, REPORT: (json.dumps(report, indent=1) + "\n").encode()}.items():
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / name).write_bytes(content)
-        if out.exists():
-            shutil.rmtree(out)
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
     return report
 
 
@@ -72,18 +64,18 @@ def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices) -> N
         raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files; name another"
         )
-    if target in FLAVOURS:
-        flavour, _ = FLAVOURS[target]
-        version = flavour.version()
-        if not flavour.portable:
+    if target in LIBRARIES:
+        tensorrt, _ = LIBRARIES[target]
+        version = tensorrt.version()
+        if not tensorrt.portable:
             open_provider(0)
-        route(flavour, version, len(bundle.stages), choices.plugin, choices.library)
+        route(tensorrt, version, len(bundle.stages), choices.plugin, choices.library)
 
 
 def _contents(
     bundle: Bundle, target: str, done: Converted, choices: EngineChoices, progress: Progress
 ) -> tuple[Mapping[str, bytes], Route | None]:
-    if target in FLAVOURS:
+    if target in LIBRARIES:
         return engine_files(bundle, target, done.network, done.precision, choices, progress)
     if target == "triton-server":
         from msloc_edge.export.triton_server import repository
@@ -93,7 +85,7 @@ def _contents(
                 "option_invalid", f"{bundle.name!r}: expected letters, digits, dots, dashes and underscores for Triton"
             )
         return repository(bundle, done.network, choices.settings.batch), None
-    model = check(with_heatmap(done.network, bundle), outputs(bundle))
+    model = check_graph(with_heatmap(done.network, bundle), outputs(bundle))
     camfuse = with_camfuse(done.network, bundle)
     onnx.checker.check_model(camfuse, full_check=True)
     return {"model.onnx": model, "model.camfuse.onnx": camfuse.SerializeToString()}, None
@@ -118,8 +110,8 @@ def _report(
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
     if way:
-        flavour, _ = FLAVOURS[target]
-        report["tools"][target] = flavour.version()  # not of its package: on a Jetson it has none
+        tensorrt, _ = LIBRARIES[target]
+        report["tools"][target] = tensorrt.version()  # not of its package: on a Jetson it has none
         report["plugin"] = {"route": way.name, "reason": way.reason}
     if films:
         report |= {

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import onnx
 
+from msloc_edge.backends.tensorrt.key import Batch
 from msloc_edge.bundle import Bundle
-from msloc_edge.export.choices import Batch
 
 CLIENT = Path(__file__).with_name("triton_client.py")
 DELAY_US = 2000

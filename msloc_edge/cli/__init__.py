@@ -16,7 +16,7 @@ COMMANDS = {
     "infer": "Localize findings on chest films.",
     "train": "Train a model from image-level labels.",
     "eval": "Score a model, or a folder of heatmaps, against labels and boxes.",
-    "export": "Turn a checkpoint into a bundle that devices run.",
+    "export": "Turn a run into a bundle, a bundle into what an engine runs.",
     "selftest": "Compare the engines on this machine with the model's golden result.",
     "bench": "Measure latency and throughput on this machine.",
     "models": "List, look into, verify, sign, add and remove models.",

@@ -24,7 +24,7 @@ def people(width: int = 120, quiet: bool = False) -> Console:
 
 @contextmanager
 def needing(what: str, install: str = TRAINING) -> Iterator[None]:
-    """Turn an ImportError in the block into BackendError (backend_missing), which says how to install the package."""
+    """Turn an ImportError in the block into DependencyError (package_missing), which names the command that helps."""
     try:
         yield
     except ImportError as error:

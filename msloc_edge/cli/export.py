@@ -1,110 +1,95 @@
-"""msloc-edge export: a checkpoint becomes the bundle that devices run, and a bundle what an engine or a server runs."""
+"""msloc-edge export: a checkpoint as the bundle that devices run, and a bundle as what an engine or a server runs."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from msloc_edge.cli import targets
-from msloc_edge.errors import BackendError
-from msloc_edge.export.choices import PRECISIONS, TARGETS
+from msloc_edge.backends.tensorrt.key import Batch
+from msloc_edge.cli.console import needing, people
+from msloc_edge.export import PLUGINS, TARGETS
+from msloc_edge.types import PLAN_PRECISIONS
 
-PARITY_SEED = 3_000_000
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from msloc_edge.bundle import Bundle
+    from msloc_edge.export.precision.convert import Converted, Films
+    from msloc_edge.export.tensorrt import EngineChoices
+
+GATE_FILMS, CHECK_FILMS = 96, 24
+"""At most so many films of each source for the localization gate, and for each comparison of `check`."""
+
+ENGINE_OPTIONS = {
+    "tensorrt": ("plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible"),
+    "tensorrt-rtx": ("workspace",),
+}
+"""Target -> the options that its library has."""
+
+_PATH = click.Path(path_type=Path)
 
 
-@click.command("export")
-@click.argument("source", metavar="CHECKPOINT|BUNDLE")
-@click.argument("out", type=click.Path(path_type=Path), required=False)
+class _Sizes(click.ParamType):
+    """MIN:OPT:MAX as a Batch."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Batch:
+        if isinstance(value, Batch):
+            return value
+        try:
+            return Batch.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group("export")
+def command() -> None:
+    """Make of a checkpoint the bundle that devices run, and of a bundle what an engine or a server runs."""
+
+
+@command.command("bundle")
+@click.argument("run", metavar="RUN", type=_PATH)
+@click.argument("out", type=_PATH)
 @click.option("--name", default=None, help="Name in the manifest.  [default: cxr-BACKBONE]")
-@click.option(
-    "--metrics",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="metrics.json of `eval`, for the card; repeatable.",
-)
+@click.option("--model-version", default="0.1", show_default=True, help="Version in the manifest.")
+@click.option("--metrics", multiple=True, type=_PATH, help="metrics.json of `eval`, for the card; repeatable.")
 @click.option(
     "--fit-boxes",
     "data",
-    default=None,
     help="Fit map thresholds on the true boxes of nih:DIR or csv:FILE, half of the patients.",
 )
-@click.option(
-    "--boxes", type=click.Path(path_type=Path), default=None, help="With --fit-boxes: a csv with image,label,x,y,w,h."
-)
-@click.option("--model-version", default="0.1", show_default=True, help="Version in the manifest.")
-@click.option("--target", type=click.Choice(TARGETS), help="Turn BUNDLE into the folder OUT for this.")
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the target.  [default: fp32]")
-@click.option("--batch", metavar="MIN:OPT:MAX", help="Batch sizes of the target.  [default: 1:1:8]")
-@click.option(
-    "--calibration",
-    multiple=True,
-    help="Films for int8 and the gate: nih:DIR, csv:FILE, a folder; repeatable.  [default: phantoms]",
-)
-@click.option("--keep-fp32", "keep", metavar="PATTERN", multiple=True, help="Layers to keep in fp32; repeatable.")
-@targets.engine_options
-@click.option("--check", is_flag=True, help="Compare all engines, graphs and precisions of BUNDLE; write nothing.")
-def command(
-    source: str,
-    out: Path | None,
+@click.option("--boxes", type=_PATH, help="With --fit-boxes: a csv with image,label,x,y,w,h.")
+def bundle_command(
+    run: Path,
+    out: Path,
     name: str | None,
+    model_version: str,
     metrics: tuple[Path, ...],
     data: str | None,
     boxes: Path | None,
-    model_version: str,
-    target: str | None,
-    precision: str | None,
-    batch: str | None,
-    calibration: tuple[str, ...],
-    keep: tuple[str, ...],
-    check: bool,
-    **engine: Any,
 ) -> None:
-    """Turn CHECKPOINT (a run folder or a .pt file) into the bundle folder OUT; with --target, BUNDLE (a folder or the
-    name of a model) into what an engine or a server runs.
+    """Turn RUN (a run folder or a .pt file) into the bundle folder OUT.
 
     The bundle is written only if torch and onnxruntime agree on logits, maps and boxes over phantoms of every kind.
     Figures that `eval` has measured of the same network (--metrics) become part of its model card. With --fit-boxes its
     map thresholds are no longer found without boxes, which manifest and card say.
-
-    A target in fp16 or int8 is written only if boxes, peaks and AUROC stay what they are in fp32. What it became is a
-    JSON line on stdout, and with --check each comparison.
     """
     if boxes and not data:
         raise click.UsageError("--boxes belongs to --fit-boxes")
-    if (target or check) and (name or metrics or data):
-        raise click.UsageError("--name, --metrics and --fit-boxes belong to a CHECKPOINT, not to --target or --check")
-    reduced = precision in ("fp16", "int8")
-    if (calibration and not (reduced or check)) or (keep and not reduced):
-        raise click.UsageError("--calibration and --keep-fp32 belong to --precision fp16 or int8")
-    if not target and (precision or batch or any(engine.values())):
-        raise click.UsageError("--precision, --batch and the options of engines belong to --target")
-    if check:
-        if target or out:
-            raise click.UsageError("--check writes nothing: leave out OUT and --target")
-        sys.exit(0 if targets.check(source, calibration) else 1)
-    if out is None:
-        raise click.UsageError("Missing argument 'OUT'.")
-    if target:
-        targets.write(source, out, target, precision, batch, calibration, keep, engine)
-        return
-    try:
+    with needing("export"):
         from msloc_edge.train.boxfit import fit_to_boxes
         from msloc_edge.train.checkpoint import load_state
         from msloc_edge.train.evaluate.write import read_metrics
-    except ImportError as error:
-        from msloc_edge.cli.train import NEEDS
-
-        raise BackendError("backend_missing", f"export needs {error.name}; install it with: {NEEDS}") from error
     measured = [read_metrics(path) for path in metrics]
-    state = load_state(Path(source))
+    state = load_state(run)
     if data:
-        from rich.progress import Progress
-
-        with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
+        with _progress() as progress:
             state = fit_to_boxes(state, data, "all" if data.startswith("csv:") else "test", boxes, progress)
     write_bundle(state, out, name or f"cxr-{state['config']['model']['backbone']}", model_version, measured)
 
@@ -112,19 +97,13 @@ def command(
 def write_bundle(
     state: Mapping[str, Any], out: Path, name: str, version: str, metrics: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    """Export, and say on stderr what came out."""
+    """Export a calibrated checkpoint, and say on stderr what came out. Raises as `export_bundle` does."""
+    from msloc_edge.cli.export_films import parity_films
     from msloc_edge.export import Measured, export_bundle
     from msloc_edge.train.evaluate.tables import markdown
-    from msloc_edge.train.phantom import FINDINGS, generate
 
-    kinds: list[tuple[str, ...]] = [(), *((finding,) for finding in FINDINGS)]
-    films = [generate(PARITY_SEED + n, 512, kind).display() for n, kind in enumerate(kinds)]
-    films.append(generate(PARITY_SEED, (700, 560)).display())  # not square: the letterbox takes part
-
-    def _measured(found: Mapping[str, Any]) -> Measured:
-        return Measured(str(found["run"]["what"].get("onnx_sha256")), markdown(found))
-
-    bundle, parity = export_bundle(state, out, films, name, version, [_measured(found) for found in metrics])
+    measured = [Measured(str(found["run"]["what"].get("onnx_sha256")), markdown(found)) for found in metrics]
+    bundle, parity = export_bundle(state, out, parity_films(), name, version, measured)
     size = sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6
     click.echo(
         f"{bundle.path}: {bundle.name} {bundle.version}, {size:.1f} MB, sha256 {bundle.sha256[:12]}...\n"
@@ -132,3 +111,155 @@ def write_bundle(
         f"{parity.boxes} boxes with IoU >= {parity.iou:.4f}",
         err=True,
     )
+
+
+@command.command("target")
+@click.argument("model", metavar="BUNDLE")
+@click.argument("out", type=_PATH)
+@click.option("--target", type=click.Choice(TARGETS), required=True, help="Device or server that OUT is for.")
+@click.option(
+    "--precision",
+    type=click.Choice(PLAN_PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the network.",
+)
+@click.option("--batch", type=_Sizes(), metavar="MIN:OPT:MAX", default=Batch(), help="Batch sizes.  [default: 1:1:8]")
+@click.option(
+    "--calibration",
+    multiple=True,
+    help="Films for int8 and the gate: nih:DIR, csv:FILE, a folder; repeatable.  [default: phantoms]",
+)
+@click.option("--keep-fp32", "keep", metavar="PATTERN", multiple=True, help="Layers to keep in fp32; repeatable.")
+@click.option("--plugin", type=click.Choice(PLUGINS), help="How the heatmap is computed.  [default: auto]")
+@click.option("--plugin-library", type=_PATH, help="libmsloc_camfuse.so.")
+@click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Scratch memory of a layer.")
+@click.option("--version-compatible", is_flag=True, help="The plan also runs in later TensorRT.")
+@click.option("--hardware-compatible", is_flag=True, help="The plan also runs on other GPUs from Ampere on.")
+def target_command(
+    model: str,
+    out: Path,
+    target: str,
+    precision: str,
+    batch: Batch,
+    calibration: tuple[str, ...],
+    keep: tuple[str, ...],
+    **engine: Any,
+) -> None:
+    """Turn BUNDLE (a folder or the name of a model) into the folder OUT that an engine or a server runs.
+
+    fp16 and int8 are written only if boxes, peaks and AUROC stay what they are in fp32. The report is a JSON line on
+    stdout (schema msloc-edge/export/1), and in OUT.
+    """
+    if precision == "fp32" and (calibration or keep):
+        raise click.UsageError("--calibration and --keep-fp32 belong to --precision fp16 or int8")
+    with needing("export"):
+        import onnx
+
+        from msloc_edge.export.precision.convert import Converted, convert
+        from msloc_edge.export.targets import require, write_target
+    from msloc_edge.bundle import Bundle
+    from msloc_edge.cli.output import print_line
+
+    choices = _choices(target, batch, engine)
+    bundle = Bundle.open(model)
+    require(bundle, out, target, choices)
+    with _progress() as progress:
+        films = None
+        done = Converted(onnx.load(bundle.onnx), precision)
+        if precision != "fp32":
+            films = _films(bundle, calibration, progress, GATE_FILMS)
+            done = convert(bundle, precision, films, keep)
+        report = write_target(bundle, out, target, done, films, choices, progress)
+    print_line(json.dumps(report))
+    _tell(bundle, out, done, report)
+
+
+def _choices(target: str, batch: Batch, engine: Mapping[str, Any]) -> EngineChoices:
+    from msloc_edge.backends.tensorrt.builder import Settings
+    from msloc_edge.export.tensorrt import EngineChoices
+
+    foreign = [name for name, value in engine.items() if value and name not in ENGINE_OPTIONS.get(target, ())]
+    if foreign:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+        raise click.UsageError(f"{given}: not of --target {target}")
+    settings = Settings(batch, engine["workspace"], engine["version_compatible"], engine["hardware_compatible"])
+    return EngineChoices(settings, engine["plugin"] or "auto", engine["plugin_library"])
+
+
+def _tell(bundle: Bundle, out: Path, done: Converted, report: Mapping[str, Any]) -> None:
+    """Say on stderr what is in the folder, and how far it is from fp32."""
+    click.echo(f"{out}: {report['target']}, {done.precision}, of {bundle.name} {bundle.version}", err=True)
+    for name in report["files"]:
+        click.echo(f"  {name}  {(out / name).stat().st_size / 1e6:.2f} MB", err=True)
+    if "plugin" in report:
+        click.echo(f"  heatmap: {report['plugin']['route']} ({report['plugin']['reason']})", err=True)
+    if done.figures:
+        drops = [row.auroc_drop for row in done.figures if row.auroc_drop is not None]
+        click.echo(
+            f"  against fp32, worst class: AUROC drop {max(drops, default=0):.4f}, box IoU "
+            f"{min(row.box_iou for row in done.figures):.3f}, peak shift "
+            f"{max(row.peak_shift for row in done.figures):.2%}; in fp32: {', '.join(done.kept) or 'no convolution'}",
+            err=True,
+        )
+
+
+@command.command("check")
+@click.argument("model", metavar="BUNDLE")
+@click.option("--calibration", multiple=True, help="Films for int8 and the gate, as of `target`; repeatable.")
+def check_command(model: str, calibration: tuple[str, ...]) -> None:
+    """Compare all that BUNDLE can become with torch: backends, graphs, precisions. Nothing is written.
+
+    Each comparison is a JSON line on stdout (schema msloc-edge/export-check/1). Exit status 1 if one fails.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    with needing("export"):
+        from msloc_edge.export.parity import check_all
+    from msloc_edge.bundle import Bundle
+    from msloc_edge.cli.output import print_line
+    from msloc_edge.cli.selftest import STYLES
+
+    bundle = Bundle.open(model)
+    figures = ("logits", "maps", "boxes, IoU", "peaks, widths", "AUROC drop")
+    table = Table("what", "engine", "precision", "state", *figures, "")
+    states = []
+    with _progress() as progress:
+        films = _films(bundle, calibration, progress, CHECK_FILMS)
+        task = progress.add_task("comparing", total=None)
+        for row in check_all(bundle, films):
+            states.append(row["state"])
+            if not (sys.stdout.isatty() and sys.stderr.isatty()):
+                print_line(json.dumps(row))
+            state = Text(row["state"], STYLES[row["state"]])
+            table.add_row(row["what"], row["engine"], row["precision"], state, *_cells(row))
+        progress.remove_task(task)
+    people(width=180).print(f"{bundle.name} {bundle.version} against torch", table, sep="\n")
+    if "failed" in states:
+        sys.exit(1)
+
+
+def _cells(row: Mapping[str, Any]) -> list[Any]:
+    from rich.text import Text
+
+    if "logit" not in row:
+        return ["-"] * 5 + [Text(row["message"])]
+    drop = "-" if row["auroc_drop"] is None else f"{row['auroc_drop']:.4f}"
+    kept = len(row.get("kept_fp32", ()))
+    words = ", ".join(row["classes"]) or (f"{kept} convolutions in fp32" if kept else "")
+    figures = [f"{row['logit']:.1e}", f"{row['map']:.1e}", f"{row['box_iou']:.4f}", f"{row['peak_shift']:.4f}", drop]
+    return [*figures, Text(words)]
+
+
+def _films(bundle: Bundle, calibration: Sequence[str], progress: Progress, count: int) -> Films:
+    with needing("the gate"):
+        from msloc_edge.cli.export_films import gate_films
+
+        return gate_films(bundle, calibration, progress, count)
+
+
+def _progress() -> Progress:
+    from rich.progress import Progress
+
+    return Progress(transient=True, disable=not sys.stderr.isatty())

@@ -227,7 +227,7 @@ def test_thresholds_on_boxes_are_scored_on_other_patients(
     torch.save(tiny_state, tmp_path / "best.pt")
     data = f"csv:{made / 'films.csv'}"
     fit = ["--fit-boxes", data, "--boxes", made / "boxes.csv"]
-    done = msloc("export", tmp_path / "best.pt", tmp_path / "bundle", *fit)
+    done = msloc("export", "bundle", tmp_path / "best.pt", tmp_path / "bundle", *fit)
     assert done.code == 0, done.err
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert manifest["calibration"]["fitting_half"] == {"data": data, "patients": 1, "boxes": 2}
@@ -246,8 +246,8 @@ def test_thresholds_on_boxes_are_scored_on_other_patients(
     assert (run["films"], run["boxes"]) == (2 * (4 - len(half)), 2)
     assert any(f"{2 * len(half)} films left out" in problem for problem in run["problems"])
 
-    assert "--boxes belongs to --fit-boxes" in msloc("export", "a", tmp_path / "b", "--boxes", "c").err
-    none = msloc("export", tmp_path / "best.pt", tmp_path / "b", "--fit-boxes", data)
+    assert "--boxes belongs to --fit-boxes" in msloc("export", "bundle", "a", tmp_path / "b", "--boxes", "c").err
+    none = msloc("export", "bundle", tmp_path / "best.pt", tmp_path / "b", "--fit-boxes", data)
     assert none.code == 1
     assert "[data_invalid]" in none.err
 
@@ -255,7 +255,7 @@ def test_thresholds_on_boxes_are_scored_on_other_patients(
 def test_metrics_become_part_of_the_card(msloc, tiny_state: dict[str, Any], made: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.save(tiny_state, tmp_path / "best.pt")
-    export = ["export", tmp_path / "best.pt", tmp_path / "bundle", "--name", "mine"]
+    export = ["export", "bundle", tmp_path / "best.pt", tmp_path / "bundle", "--name", "mine"]
     assert msloc(*export).code == 0
     data = ["--data", f"csv:{made / 'films.csv'}", "--boxes", made / "boxes.csv", "--resamples", 20]
     assert msloc("eval", "--model", tmp_path / "bundle", *data, "--out", tmp_path / "out").code == 0

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.export.gate import GateFilms
-from msloc_edge.export.mixed import Films
+from msloc_edge.export.precision.convert import Films
+from msloc_edge.export.precision.gate import GateFilms
 from msloc_edge.train.phantom import generate
 
 

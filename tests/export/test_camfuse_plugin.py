@@ -124,7 +124,7 @@ def test_scalars_come_as_the_kernel_takes_them(answers: list[dict[str, Any]]) ->
         for batch, scalars in zip(BATCHES, found["scalars"], strict=True):
             height, width = asked["size"]
             tile = strided_tile(batch * asked["classes"], (height, width))
-            assert tile.columns == kernel(asked["dtype"]).constants["block"]
+            assert tile.columns == kernel(asked["dtype"]).constants["BLOCK_W"]
             expected = [asked["classes"], asked["classes"], height, width, tile.rows]
             assert dict(zip(names[first:last], scalars, strict=True)) == dict(
                 zip(names[first:last], expected, strict=True)
@@ -137,7 +137,7 @@ def test_the_grid_is_that_of_the_kernel(answers: list[dict[str, Any]]) -> None:
         variant = kernel(asked["dtype"])
         numbers = [argument.name for argument in variant.arguments if not argument.type.startswith("*")]
         for batch, scalars, launch in zip(BATCHES, found["scalars"], found["launch"], strict=True):
-            x, y, z = grid_size(variant.grid, {"batch": batch, **dict(zip(numbers, scalars, strict=True))})
+            x, y, z = grid_size(variant.grid, {"B": batch, **dict(zip(numbers, scalars, strict=True))})
             block = {"block_x": 32 * variant.num_warps, "block_y": 1, "block_z": 1}
             assert launch == {"grid_x": x, "grid_y": y, "grid_z": z, **block, "shared_mem": 0}
 
@@ -192,6 +192,8 @@ def test_no_triton(plugins: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None
     for module in [name for name in sys.modules if name.startswith("msloc_edge.kernels.aot.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "triton", None)
-    with pytest.raises(DependencyError, match=r"needs triton; install it with: pip install 'msloc-edge\[gpu\]'") as error:
+    with pytest.raises(
+        DependencyError, match=r"needs triton; install it with: pip install 'msloc-edge\[gpu\]'"
+    ) as error:
         camfuse_plugin.register()
     assert error.value.reason == "backend_missing"

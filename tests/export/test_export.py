@@ -22,7 +22,7 @@ from msloc_edge.errors import BundleError, ExportError, OutputError
 from msloc_edge.export import bundle as export_module
 from msloc_edge.export import check_parity, export_bundle
 from msloc_edge.export.bundle import load_network
-from msloc_edge.export.contract import check
+from msloc_edge.export.graphs import check_graph
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.train.phantom import FINDINGS
 from msloc_edge.types import Box
@@ -211,7 +211,7 @@ def test_parity_names_the_film(tiny_bundle: Path, phantom_films: list, tmp_path:
     engine, strength = load_backend("torch", bundle), []
     for film in phantom_films:
         outputs = engine.run(Geometry.fit(film.shape, bundle.input_size).letterbox(film)[None, None])
-        localization_map = outputs.maps(0, bundle.relevance, bundle.input_size, [3]).dense()
+        localization_map = outputs.fuse(0, [3]).dense()
         logit = abs(float(outputs.logits[0, 3] - bundle.bias[3]))
         strength.append(max(float(np.abs(localization_map).max()) / MAP_LIMIT, logit / LOGIT_LIMIT))
     faint, strong = int(np.argmin(strength)), int(np.argmax(strength))
@@ -312,14 +312,14 @@ def test_a_bundle_is_replaced(
 def test_foreign_operators_are_refused(tiny_bundle: Path) -> None:
     outputs = ["logits", "cams_1", "cams_2", "cams_3", "cams_4"]
     model = model_of(tiny_bundle)
-    assert check(model, outputs) == (tiny_bundle / ONNX).read_bytes()
+    assert check_graph(model, outputs) == (tiny_bundle / ONNX).read_bytes()
     with pytest.raises(ExportError, match="expected the input image and the outputs"):
-        check(model, outputs[:2])
+        check_graph(model, outputs[:2])
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(ExportError, match="standard operators only"):
-        check(model, outputs)
+        check_graph(model, outputs)
     broken = model_of(tiny_bundle)
     broken.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ExportError, match="not valid") as caught:
-        check(broken, outputs)
+        check_graph(broken, outputs)
     assert caught.value.reason == "parity"

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.export.gate import ClassFigures, GateFilms, auroc, measure, refuse
+from msloc_edge.export.precision.gate import ClassFigures, GateFilms, measure, refusal
 
 FILMS = 6
 Draw = Callable[[int], np.ndarray]
@@ -121,17 +120,7 @@ def test_nan_never_passes(opened: Bundle) -> None:
 
 def test_the_refusal_names_class_and_figures(opened: Bundle) -> None:
     bad = figures(opened, lambda n: blob(10, 10, 20, 20), lambda n: blob(10, 10, 20, 16))
-    error = refuse("int8", [bad], "do this")
+    error = refusal("int8", [bad], "do this")
     assert error.reason == "parity"
     assert f"got {opened.classes[0]} (AUROC drop not known, box IoU 0.800, peak shift" in str(error)
     assert str(error).endswith("; do this")
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_auroc_is_that_of_scikit_learn(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores, labels = rng.integers(0, 5, 30).astype(np.float32), rng.integers(0, 2, 30).astype(np.float32)
-    unknown = rng.random(30) < 0.2
-    known = np.where(unknown, np.nan, labels)
-    assert auroc(scores, known) == pytest.approx(roc_auc_score(labels[~unknown], scores[~unknown]))
-    assert auroc(scores, np.ones(30, np.float32)) is None

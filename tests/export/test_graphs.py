@@ -15,9 +15,8 @@ import torch
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
 from msloc_edge.export import export_bundle
-from msloc_edge.export.contract import check
-from msloc_edge.export.engines import Engine, in_onnxruntime, in_openvino
-from msloc_edge.export.graphs import CAMFUSE, HEATMAP, class_maps, outputs, with_camfuse, with_heatmap
+from msloc_edge.export.graphs import CAMFUSE, HEATMAP, check_graph, class_maps, outputs, with_camfuse, with_heatmap
+from msloc_edge.export.runtimes import Predict, in_onnxruntime, in_openvino
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 
 LIMIT = 1e-4
@@ -33,7 +32,7 @@ def expected(network: onnx.ModelProto, bundle: Bundle, images: np.ndarray) -> np
 @pytest.mark.parametrize("load", [in_onnxruntime, in_openvino])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_heatmap_is_the_reference(
-    opened: Bundle, network: onnx.ModelProto, images: np.ndarray, load: Callable[..., Engine], batch: int
+    opened: Bundle, network: onnx.ModelProto, images: np.ndarray, load: Callable[..., Predict], batch: int
 ) -> None:
     _, maps = load(with_heatmap(network, opened))(images[:batch])
     assert maps.shape == (batch, 8, 64, 64)
@@ -50,7 +49,7 @@ def test_the_node_means_the_same(opened: Bundle, network: onnx.ModelProto, image
 
 def test_the_heatmap_graph_is_standard(opened: Bundle, network: onnx.ModelProto) -> None:
     before = network.SerializeToString()
-    model = onnx.load_from_string(check(with_heatmap(network, opened), outputs(opened)))
+    model = onnx.load_from_string(check_graph(with_heatmap(network, opened), outputs(opened)))
     assert network.SerializeToString() == before, "the network itself is left as it was"
     added = list(model.graph.node)[len(network.graph.node) :]
     assert [node.op_type for node in added] == ["Mul", "Resize"] * 4 + ["Sum"]

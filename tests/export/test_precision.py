@@ -10,13 +10,13 @@ from onnx.reference import ReferenceEvaluator
 
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
-from msloc_edge.export import mixed
-from msloc_edge.export.engines import in_onnxruntime
-from msloc_edge.export.fp16 import rounded, to_fp16
-from msloc_edge.export.gate import ClassFigures, GateFilms
 from msloc_edge.export.graphs import with_heatmap
-from msloc_edge.export.int8 import calibrate, to_int8
-from msloc_edge.export.mixed import Films, after_the_maps, convert, groups, layers
+from msloc_edge.export.precision import convert as conversion
+from msloc_edge.export.precision.convert import Films, after_the_maps, convert, groups, layers
+from msloc_edge.export.precision.fp16 import to_fp16, with_rounding
+from msloc_edge.export.precision.gate import ClassFigures, GateFilms
+from msloc_edge.export.precision.int8 import calibrate, to_int8
+from msloc_edge.export.runtimes import in_onnxruntime
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -39,7 +39,7 @@ def test_fp16_is_in_the_tensors(opened: Bundle, network: onnx.ModelProto) -> Non
     assert len(model.SerializeToString()) < 0.55 * len(network.SerializeToString())
 
 
-def test_the_head_is_not_rounded(opened: Bundle, network: onnx.ModelProto) -> None:
+def test_the_head_is_not_with_rounding(opened: Bundle, network: onnx.ModelProto) -> None:
     """One cast for the image and at most two for each class map: none between the nodes of the head."""
     model = to_fp16(network, after_the_maps(network, opened))
     assert len([node for node in model.graph.node if node.op_type == "Cast"]) <= 1 + 2 * 4
@@ -50,7 +50,7 @@ def test_rounding_shows_the_true_error_of_fp16(opened: Bundle, network: onnx.Mod
     half = to_fp16(network, after_the_maps(network, opened))
     exact = in_onnxruntime(with_heatmap(network, opened))(images[:1])[1]
     true = ReferenceEvaluator(with_heatmap(half, opened)).run(["heatmap"], {"image": images[:1]})[0]
-    shown = in_onnxruntime(rounded(with_heatmap(half, opened)))(images[:1])[1]
+    shown = in_onnxruntime(with_rounding(with_heatmap(half, opened)))(images[:1])[1]
     error, emulated = np.abs(true - exact).mean(), np.abs(shown - exact).mean()
     assert error > 0
     assert 0.5 < emulated / error < 2
@@ -129,14 +129,14 @@ def worse(row: ClassFigures) -> ClassFigures:
 
 def test_int8_keeps_groups_until_it_passes(opened: Bundle, small_films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the first two trials judged bad, the third has the head, the neck and the first convolution in fp32."""
-    judged, measure = [], mixed.measure
+    judged, measure = [], conversion.measure
 
     def strict(*arguments: object) -> list[ClassFigures]:
         judged.append(measure(*arguments))
         bad = len(judged) < 3
         return [worse(row) if bad else ClassFigures(row.label, 0, 1, 0, 1, 1, 0, 0) for row in judged[-1]]
 
-    monkeypatch.setattr(mixed, "measure", strict)
+    monkeypatch.setattr(conversion, "measure", strict)
     done = convert(opened, "int8", small_films)
     found = list(groups(onnx.load(opened.onnx)).values())
     assert list(done.kept) == [*found[0], *found[1]]

@@ -16,11 +16,11 @@ from msloc_edge.backends.tensorrt.library import TENSORRT_RTX
 from msloc_edge.backends.tensorrt.progress import Bars
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
-from msloc_edge.export.fp16 import to_fp16
 from msloc_edge.export.graphs import with_camfuse, with_heatmap
-from msloc_edge.export.int8 import calibrate, to_int8
-from msloc_edge.export.mixed import Films, after_the_maps
 from msloc_edge.export.onnx import to_onnx
+from msloc_edge.export.precision.convert import Films, after_the_maps
+from msloc_edge.export.precision.fp16 import to_fp16
+from msloc_edge.export.precision.int8 import calibrate, to_int8
 from msloc_edge.model import ModelConfig
 from msloc_edge.model import build as build_network
 

@@ -12,9 +12,9 @@ import onnxruntime as ort
 import pytest
 
 from msloc_edge.backends import load_backend
+from msloc_edge.backends.tensorrt.key import Batch
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError
-from msloc_edge.export.choices import Batch
 from msloc_edge.export.triton_server import config, repository
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")

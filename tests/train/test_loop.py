@@ -289,7 +289,7 @@ def test_an_unfinished_run_is_not_exported(
     stopped: Path, tmp_path: Path, msloc: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for checkpoint in (stopped, stopped / "last.pt"):
-        assert msloc("export", checkpoint, tmp_path / "bundle") == 1
+        assert msloc("export", "bundle", checkpoint, tmp_path / "bundle") == 1
         assert "[not_calibrated]" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

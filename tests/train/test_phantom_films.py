@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress
 
 from msloc_edge._files import cache_folder
-from msloc_edge.cli.export import PARITY_SEED
+from msloc_edge.cli.export_films import PARITY_SEED
 from msloc_edge.train.config import MAX_FILMS
 from msloc_edge.train.data import Films, phantoms, sources, training_films, validation_films
 from msloc_edge.train.data.phantoms import TEST_SEED, phantom_films
@@ -58,7 +58,10 @@ def test_findings_that_phantoms_lack_are_unknown(made: Films) -> None:
     classes = ("Hernia", FINDINGS[3], FINDINGS[0])
     other = phantom_films(FIRST, COUNT, SIDE, SILENT, classes)
     assert other.classes == classes
-    assert np.isnan(other.labels[:, 0]).all()
+    normal = ~made.labels.any(axis=1)
+    assert 0 < np.count_nonzero(normal) < COUNT
+    assert np.isnan(other.labels[~normal, 0]).all()
+    assert not other.labels[normal].any()  # a phantom without a finding has none of those that phantoms lack, either
     assert np.array_equal(other.labels[:, 1:], made.labels[:, [3, 0]])
 
 

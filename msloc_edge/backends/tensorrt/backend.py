@@ -46,7 +46,7 @@ class TensorRTBackend(Backend):
     def __init__(self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int) -> None:
         """Raises BackendError as `Session` and `open_stream` do."""
         self.name = library.name
-        self._bundle, self._plan, self._ordinal = bundle, plan, ordinal
+        self._bundle, self._key, self._ordinal = bundle, plan.key, ordinal
         stream = open_stream(ordinal)
         try:
             self._session = Session(library, plan, stream)
@@ -63,10 +63,10 @@ class TensorRTBackend(Backend):
     def _run(self, batch: NDArray[np.float32] | OnDevice, search: Search | None) -> Outputs:
         session = self._session
         if batch.shape[1:] != session.shape or batch.shape[0] not in session.batches:
-            least, most = session.batches.start, session.batches.stop - 1
+            min_batch, max_batch = session.batches.start, session.batches.stop - 1
             raise BackendError(
                 "backend_failed",
-                f"{self.name} failed on a batch of shape {batch.shape}: expected {least} to {most} films of "
+                f"{self.name} failed on a batch of shape {batch.shape}: expected {min_batch} to {max_batch} films of "
                 f"{session.shape}; for larger batches export with --batch",
             )
         arrays, lease, timing_ms = session.run(batch)
@@ -76,7 +76,7 @@ class TensorRTBackend(Backend):
         return Outputs(self._bundle, arrays["logits"], cams, search, timing_ms)
 
     def describe(self) -> Mapping[str, str]:
-        key = self._plan.key
+        key = self._key
         facts = {
             "engine": self.name,
             "version": key.version,

@@ -12,15 +12,15 @@ import onnx
 
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
-from msloc_edge.export.engines import Array, in_onnxruntime
-from msloc_edge.export.fp16 import rounded, to_fp16
-from msloc_edge.export.gate import ClassFigures, GateFilms, measure, refuse
 from msloc_edge.export.graphs import class_maps, with_heatmap
+from msloc_edge.export.precision.fp16 import to_fp16, with_rounding
+from msloc_edge.export.precision.gate import ClassFigures, GateFilms, measure, refusal
+from msloc_edge.export.runtimes import Array, in_onnxruntime
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Films:
-    """Model inputs [H, W] to calibrate int8 on, where they are from, and other films for the gate."""
+    """Films of a conversion: model inputs [H, W] to calibrate int8 on and their source, other films for the gate."""
 
     calibration: Sequence[Array]
     source: str
@@ -29,7 +29,7 @@ class Films:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Converted:
-    """The network in a precision: the layers that stayed in fp32, the gate's figures, and every trial until then."""
+    """A network in a precision: the layers that stayed in fp32, the gate's figures, and every trial until then."""
 
     network: onnx.ModelProto
     precision: str
@@ -39,7 +39,7 @@ class Converted:
 
 
 def convert(bundle: Bundle, precision: str, films: Films, keep: Sequence[str] = ()) -> Converted:
-    """The bundle's network in fp16 or int8.
+    """Convert a bundle's network to fp16 or int8.
 
     keep   layers that stay in fp32, as patterns such as "head.*"; without one, int8 keeps one group of layers after the
            other until the gate is passed
@@ -51,23 +51,23 @@ def convert(bundle: Bundle, precision: str, films: Films, keep: Sequence[str] = 
     reference = in_onnxruntime(with_heatmap(network, bundle))
     trials: list[dict[str, Any]] = []
     figures: list[ClassFigures] = []
-    for kept in [_matching(network, keep)] if keep or precision == "fp16" else _more_and_more(network):
+    for kept in [_matching(network, keep)] if keep or precision == "fp16" else _growing(network):
         candidate = make(kept)
-        figures = measure(bundle, reference, in_onnxruntime(rounded(with_heatmap(candidate, bundle))), films.gate)
+        figures = measure(bundle, reference, in_onnxruntime(with_rounding(with_heatmap(candidate, bundle))), films.gate)
         failed = [row.label for row in figures if not row.passes]
         trials.append({"kept_fp32": kept, "failed": failed})
         if not failed:
             return Converted(candidate, precision, tuple(kept), tuple(figures), tuple(trials))
-    raise refuse(precision, figures, _advice(network, precision, bool(keep), len(trials)))
+    raise refusal(precision, figures, _advice(network, precision, bool(keep), len(trials)))
 
 
 def layers(network: onnx.ModelProto) -> dict[str, str]:
-    """The convolutions of a network: node -> layer, named after its weights, such as "backbone.layer1.0.conv1"."""
+    """Name the convolutions of a network: node -> layer, after its weights, such as "backbone.layer1.0.conv1"."""
     return {node.name: node.input[1].removesuffix(".weight") for node in network.graph.node if node.op_type == "Conv"}
 
 
 def groups(network: onnx.ModelProto) -> dict[str, list[str]]:
-    """The layers by what they belong to: head and neck, then the blocks of the backbone in their order."""
+    """Group the layers: head and neck, then the blocks of the backbone in order."""
     found: dict[str, list[str]] = {"head and neck": []}
     for layer in layers(network).values():
         block = re.match(r"(?!head\.|neck\.).*?\d+", layer)
@@ -76,7 +76,7 @@ def groups(network: onnx.ModelProto) -> dict[str, list[str]]:
 
 
 def after_the_maps(network: onnx.ModelProto, bundle: Bundle) -> set[str]:
-    """Nodes that take the class maps, directly or not: pooling and logits, where 16 bits would lose what maps have."""
+    """Find the nodes that depend on class maps: pooling and logits, where 16 bits would lose what maps have."""
     below, nodes = set(class_maps(bundle)), set()
     for node in network.graph.node:
         if below & set(node.input):
@@ -88,12 +88,12 @@ def after_the_maps(network: onnx.ModelProto, bundle: Bundle) -> set[str]:
 def _maker(
     bundle: Bundle, network: onnx.ModelProto, precision: str, films: Films
 ) -> Callable[[list[str]], onnx.ModelProto]:
-    """Layers to keep -> the network. What is measured once, such as ranges of activations, is measured here."""
+    """Return a function: layers to keep -> the network. Ranges of activations are measured once, here."""
     names = layers(network)
     if precision == "fp16":
         head = after_the_maps(network, bundle)
         return lambda kept: to_fp16(network, head | {node for node, layer in names.items() if layer in kept})
-    from msloc_edge.export.int8 import calibrate, to_int8
+    from msloc_edge.export.precision.int8 import calibrate, to_int8
 
     ranges = calibrate(network, films.calibration)
     return lambda kept: to_int8(network, ranges, {node for node, layer in names.items() if layer in kept})
@@ -109,8 +109,8 @@ def _matching(network: onnx.ModelProto, patterns: Sequence[str]) -> list[str]:
     return [layer for layer in known if any(fnmatchcase(layer, pattern) for pattern in patterns)]
 
 
-def _more_and_more(network: onnx.ModelProto) -> Iterator[list[str]]:
-    """No layer, then one group more each time, as long as one is left in 8 bits."""
+def _growing(network: onnx.ModelProto) -> Iterator[list[str]]:
+    """Yield no layer, then one group more each time, as long as one is left in 8 bits."""
     kept: list[str] = []
     for group in groups(network).values():
         yield kept

@@ -1,4 +1,4 @@
-"""msloc-edge export --target and --check as a user runs them."""
+"""msloc-edge export as a user runs it: targets, precisions, and the check of all that a bundle can become."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 
 from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.key import Batch, Key
-from msloc_edge.cli import targets
-from msloc_edge.export import check as check_module
-from msloc_edge.export import gate
+from msloc_edge.cli import export
+from msloc_edge.export import parity
+from msloc_edge.export.precision import gate
 from msloc_edge.train.phantom import FINDINGS
 
 
 def test_onnx(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    done = msloc("export", tiny_bundle, out, "--target", "onnx")
+    done = msloc("export", "target", tiny_bundle, out, "--target", "onnx")
     assert done.code == 0
     (report,) = done.lines
     assert report == json.loads((out / "export.json").read_text())
@@ -28,19 +28,21 @@ def test_onnx(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
     for name, digest in report["files"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     assert list(out.parent.iterdir()) == [out]
-    assert msloc("export", tiny_bundle, out, "--target", "triton-server").code == 0, "an earlier export is replaced"
+    assert msloc("export", "target", tiny_bundle, out, "--target", "triton-server").code == 0, (
+        "an earlier export is replaced"
+    )
     assert {path.name for path in out.iterdir()} == {"export.json", "tiny", "client.py"}
 
 
 def test_other_files_are_left_alone(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    done = msloc("export", tiny_bundle, tmp_path, "--target", "onnx")
+    done = msloc("export", "target", tiny_bundle, tmp_path, "--target", "onnx")
     assert (done.code, done.reasons) == (1, ["out_occupied"])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_tensorrt_says_what_is_missing(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
-    done = msloc("export", tiny_bundle, tmp_path / "out", "--target", "tensorrt")
+    done = msloc("export", "target", tiny_bundle, tmp_path / "out", "--target", "tensorrt")
     assert (done.code, done.reasons) == (1, ["backend_missing"])
     assert all(word in done.err for word in ("tensorrt: ", "JetPack 6: ", "JetPack 7: ", "x86: pip install"))
     assert not (tmp_path / "out").exists()
@@ -50,7 +52,9 @@ def test_tensorrt_rtx(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> Non
     """Built for real, without a GPU; the engine cache has it then, too."""
     rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     out = tmp_path / "out"
-    done = msloc("export", tiny_bundle, out, "--target", "tensorrt-rtx", "--batch", "1:2:4", "--workspace", "256")
+    done = msloc(
+        "export", "target", tiny_bundle, out, "--target", "tensorrt-rtx", "--batch", "1:2:4", "--workspace", "256"
+    )
     assert done.code == 0, done.err
     (report,) = done.lines
     assert set(report["files"]) == {"model.engine", "model.engine.json", "build.log", "model.onnx"}
@@ -76,12 +80,14 @@ def test_a_precision_comes_with_its_gate(
     passes: bool,
 ) -> None:
     """Seeded weights find boxes by chance: here the limits are such that all pass, or none."""
-    monkeypatch.setattr(targets, "GATE_FILMS", 4)
+    monkeypatch.setattr(export, "GATE_FILMS", 4)
     monkeypatch.setattr(gate, "IOU_LIMIT", least)
     monkeypatch.setattr(gate, "SHIFT_LIMIT", 1)
     monkeypatch.setattr(gate, "AUROC_LIMIT", 1)
     out = tmp_path / "out"
-    done = msloc("export", tiny_bundle, out, "--target", "onnx", "--precision", "int8", "--calibration", films)
+    done = msloc(
+        "export", "target", tiny_bundle, out, "--target", "onnx", "--precision", "int8", "--calibration", films
+    )
     if passes:
         assert done.code == 0
         assert done.lines[0]["calibration"] == f"3 of {films}"
@@ -93,36 +99,38 @@ def test_a_precision_comes_with_its_gate(
 
 
 def test_check_fails_with_what_differs(msloc: Callable, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "CHECK_FILMS", 4)
-    monkeypatch.setattr(check_module, "PRECISIONS", ("fp32",))  # seeded weights need not pass the gate
-    done = msloc("export", tiny_bundle, "--check")
+    monkeypatch.setattr(export, "CHECK_FILMS", 4)
+    monkeypatch.setattr(parity, "PLAN_PRECISIONS", ("fp32",))  # seeded weights need not pass the gate
+    done = msloc("export", "check", tiny_bundle)
     assert done.code == 0
     assert [(line["what"], line["engine"]) for line in done.lines] == [
         *(("bundle", "onnxruntime"), ("bundle", "openvino"), ("heatmap graph", "onnxruntime")),
         *(("heatmap graph", "openvino"), ("CamFuse graph", "onnxruntime")),
     ]
     assert {line["state"] for line in done.lines} == {"passed"}
-    monkeypatch.setattr(check_module, "MAP_LIMIT", 0)
-    done = msloc("export", tiny_bundle, "--check")
+    monkeypatch.setattr(parity, "MAP_LIMIT", 0)
+    done = msloc("export", "check", tiny_bundle)
     assert (done.code, {line["state"] for line in done.lines}) == (1, {"failed"})
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["b"], "Missing argument 'OUT'"),
-        (["b", "out", "--check"], "--check writes nothing"),
-        (["b", "out", "--precision", "fp16"], "belong to --target"),
-        (["b", "out", "--calibration", "x"], "belong to --precision fp16 or int8"),
-        (["b", "out", "--target", "onnx", "--keep-fp32", "x"], "belong to --precision fp16 or int8"),
-        (["b", "out", "--target", "onnx", "--name", "x"], "belong to a CHECKPOINT"),
-        (["b", "out", "--target", "onnx", "--batch", "4"], "expected MIN:OPT:MAX"),
-        (["b", "out", "--target", "onnx", "--batch", "1:9:8"], "1 <= MIN <= OPT <= MAX"),
-        (["b", "out", "--plugin", "plain"], "the options of engines belong to --target"),
-        (["b", "out", "--target", "onnx", "--workspace", "64"], "--workspace: not of --target onnx"),
-        (["b", "out", "--target", "tensorrt", "--workspace", "0"], "0 is not in the range x>=1"),
+        (["bundle", "b"], "Missing argument 'OUT'"),
+        (["bundle", "b", "out", "--boxes", "x"], "--boxes belongs to --fit-boxes"),
+        (["bundle", "b", "out", "--precision", "fp16"], "No such option"),
+        (["check", "b", "out"], "Got unexpected extra argument"),
+        (["target", "b", "out"], "Missing option '--target'"),
+        (["target", "b", "out", "--target", "onnx", "--calibration", "x"], "belong to --precision fp16 or int8"),
+        (["target", "b", "out", "--target", "onnx", "--keep-fp32", "x"], "belong to --precision fp16 or int8"),
+        (["target", "b", "out", "--target", "onnx", "--precision", "bf16"], "'bf16' is not one of"),
+        (["target", "b", "out", "--target", "onnx", "--name", "x"], "No such option"),
+        (["target", "b", "out", "--target", "onnx", "--batch", "4"], "expected MIN:OPT:MAX"),
+        (["target", "b", "out", "--target", "onnx", "--batch", "1:9:8"], "1 <= MIN <= OPT <= MAX"),
+        (["target", "b", "out", "--target", "onnx", "--workspace", "64"], "--workspace: not of --target onnx"),
+        (["target", "b", "out", "--target", "tensorrt", "--workspace", "0"], "0 is not in the range x>=1"),
         (
-            ["b", "out", "--target", "tensorrt-rtx", "--plugin", "aot", "--version-compatible"],
+            ["target", "b", "out", "--target", "tensorrt-rtx", "--plugin", "aot", "--version-compatible"],
             "--plugin, --version-compatible: not of --target tensorrt-rtx",
         ),
     ],

@@ -17,7 +17,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from msloc_edge.export.engines import Array
+from msloc_edge.export.runtimes import Array
 
 PERCENTILE = 99.999
 _AT_ONCE = 4  # films whose activations are in memory together

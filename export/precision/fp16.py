@@ -17,7 +17,7 @@ _FP32_INPUTS = {"Resize": (1, 2)}
 
 
 def to_fp16(network: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
-    """A network whose nodes compute in 16 bits, but for those named in `keep`; its inputs and outputs stay in 32."""
+    """Convert a network to 16 bits, but for the nodes named in `keep`; its inputs and outputs stay in 32."""
     model = onnx.ModelProto()
     model.CopyFrom(network)
     graph = model.graph
@@ -63,8 +63,8 @@ def to_fp16(network: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
     return model
 
 
-def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same arithmetic for an engine without 16 bits: 32 bits, each 16-bit tensor rounded to 16 where it is made.
+def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write the same arithmetic for a runtime without 16 bits: in 32, each 16-bit tensor rounded where it is made.
 
     onnxruntime on x86 computes 16-bit nodes in 32 bits and leaves out the rounding between them, so that it would show
     a third of the true error (docs/export.md).
@@ -101,7 +101,7 @@ def _rounding(name: str, out: str) -> list[onnx.NodeProto]:
 
 
 def _tensors(model: onnx.ModelProto, kind: int) -> set[str]:
-    """Names of what the nodes of a graph take and give in a type."""
+    """Collect the names of the tensors of a type that the nodes of a graph take and give."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     values = [*graph.value_info, *graph.input, *graph.output]
     return {value.name for value in values if value.type.tensor_type.elem_type == kind}
@@ -114,7 +114,7 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """These nodes, and the constants that they use."""
+    """Put these nodes, and the constants that they use, in place of a graph's own."""
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge._statistics import auroc
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import ExportError
-from msloc_edge.export.engines import Array, Engine
+from msloc_edge.export.runtimes import Array, Predict
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.maps.boxes import Boxes, array_of, find_boxes, iou
 from msloc_edge.selftest import STRONG
@@ -61,7 +62,7 @@ class ClassFigures:
 
     @property
     def passes(self) -> bool:
-        """A candidate that gives nan anywhere does not."""
+        """Whether all limits are kept; a candidate that gives nan anywhere does not pass."""
         lost = self.auroc_drop is not None and not self.auroc_drop <= AUROC_LIMIT
         finite = math.isfinite(self.logit) and math.isfinite(self.map)
         return finite and not lost and self.box_iou >= IOU_LIMIT and self.peak_shift <= SHIFT_LIMIT
@@ -76,7 +77,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """One film in one engine: logits [K], maps [K, h, w]; of each class the boxes, and their rises above threshold."""
+    """One film by one of the two: logits [K], maps [K, h, w]; per class the boxes, and their rises above threshold."""
 
     logits: Array
     maps: Array
@@ -86,7 +87,7 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pair:
-    """One film in both engines, without the maps, which of all films together would fill the memory.
+    """One film by both, without the maps, which of all films together would fill the memory.
 
     shift, map   [K] distance of the peaks in pixels of the input, largest difference of the maps
     """
@@ -98,15 +99,15 @@ class _Pair:
     map: list[float]
 
 
-def measure(bundle: Bundle, reference: Engine, candidate: Engine, films: GateFilms) -> list[ClassFigures]:
-    """Both engines over the films, one at a time, at the map thresholds of the default profile."""
-    pairs = [_pair(bundle, _look(reference, bundle, film), _look(candidate, bundle, film)) for film in films.films]
+def measure(bundle: Bundle, reference: Predict, candidate: Predict, films: GateFilms) -> list[ClassFigures]:
+    """Compare two forms of a network over the films, one at a time, at the default profile's map thresholds."""
+    pairs = [_pair(bundle, _see(reference, bundle, film), _see(candidate, bundle, film)) for film in films.films]
     return [_figures(bundle, k, pairs, films.labels[:, k]) for k in range(len(bundle.classes))]
 
 
-def _look(engine: Engine, bundle: Bundle, film: Array) -> _Seen:
+def _see(predict: Predict, bundle: Bundle, film: Array) -> _Seen:
     geometry = Geometry.fit((film.shape[0], film.shape[1]), bundle.input_size)
-    logits, batch = engine(geometry.letterbox(film)[None, None])
+    logits, batch = predict(geometry.letterbox(film)[None, None])
     maps = batch[0][:, geometry.content[0], geometry.content[1]]
     # With the map's greatest rise for a score, each box's score is the rise of its own region.
     found = [
@@ -152,10 +153,9 @@ def _figures(bundle: Bundle, k: int, pairs: Sequence[_Pair], labels: Array) -> C
         if clear[0].any():
             shifts.append(pair.shift[k])
     first, second = (np.array([pair.logits[side][k] for pair in pairs]) for side in (0, 1))
-    before, after = auroc(first, labels), auroc(second, labels)
     return ClassFigures(
         bundle.classes[k],
-        None if before is None or after is None else before - after,
+        _auroc_drop(first, second, labels),
         float(np.mean(overlaps)) if overlaps else 1.0,
         float(np.mean(shifts)) / bundle.input_size[1] if shifts else 0.0,
         len(overlaps),
@@ -165,8 +165,8 @@ def _figures(bundle: Bundle, k: int, pairs: Sequence[_Pair], labels: Array) -> C
     )
 
 
-def refuse(precision: str, figures: Sequence[ClassFigures], advice: str) -> ExportError:
-    """The error for figures of which some are beyond the limits."""
+def refusal(precision: str, figures: Sequence[ClassFigures], advice: str) -> ExportError:
+    """Word the error for figures of which some are beyond the limits."""
     failed = "; ".join(str(row) for row in figures if not row.passes)
     return ExportError(
         "parity",
@@ -175,10 +175,10 @@ def refuse(precision: str, figures: Sequence[ClassFigures], advice: str) -> Expo
     )
 
 
-def auroc(scores: Array, labels: Array) -> float | None:
-    """Area under the ROC curve, ties by half; None where the known labels are all alike."""
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    if not positive.size or not negative.size:
+def _auroc_drop(before: Array, after: Array, labels: Array) -> float | None:
+    """AUROC of scores [N] less that of other scores, by labels [N] of 1, 0 and nan; None where the known are alike."""
+    known, positive = np.isfinite(labels), labels == 1
+    if len(np.unique(labels[known])) < 2:
         return None
-    above = (positive[:, None] > negative).mean() + (positive[:, None] == negative).mean() / 2
-    return float(above) if np.isfinite(scores).all() else float("nan")
+    first, second = (auroc(scores[known].astype(float), positive[known]).item() for scores in (before, after))
+    return first - second
