@@ -40,8 +40,8 @@ def _(cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, classe
 
 @fuse_cams.register_fake
 def _(cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, classes: Tensor | None = None) -> Tensor:
-    batch, _, wanted = reference.checked(cams, relevance, classes)
-    return cams[0].new_empty((batch, wanted, height, width))
+    B, _, J = reference.check_shapes(cams, relevance, classes)
+    return cams[0].new_empty((B, J, height, width))
 
 
 @torch.library.custom_op("msloc::fuse_cams_peaks", mutates_args=(), device_types="cpu")
@@ -77,9 +77,9 @@ def _(
 def _(
     cams: Sequence[Tensor], relevance: Tensor, height: int, width: int, content: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch, count, _ = reference.checked(cams, relevance, None)
-    maps = cams[0].new_empty((batch, count, height, width), dtype=torch.float32)
-    return maps, maps.new_empty((batch, count)), maps.new_empty((batch, count, 2), dtype=torch.int32)
+    B, K, _ = reference.check_shapes(cams, relevance, None)
+    maps = cams[0].new_empty((B, K, height, width), dtype=torch.float32)
+    return maps, maps.new_empty((B, K)), maps.new_empty((B, K, 2), dtype=torch.int32)
 
 
 @torch.library.custom_op("msloc::window_resize", mutates_args=(), device_types="cpu")
@@ -128,9 +128,9 @@ def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, max_regio
 
 @regions.register_fake
 def _(maps: Tensor, thresholds: Tensor, content: Tensor | None = None, max_regions: int = 64) -> tuple[Tensor, Tensor]:
-    batch, wanted = regions_reference.check_shapes(maps, thresholds, content, max_regions)
-    counts = maps.new_empty((batch, wanted), dtype=torch.int32)
-    return counts, maps.new_empty((batch, wanted, max_regions, regions_reference.COLUMNS), dtype=torch.int32)
+    B, J = regions_reference.check_shapes(maps, thresholds, content, max_regions)
+    counts = maps.new_empty((B, J), dtype=torch.int32)
+    return counts, maps.new_empty((B, J, max_regions, regions_reference.COLUMNS), dtype=torch.int32)
 
 
 def _geometry(pixels: Tensor, input_size: Sequence[int], place: Sequence[int]) -> Geometry:

@@ -110,6 +110,7 @@ def _write(folder: Path, variant: Variant, text: str, shared: int, sm: int, port
         aligned=variant.aligned,
         grid=variant.grid,
         block=32 * variant.num_warps,
+        tile=variant.tile,
         registers=max(a.registers for a in assembled),
         spills=max(a.spills for a in assembled),
         shared=shared,

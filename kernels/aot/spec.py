@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msloc_edge.cuda.compiled import Argument
+from msloc_edge.cuda.compiled import Argument, TileRule
 
 Types = str | tuple[str, ...]
 
@@ -20,8 +20,9 @@ class Variant:
     kernel              the function under @triton.jit
     signature           run-time parameter -> Triton type, in the kernel's order; a tuple parameter has a tuple of types
     constants           compile-time parameter -> value
-    grid                blocks along x, y, z: expressions over argument names and others that `kernels.json` explains,
+    grid                blocks along x, y, z: expressions over argument names, B and J,
                         with +, -, *, // and cdiv(a, b)
+    tile                rule for the argument tile_h, where there is one
     aligned             pointers that the caller promises to be multiples of ALIGNMENT: Triton then stores neighbours at
                         once where it knows that they are
     """
@@ -34,6 +35,7 @@ class Variant:
     constants: Mapping[str, Any]
     grid: tuple[str, str, str]
     num_warps: int = 4
+    tile: TileRule | None = None
     aligned: tuple[str, ...] = ()
 
     @property

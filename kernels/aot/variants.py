@@ -7,6 +7,7 @@ from itertools import product
 from msloc_edge.kernels.aot.spec import Types, Variant
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
+from msloc_edge.kernels.fuse_cams.programs import GENERAL_TILE, STRIDED_TILE
 from msloc_edge.kernels.fuse_cams.strided import fuse_cams_strided_kernel
 from msloc_edge.kernels.regions.kernel import regions_kernel, runs_kernel
 from msloc_edge.kernels.window_resize.kernel import window_resize_kernel
@@ -16,13 +17,16 @@ DTYPES = ("fp16", "fp32")
 
 def variants() -> tuple[Variant, ...]:
     """In the order of kernels.json."""
-    return (*_fused(), *_findings(), _peaks(), *_window_resize(), *_boxes())
+    return (*_fused(), *_findings(), _peaks(), *_window_resize(), *_regions())
 
 
 STRIDES = (4, 8, 16, 32)
 """Pixels of a cell of each stage: every network of four stages has these."""
 
 STAGES = len(STRIDES)
+
+NUMBERS: dict[str, Types] = dict.fromkeys(("K", "J", "H", "W", "tile_h"), "i32")
+"""Scalars of both fuse_cams kernels that compute maps."""
 
 
 def _fused() -> list[Variant]:
@@ -33,7 +37,7 @@ def _fused() -> list[Variant]:
             "cams": (f"*{dtype}",) * STAGES,
             "relevance": "*fp32",
             **chosen,
-            **dict.fromkeys(("count", "wanted", "height", "width", "rows"), "i32"),
+            **NUMBERS,
             "maps": f"*{dtype}",
         }
         unused = [name for name in ("classes", "content", "peaks") if name not in signature]
@@ -44,8 +48,9 @@ def _fused() -> list[Variant]:
                 dtype=dtype,
                 kernel=fuse_cams_strided_kernel,
                 signature=signature,
-                constants={**dict.fromkeys(unused), "strides": STRIDES, "block": 256},
-                grid=("batch * wanted * cdiv(height, rows) * cdiv(width, 256)", "1", "1"),
+                constants={**dict.fromkeys(unused), "strides": STRIDES, "BLOCK_W": 256},
+                grid=("B * J * cdiv(H, tile_h) * cdiv(W, 256)", "1", "1"),
+                tile=STRIDED_TILE,
                 aligned=("maps",),
             )
         )
@@ -67,12 +72,13 @@ def _findings() -> list[Variant]:
                 "thresholds": "*fp32",
                 "heights": ("i32",) * STAGES,
                 "widths": ("i32",) * STAGES,
-                **dict.fromkeys(("count", "wanted", "height", "width", "rows"), "i32"),
+                **NUMBERS,
                 "peaks": "*i64",
                 "mask": "*u8",
             },
-            constants={**dict.fromkeys(("content", "maps", "index")), "block": 128},
-            grid=("batch * wanted * cdiv(height, rows) * cdiv(width, 128)", "1", "1"),
+            constants={**dict.fromkeys(("content", "maps", "index")), "BLOCK_W": 128},
+            grid=("B * J * cdiv(H, tile_h) * cdiv(W, 128)", "1", "1"),
+            tile=GENERAL_TILE,
         )
         for dtype in DTYPES
     ]
@@ -84,15 +90,15 @@ def _peaks() -> Variant:
         variant="peaks",
         dtype="fp32",
         kernel=fuse_cams_peaks_kernel,
-        signature={"peaks": "*i64", "parts": "i32", "width": "i32", "values": "*fp32", "positions": "*i32"},
+        signature={"peaks": "*i64", "parts": "i32", "W": "i32", "values": "*fp32", "positions": "*i32"},
         constants={},
-        grid=("batch * wanted", "1", "1"),
+        grid=("B * J", "1", "1"),
         num_warps=1,
     )
 
 
 TILES = {"shrink": (8, 64), "enlarge": (2, 128)}
-"""Source columns of a turn, and output pixels of a program. Films come at 3 to 8 times the model's input: one turn."""
+"""Source columns of a turn and output pixels of a program. Films come at 3 to 8 times the model's input: one turn."""
 
 PIXELS = {"u8": "*u8", "u16": "*i16"}
 """Stored pixels of 16 bits pass as they lie in memory: the kernel does not look at the sign."""
@@ -115,7 +121,7 @@ def _window_resize() -> list[Variant]:
                 dtype=dtype,
                 kernel=window_resize_kernel,
                 signature=signature,
-                constants={"enlarge": way == "enlarge", "taps": taps, "columns": columns},
+                constants={"enlarge": way == "enlarge", "taps": taps, "BLOCK_W": columns},
                 grid=(f"cdiv(input_width, {columns})", "input_height", "1"),
             )
         )
@@ -123,32 +129,32 @@ def _window_resize() -> list[Variant]:
 
 
 COLUMNS, ROWS = 128, 512
-"""Of a turn: of the warp that finds the runs of a row, and of the block that joins those of a map."""
+"""Columns of a turn of the warp that finds the runs of a row, rows of a turn of the block that joins those of a map."""
 
 
-def _boxes() -> list[Variant]:
-    sizes: dict[str, Types] = {"height": "i32", "width": "i32"}
+def _regions() -> list[Variant]:
+    sizes: dict[str, Types] = {"H": "i32", "W": "i32"}
     runs = [
         Variant(
-            operation="boxes",
+            operation="regions",
             variant="runs",
             dtype=dtype,
             kernel=runs_kernel,
             signature={"maps": f"*{dtype}", "thresholds": "*fp32", "content": "*i32", **sizes, "runs": "*i32"},
-            constants={"block": COLUMNS},
-            grid=("height", "wanted", "batch"),
+            constants={"BLOCK_W": COLUMNS},
+            grid=("H", "J", "B"),
             num_warps=1,
         )
         for dtype in DTYPES
     ]
-    regions = Variant(
-        operation="boxes",
+    joined = Variant(
+        operation="regions",
         variant="regions",
         dtype="fp32",
         kernel=regions_kernel,
         signature={"runs": "*i32", **sizes, "max_regions": "i32", "counts": "*i32", "table": "*i32"},
-        constants={"block": ROWS},
-        grid=("batch * wanted", "1", "1"),
+        constants={"BLOCK_H": ROWS},
+        grid=("B * J", "1", "1"),
         num_warps=ROWS // 32,
     )
-    return [*runs, regions]
+    return [*runs, joined]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
-from msloc_edge.kernels.fuse_cams.reference import checked
+from msloc_edge.kernels.fuse_cams.programs import GENERAL_TILE, STRIDED_TILE
+from msloc_edge.kernels.fuse_cams.reference import check_shapes
 from msloc_edge.kernels.fuse_cams.strided import fits, fuse_cams_strided_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -21,7 +22,7 @@ LANES = 32
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """What was asked for; the rest is None.
+    """Results that were asked for; the others are None.
 
     maps       [B, J, H, W], logit units
     values     [B, J] float32, the highest value of each map before it is rounded to the dtype of the maps
@@ -51,7 +52,7 @@ def fuse_cams(
     mask: bool = False,
     index: bool = False,
 ) -> Fused:
-    """M_k = sum_s w_{k,s} up(A_{k,s}), accumulated in float32, and what is read from it in the same pass.
+    """Compute M_k = sum_s w_{k,s} up(A_{k,s}), accumulated in float32, and what is read from it in the same pass.
 
     cams        S tensors [B, K, h_s, w_s], float32, float16 or bfloat16
     relevance   [K, S]
@@ -64,31 +65,31 @@ def fuse_cams(
 
     Raises ValueError when shapes or dtypes do not fit together, or exceed the kernel's 32-bit places inside one map.
     """
-    batch, count, wanted = checked(cams, relevance, classes)
-    height, width = size
+    B, K, J = check_shapes(cams, relevance, classes)
+    H, W = size
     dtype = dtype or cams[0].dtype
     _check(cams, size, dtype)
     if not (mask or index):
         thresholds = None
-    elif thresholds is None or thresholds.shape != (count,):
-        raise ValueError(f"expected thresholds of shape {(count,)}, got {_shape(thresholds)}")
+    elif thresholds is None or thresholds.shape != (K,):
+        raise ValueError(f"expected thresholds of shape {(K,)}, got {_shape(thresholds)}")
 
-    if content is not None and content.shape != (batch, 4):
-        raise ValueError(f"expected content of shape {(batch, 4)}, got {_shape(content)}")
+    if content is not None and content.shape != (B, 4):
+        raise ValueError(f"expected content of shape {(B, 4)}, got {_shape(content)}")
 
-    device, planes = cams[0].device, batch * wanted
+    device, planes = cams[0].device, B * J
     strides = () if mask or index else strides_of(cams, size)
     tile = (
         strided_tile(planes, size) if strides else general_tile(planes, size, len(cams), not (peaks or mask or index))
     )
-    tiles = -(-height // tile.rows) * -(-width // tile.columns)
+    tiles = -(-H // tile.rows) * -(-W // tile.columns)
     parts = tiles * tile.columns // tile.columns_of_key
     result = Fused(
-        maps=torch.empty((batch, wanted, height, width), dtype=dtype, device=device) if maps else None,
-        values=torch.empty((batch, wanted), dtype=torch.float32, device=device) if peaks else None,
-        positions=torch.empty((batch, wanted, 2), dtype=torch.int32, device=device) if peaks else None,
-        mask=torch.empty((batch, wanted, -(-height // 8), width), dtype=torch.uint8, device=device) if mask else None,
-        index=torch.empty((batch, wanted, height, width), dtype=torch.uint8, device=device) if index else None,
+        maps=torch.empty((B, J, H, W), dtype=dtype, device=device) if maps else None,
+        values=torch.empty((B, J), dtype=torch.float32, device=device) if peaks else None,
+        positions=torch.empty((B, J, 2), dtype=torch.int32, device=device) if peaks else None,
+        mask=torch.empty((B, J, -(-H // 8), W), dtype=torch.uint8, device=device) if mask else None,
+        index=torch.empty((B, J, H, W), dtype=torch.uint8, device=device) if index else None,
     )
     if not planes or result == Fused():
         return result
@@ -99,13 +100,13 @@ def fuse_cams(
         None if classes is None else classes.to(device, torch.int32).contiguous(),
     )
     within = None if content is None or not peaks else content.to(device, torch.int32).contiguous()
-    numbers = (count, wanted, height, width, tile.rows)
+    numbers = (K, J, H, W, tile.rows)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         if strides:
             fuse_cams_strided_kernel[(planes * tiles,)](
                 *(*inputs, within, *numbers, result.maps, keys),
                 strides=strides,
-                block=tile.columns,
+                BLOCK_W=tile.columns,
                 num_warps=WARPS,
             )
         else:
@@ -117,18 +118,18 @@ def fuse_cams(
                 tuple(cam.shape[3] for cam in cams),
                 *numbers,
                 *(result.maps, keys, result.mask, result.index),
-                block=tile.columns,
+                BLOCK_W=tile.columns,
                 num_warps=WARPS,
                 maxnreg=registers_for(len(cams)),
             )
         if keys is not None:
-            fuse_cams_peaks_kernel[(planes,)](keys, parts, width, result.values, result.positions, num_warps=1)
+            fuse_cams_peaks_kernel[(planes,)](keys, parts, W, result.values, result.positions, num_warps=1)
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What a program computes of a map, and how many of its columns share a key of the peaks."""
+    """Part of a map that a program computes, and how many of its columns share a key of the peaks."""
 
     rows: int
     columns: int
@@ -147,30 +148,19 @@ def strides_of(cams: Sequence[Tensor], size: tuple[int, int]) -> tuple[int, ...]
 
 
 def strided_tile(planes: int, size: tuple[int, int]) -> Tile:
-    """Two columns a thread; many rows share what is computed once a column, few leave no multiprocessor without work.
-
-    400 programs are three for each multiprocessor of an H100: a rule of thumb, not measured.
-    """
+    """Tile of the strided kernel: two columns a thread."""
     columns = 2 * LANES * WARPS
-    tiles = planes * -(-size[1] // columns)
-    rows = next((rows for rows in (128, 32) if tiles * -(-size[0] // rows) >= 400), 16)
-    return Tile(rows, columns, 2 * LANES)
+    return Tile(STRIDED_TILE.tile_h(planes, size, columns), columns, 2 * LANES)
 
 
 def general_tile(planes: int, size: tuple[int, int], stages: int, only_maps: bool) -> Tile:
-    """Two columns a thread where the registers allow it."""
+    """Tile of the general kernel: two columns a thread where the registers allow it."""
     columns = 2 * LANES * WARPS if only_maps and stages <= 4 else LANES * WARPS
-    return Tile(rows_for(planes, *size, columns), columns, LANES)
-
-
-def rows_for(planes: int, height: int, width: int, block: int) -> int:
-    """Rows of a program of the general kernel; 1024 programs are a rule of thumb as well."""
-    tiles = planes * -(-width // block)
-    return next((rows for rows in (128, 32) if tiles * -(-height // rows) >= 1024), 8)
+    return Tile(GENERAL_TILE.tile_h(planes, size, columns), columns, LANES)
 
 
 def registers_for(stages: int) -> int | None:
-    """The most registers of a thread of the general kernel: what four stages need without spilling; None: any."""
+    """Limit to the registers of a thread of the general kernel: four stages need these without spilling; None: any."""
     return 64 if stages <= 4 else None
 
 

@@ -38,10 +38,10 @@ def raised(m, row, best, best_row, content, peak_first, peak_last):
 
 
 @triton.jit
-def part_keys(best, best_row, x, width, content, image, peak_first, peak_last):
+def part_keys(best, best_row, x, W, content, image, peak_first, peak_last):
     """Keys of columns x, of which each has its best pixel in rows peak_first to peak_last - 1."""
-    keys = peak_key(best, best_row * width + x)
-    inside = x < width
+    keys = peak_key(best, best_row * W + x)
+    inside = x < W
     if content is not None:
         left = tl.load(content + 4 * image + 1)
         right = left + tl.load(content + 4 * image + 3)
@@ -62,7 +62,7 @@ def store_keys(peaks, keys, warps: tl.constexpr):
 def fuse_cams_peaks_kernel(
     peaks,  # [B, J, parts] int64 keys
     parts,  # parts of a map
-    width,  # W
+    W,
     values,  # [B, J] fp32
     positions,  # [B, J, 2] int32: y, x
 ):
@@ -79,5 +79,5 @@ def fuse_cams_peaks_kernel(
     bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
     place = 0x7FFFFFFF - (key & 0x7FFFFFFF).to(tl.int32)
     tl.store(values + plane, bits.to(tl.float32, bitcast=True))
-    tl.store(positions + 2 * plane, place // width)
-    tl.store(positions + 2 * plane + 1, place % width)
+    tl.store(positions + 2 * plane, place // W)
+    tl.store(positions + 2 * plane + 1, place % W)

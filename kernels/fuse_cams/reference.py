@@ -12,7 +12,7 @@ from torch.nn import functional as F
 def fuse_cams(
     cams: Sequence[Tensor], relevance: Tensor, size: tuple[int, int], classes: Tensor | None = None
 ) -> Tensor:
-    """M_k = sum_s w_{k,s} up(A_{k,s}): the localization maps, in logit units.
+    """Compute the localization maps M_k = sum_s w_{k,s} up(A_{k,s}), in logit units.
 
     cams       S tensors [B, K, h_s, w_s], unweighted
     relevance  [K, S], rows sum to one
@@ -23,11 +23,11 @@ def fuse_cams(
     up is bilinear with half-pixel centres, clamped at the edge (torch's align_corners=False, antialias off).
     Raises ValueError when the shapes do not fit together.
     """
-    batch, count, wanted = checked(cams, relevance, classes)
+    B, K, J = check_shapes(cams, relevance, classes)
     if classes is None:
-        classes = torch.arange(count, device=relevance.device).expand(batch, count)
-    rows = torch.arange(batch, device=relevance.device)[:, None]
-    total = cams[0].new_zeros((batch, wanted, *size))
+        classes = torch.arange(K, device=relevance.device).expand(B, K)
+    rows = torch.arange(B, device=relevance.device)[:, None]
+    total = cams[0].new_zeros((B, J, *size))
     if not classes.numel():
         return total  # a normal film asks for no map, and torch upsamples no empty tensor
     for stage, cam in enumerate(cams):
@@ -36,22 +36,22 @@ def fuse_cams(
     return total
 
 
-def checked(cams: Sequence[Tensor], relevance: Tensor, classes: Tensor | None) -> tuple[int, int, int]:
-    """B, K and J; ValueError when the shapes do not fit together."""
-    stages, (batch, count) = len(cams), cams[0].shape[:2]
-    if relevance.shape != (count, stages):
-        raise ValueError(f"expected relevance of shape {(count, stages)}, got {tuple(relevance.shape)}")
-    if any(cam.shape[:2] != (batch, count) for cam in cams):
-        raise ValueError(f"expected maps of shape [{batch}, {count}, h, w], got {[tuple(c.shape) for c in cams]}")
+def check_shapes(cams: Sequence[Tensor], relevance: Tensor, classes: Tensor | None) -> tuple[int, int, int]:
+    """Return B, K and J. Raises ValueError when the shapes do not fit together."""
+    S, (B, K) = len(cams), cams[0].shape[:2]
+    if relevance.shape != (K, S):
+        raise ValueError(f"expected relevance of shape {(K, S)}, got {tuple(relevance.shape)}")
+    if any(cam.shape[:2] != (B, K) for cam in cams):
+        raise ValueError(f"expected maps of shape [{B}, {K}, h, w], got {[tuple(c.shape) for c in cams]}")
     if classes is None:
-        return batch, count, count
-    if classes.ndim != 2 or classes.shape[0] != batch:
-        raise ValueError(f"expected classes of shape [{batch}, J], got {tuple(classes.shape)}")
-    return batch, count, classes.shape[1]
+        return B, K, K
+    if classes.ndim != 2 or classes.shape[0] != B:
+        raise ValueError(f"expected classes of shape [{B}, J], got {tuple(classes.shape)}")
+    return B, K, classes.shape[1]
 
 
 def peaks(maps: Tensor, content: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The highest value [B, J] of each map and its (y, x) [B, J, 2], int32: the first of several in reading order.
+    """Find the highest value [B, J] of each map and its (y, x) [B, J, 2], int32: the first of several in reading order.
 
     content  [B, 4] integers: top, left, height, width of where it may be, at least one pixel; None: anywhere
     """
@@ -72,10 +72,10 @@ def mask(maps: Tensor, thresholds: Tensor) -> Tensor:
 
     thresholds  [B, J]. Back to pixels: np.unpackbits(mask, axis=2, count=H, bitorder="little")
     """
-    batch, wanted, height, width = maps.shape
-    over = F.pad(maps >= thresholds[:, :, None, None], (0, 0, 0, -height % 8))
+    B, J, H, W = maps.shape
+    over = F.pad(maps >= thresholds[:, :, None, None], (0, 0, 0, -H % 8))
     places = torch.arange(8, device=maps.device, dtype=torch.uint8)[:, None]
-    groups = over.reshape(batch, wanted, -(-height // 8), 8, width).byte()
+    groups = over.reshape(B, J, -(-H // 8), 8, W).byte()
     return (groups << places).sum(dim=3, dtype=torch.uint8)
 
 

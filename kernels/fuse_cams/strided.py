@@ -19,19 +19,19 @@ def fits(grid: tuple[int, int], stride: int, size: tuple[int, int]) -> bool:
 
 
 @triton.jit
-def strided_columns(x, width, stride: tl.constexpr):
+def strided_columns(x, w, stride: tl.constexpr):
     """Of pairs of columns x [2, n]: the source column to their left [n], and how far behind it they are [2, n]."""
     cell = tl.min((x + stride // 2) // stride, axis=0)
     part = ((2 * x + 1 + stride) % (2 * stride)).to(tl.float32) * (0.5 / stride)
-    part = tl.where(cell < width, part, 1.0)  # past the right edge all of the last column,
+    part = tl.where(cell < w, part, 1.0)  # past the right edge all of the last column,
     part = tl.where(cell == 0, 0.0, part)  # past the left edge all of the first
-    return tl.minimum(tl.maximum(cell - 1, 0), width - 2), part
+    return tl.minimum(tl.maximum(cell - 1, 0), w - 2), part
 
 
 @triton.jit
-def strided_row(cam, row, left, part, height, width):
+def strided_row(cam, row, left, part, h, w):
     """Row `row` of a map [h, w] at pairs of columns: [2, n]; a row past an edge is the edge."""
-    place = cam + (tl.minimum(tl.maximum(row, 0), height - 1) * width + left)
+    place = cam + (tl.minimum(tl.maximum(row, 0), h - 1) * w + left)
     first = tl.load(place).to(tl.float32)
     second = tl.load(place + 1).to(tl.float32)
     return first[None, :] + part * (second - first)[None, :]
@@ -55,34 +55,34 @@ def fuse_cams_strided_kernel(
     relevance,  # [K, S] fp32
     classes,  # [B, J] int32; None: all K
     content,  # [B, 4] int32: top, left, height, width of where a peak may be; None: anywhere
-    count,  # K
-    wanted,  # J
-    height,  # H
-    width,  # W
-    rows,  # rows of a program, a multiple of 4
+    K,
+    J,
+    H,
+    W,
+    tile_h,  # rows of a program, a multiple of 4
     maps,  # [B, J, H, W] fp32, fp16 or bf16, or None; so is the next
-    peaks,  # [B, J, row tiles * column tiles * block / 64] int64
+    peaks,  # [B, J, row tiles * column tiles * BLOCK_W / 64] int64
     strides: tl.constexpr,  # S multiples of 4
-    block: tl.constexpr,  # columns of a program
+    BLOCK_W: tl.constexpr,  # columns of a program
 ):
-    """M_k = sum_s w_{k,s} up(A_{k,s}) over rows x block pixels of one map, and its peaks.
+    """M_k = sum_s w_{k,s} up(A_{k,s}) over tile_h x BLOCK_W pixels of one map, and its peaks.
 
-    grid  B * J * ceil(H / rows) * ceil(W / block)
+    grid  B * J * ceil(H / tile_h) * ceil(W / BLOCK_W)
 
     A thread walks down pairs of columns. From row to row the sum of all stages goes on in a straight line: one addition
     a pixel. It bends where a stage's next source row begins, half a pixel before the centre of a row; only there memory
     is read.
     """
-    width = width // 4 * 4  # it is one: the compiler may store four pixels at once
-    plane, row_first, row_last, column_first = tile_of(height, width, rows, block)
+    W = W // 4 * 4  # it is one: the compiler may store four pixels at once
+    plane, row_first, row_last, column_first = tile_of(H, W, tile_h, BLOCK_W)
     # Both columns of a pair along the first axis: so a thread has both, and reads what they share once.
-    x = column_first + 2 * tl.arange(0, block // 2)[None, :] + tl.arange(0, 2)[:, None]
-    k, known, first_map = class_of(classes, plane, wanted, count)
+    x = column_first + 2 * tl.arange(0, BLOCK_W // 2)[None, :] + tl.arange(0, 2)[:, None]
+    k, known, first_map = class_of(classes, plane, J, K)
 
     bases, lefts, parts, units = (), (), (), ()
     below, rises = (), ()  # of each stage: the source row beneath, and what it is above the one before
     for s in tl.static_range(len(cams)):
-        h, w = height // strides[s], width // strides[s]
+        h, w = H // strides[s], W // strides[s]
         weight = tl.where(known, tl.load(relevance + k * len(cams) + s), float("nan"))
         unit = weight * (0.5 / strides[s])  # of half a pixel
         base = cams[s] + first_map * (h * w)
@@ -99,16 +99,16 @@ def fuse_cams_strided_kernel(
     m, rise = line(row_first, below, rises, units, strides)
 
     if maps is not None:
-        pixels = maps + plane.to(tl.int64) * height * width + row_first * width + x
+        pixels = maps + plane.to(tl.int64) * H * W + row_first * W + x
     if peaks is not None:
-        best = tl.full([2, block // 2], float("-inf"), tl.float32)
-        peak_first, peak_last = peak_rows(content, plane // wanted, row_first, row_last)
-        best_row = tl.zeros([2, block // 2], tl.int32) + peak_first
+        best = tl.full([2, BLOCK_W // 2], float("-inf"), tl.float32)
+        peak_first, peak_last = peak_rows(content, plane // J, row_first, row_last)
+        best_row = tl.zeros([2, BLOCK_W // 2], tl.int32) + peak_first
     for start in range(row_first, row_last, 4):
         for step in tl.static_range(4):
             if maps is not None:
-                tl.store(pixels, m.to(maps.dtype.element_ty), x < width)
-                pixels += width
+                tl.store(pixels, m.to(maps.dtype.element_ty), x < W)
+                pixels += W
             if peaks is not None:
                 best, best_row = raised(m, start + step, best, best_row, content, peak_first, peak_last)
             m += rise
@@ -118,7 +118,7 @@ def fuse_cams_strided_kernel(
                 if (step + 1) % 4 == strides[s] // 2 % 4:  # elsewhere no source row of this stage can begin
                     past = start + (step + 1) + strides[s] // 2
                     if past % strides[s] == 0:
-                        h, w = height // strides[s], width // strides[s]
+                        h, w = H // strides[s], W // strides[s]
                         row = strided_row(bases[s], past // strides[s], lefts[s], parts[s], h, w)
                         bend = (row - beneath) - r
                         m += units[s] * bend
@@ -132,5 +132,5 @@ def fuse_cams_strided_kernel(
             m, rise = line(start + 4, below, rises, units, strides)
 
     if peaks is not None:
-        keys = part_keys(best, best_row, x, width, content, plane // wanted, peak_first, peak_last)
-        store_keys(peaks, tl.max(keys, axis=0), block // 64)
+        keys = part_keys(best, best_row, x, W, content, plane // J, peak_first, peak_last)
+        store_keys(peaks, tl.max(keys, axis=0), BLOCK_W // 64)

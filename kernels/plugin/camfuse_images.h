@@ -1,6 +1,9 @@
 // The compiled kernels that the library carries; embed.py writes the table from the aot compiler's kernels.json.
 #pragma once
 
+#include <array>
+#include <cstdint>
+
 namespace msloc {
 
 /// Of the class maps and of the result.
@@ -13,6 +16,8 @@ struct Image {
   bool portable;
   const char* entry;
   unsigned threads;  // of a block, two columns of the map each
+  std::array<std::int32_t, 3> tile_h;  // rows of a program: the first that makes min_programs programs, else the last
+  std::int64_t min_programs;
   const void* data;  // a cubin, or PTX that ends in a zero byte
 };
 

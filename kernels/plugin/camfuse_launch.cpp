@@ -20,16 +20,13 @@ std::int64_t area(const Size& size) { return std::int64_t{size.height} * size.wi
 
 std::string text(const Size& size) { return std::to_string(size.height) + " x " + std::to_string(size.width); }
 
-/// Rows that one program computes; the rule of ../fuse_cams/launch.py, strided_tile.
-std::int32_t rows_for(std::int64_t planes, const Size& map, std::int32_t columns) {
-  constexpr std::int64_t enough = 400;  // programs
+/// Rows of a map that one program computes, by the rule that kernels.json has for the image.
+std::int32_t tile_h_for(const Image& image, std::int64_t planes, const Size& map, std::int32_t columns) {
   const std::int64_t tiles = planes * divided_up(map.width, columns);
-  for (const std::int32_t rows : {128, 32}) {
-    if (tiles * divided_up(map.height, rows) >= enough) {
-      return rows;
-    }
-  }
-  return 16;
+  const auto* const enough = std::find_if(image.tile_h.begin(), image.tile_h.end(), [&](std::int32_t rows) {
+    return tiles * divided_up(map.height, rows) >= image.min_programs;
+  });
+  return enough != image.tile_h.end() ? *enough : image.tile_h.back();
 }
 
 /// An image is loaded once in a process, for all devices of its kind, plugins and threads.
@@ -91,8 +88,8 @@ void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stre
   const Image& image = pick(type, cuda::current_sm());
   const auto columns = static_cast<std::int32_t>(2 * image.threads);
   const std::int64_t planes = std::int64_t{shape.batch} * shape.classes;
-  std::int32_t rows = rows_for(planes, shape.map, columns);
-  const std::int64_t blocks = planes * divided_up(shape.map.height, rows) * divided_up(shape.map.width, columns);
+  std::int32_t tile_h = tile_h_for(image, planes, shape.map, columns);
+  const std::int64_t blocks = planes * divided_up(shape.map.height, tile_h) * divided_up(shape.map.width, columns);
   if (blocks > kPlaces) {
     throw Error("CamFuse: expected fewer images at once, got " + std::to_string(shape.batch));
   }
@@ -110,7 +107,7 @@ void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stre
   put(values.classes);  // and wanted: all
   put(values.map.height);
   put(values.map.width);
-  put(rows);
+  put(tile_h);
   put(addresses.maps);
   cuda::launch(kernel_of(image), static_cast<unsigned>(blocks), image.threads, stream, arguments.data());
 }

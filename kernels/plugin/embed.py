@@ -17,7 +17,10 @@ STAGES = range(1, 5)
 
 
 def main(kernels: Path, out: Path) -> None:
-    """Ends with a sentence where a file is damaged, or a kernel is not the one that camfuse_launch.cpp calls."""
+    """Write both files.
+
+    Ends with a sentence where a file is damaged, or a kernel is not the one that camfuse_launch.cpp calls.
+    """
     index = kernels / "kernels.json"
     if not index.is_file():
         sys.exit(f"{index}: not found; make it: python -m msloc_edge.kernels.aot --out {kernels} --operation fuse_cams")
@@ -36,7 +39,8 @@ def main(kernels: Path, out: Path) -> None:
         declared.append(f'extern "C" const unsigned char {symbol}[];')
         portable = str(entry["portable"]).lower()
         kind = f"Type::{entry['dtype']}, {entry['sm']}, {portable}"
-        table.append(f'    {{{kind}, "{entry["entry"]}", {entry["block"]}, {symbol}}},')
+        rule = f"{{{', '.join(map(str, entry['tile']['heights']))}}}, {entry['tile']['min_programs']}"
+        table.append(f'    {{{kind}, "{entry["entry"]}", {entry["block"]}, {rule}, {symbol}}},')
     out.mkdir(parents=True, exist_ok=True)
     (out / "camfuse_images.S").write_text(
         "    .section .rodata\n" + "".join(assembly) + '    .section .note.GNU-stack,"",%progbits\n'
@@ -53,15 +57,16 @@ FORM = ("fuse_cams", "maps")
 
 def _call(entry: dict[str, Any]) -> tuple[Any, ...]:
     arguments = [(argument["name"], argument["type"]) for argument in entry["arguments"]]
-    return arguments, entry.get("aligned"), entry["grid"], entry["block"], entry["shared"]
+    heights = len((entry.get("tile") or {}).get("heights", ()))
+    return arguments, entry.get("aligned"), entry["grid"], entry["block"], entry["shared"], heights
 
 
 def _expected(dtype: str) -> tuple[Any, ...]:
-    """What camfuse_launch.cpp passes, in its order."""
-    numbers = ("count", "wanted", "height", "width", "rows")
+    """Arguments that camfuse_launch.cpp passes, in its order, and how it launches."""
+    numbers = ("K", "J", "H", "W", "tile_h")
     arguments = [(f"cams_{stage}", f"*{dtype}") for stage in STAGES] + [("relevance", "*fp32")]
     arguments += [(name, "i32") for name in numbers] + [("maps", f"*{dtype}")]
-    return arguments, ["maps"], ["batch * wanted * cdiv(height, rows) * cdiv(width, 256)", "1", "1"], 128, 0
+    return arguments, ["maps"], ["B * J * cdiv(H, tile_h) * cdiv(W, 256)", "1", "1"], 128, 0, 3
 
 
 def _image(kernels: Path, entry: dict[str, Any]) -> Path:

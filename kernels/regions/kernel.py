@@ -7,13 +7,13 @@ import triton.language as tl
 
 
 @triton.jit
-def runs_of(runs, plane, height, width):
+def runs_of(runs, plane, H, W):
     """Where a map's runs are: how many each row has [H], and [ceil(W / 2), H, 4] of left, right, peak and parent.
 
     The n-th run of row y is the (n H + y)-th, and that is its name too: lanes of `regions_kernel` are rows.
     """
-    counts = runs + plane.to(tl.int64) * (height + 4 * height * tl.cdiv(width, 2))
-    return counts, counts + height
+    counts = runs + plane.to(tl.int64) * (H + 4 * H * tl.cdiv(W, 2))
+    return counts, counts + H
 
 
 @triton.jit
@@ -33,29 +33,29 @@ def runs_kernel(
     maps,  # [B, J, H, W] fp32 or fp16
     thresholds,  # [J] fp32
     content,  # [B, 4] int32: top, left, height, width; None: all
-    height,  # H
-    width,  # W
+    H,
+    W,
     runs,  # [B, J, (4 ceil(W / 2) + 1) H] int32
-    block: tl.constexpr,  # columns of a turn
+    BLOCK_W: tl.constexpr,  # columns of a turn
 ):
     """The runs of a row: from where to where, the highest value, each its own parent; grid: H, J, B, of one warp."""
     y, j, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     plane = b * tl.num_programs(1) + j
-    counts, runs = runs_of(runs, plane, height, width)
+    counts, runs = runs_of(runs, plane, H, W)
     threshold = tl.load(thresholds + j)
-    row = maps + plane.to(tl.int64) * height * width + y * width
-    first, last = 0, width
+    row = maps + plane.to(tl.int64) * H * W + y * W
+    first, last = 0, W
     if content is not None:
         part = content + 4 * b
         top, left = tl.load(part), tl.load(part + 1)
         inside = (y >= top) & (y < top + tl.load(part + 2))
         first = tl.maximum(left, 0)
-        last = tl.where(inside, tl.minimum(left + tl.load(part + 3), width), 0)
+        last = tl.where(inside, tl.minimum(left + tl.load(part + 3), W), 0)
 
     count = tl.zeros([], tl.int32)
     open_peak = tl.full([], float("-inf"), tl.float32)  # of the last run, which may go on in the next turn
-    for start in range(0, last, block):
-        x = start + tl.arange(0, block)
+    for start in range(0, last, BLOCK_W):
+        x = start + tl.arange(0, BLOCK_W)
         value = read(row, x, first, last)
         over = value > threshold
         if tl.max(over.to(tl.int32), axis=0) > 0:  # most rows have no run
@@ -66,31 +66,31 @@ def runs_kernel(
             _, peak = tl.associative_scan((run, peak), 0, highest_of_run)
             peak = tl.where(run == count - 1, tl.maximum(peak, open_peak), peak)
             bits = peak.to(tl.int32, bitcast=True)
-            name = run * height + y
+            name = run * H + y
             tl.store(runs + 4 * name, x, opens)
             tl.store(runs + 4 * name + 1, x + 1, closes)
             tl.store(runs + 4 * name + 2, bits, closes)
             tl.store(runs + 4 * name + 3, name, opens)
             count += tl.sum(opens.to(tl.int32), axis=0)
-            open_peak = tl.sum(tl.where(x == start + block - 1, bits, 0), axis=0).to(tl.float32, bitcast=True)
+            open_peak = tl.sum(tl.where(x == start + BLOCK_W - 1, bits, 0), axis=0).to(tl.float32, bitcast=True)
     tl.store(counts + y, count)
 
 
 @triton.jit
-def hook(counts, runs, height, block: tl.constexpr):
+def hook(counts, runs, H, BLOCK_H: tl.constexpr):
     """Of every two runs that touch, the higher parent gets the lower one as its own; how many had different ones.
 
     A lane goes through the runs of a row and of the one above as through two sorted lists.
     """
-    different = tl.zeros([block], tl.int32)
-    for start in range(0, height, block):
-        y = start + tl.arange(0, block)
-        count = tl.load(counts + y, mask=y < height, other=0)
-        count_above = tl.load(counts + y - 1, mask=(y > 0) & (y < height), other=0)
-        n, m = tl.zeros([block], tl.int32), tl.zeros([block], tl.int32)
+    different = tl.zeros([BLOCK_H], tl.int32)
+    for start in range(0, H, BLOCK_H):
+        y = start + tl.arange(0, BLOCK_H)
+        count = tl.load(counts + y, mask=y < H, other=0)
+        count_above = tl.load(counts + y - 1, mask=(y > 0) & (y < H), other=0)
+        n, m = tl.zeros([BLOCK_H], tl.int32), tl.zeros([BLOCK_H], tl.int32)
         going = (count > 0) & (count_above > 0)
         while tl.max(going.to(tl.int32), axis=0) > 0:
-            here, above = runs + 4 * (n * height + y), runs + 4 * (m * height + y - 1)
+            here, above = runs + 4 * (n * H + y), runs + 4 * (m * H + y - 1)
             right = tl.load(here + 1, mask=going, other=0)
             right_above = tl.load(above + 1, mask=going, other=0)
             touch = going & (tl.load(here, mask=going, other=0) <= right_above)
@@ -110,18 +110,18 @@ def hook(counts, runs, height, block: tl.constexpr):
 
 
 @triton.jit
-def flatten(counts, runs, height, block: tl.constexpr):
+def flatten(counts, runs, H, BLOCK_H: tl.constexpr):
     """The parent of every run becomes its parent's parent; how many had another one before.
 
     Four runs of a row at a time: their reads, one after the other for each, are what this takes.
     """
-    moved = tl.zeros([4, block], tl.int32)
-    for start in range(0, height, block):
-        y = start + tl.arange(0, block)
-        count = tl.load(counts + y, mask=y < height, other=0)
+    moved = tl.zeros([4, BLOCK_H], tl.int32)
+    for start in range(0, H, BLOCK_H):
+        y = start + tl.arange(0, BLOCK_H)
+        count = tl.load(counts + y, mask=y < H, other=0)
         for first in range(0, tl.max(count, axis=0), 4):
             n = first + tl.arange(0, 4)[:, None]
-            here, live = runs + 4 * (n * height + y[None, :]), n < count[None, :]
+            here, live = runs + 4 * (n * H + y[None, :]), n < count[None, :]
             parent = tl.load(here + 3, mask=live, other=0, volatile=True)
             next_parent = tl.load(runs + 4 * parent + 3, mask=live, other=0, volatile=True)
             move = live & (next_parent != parent)
@@ -133,12 +133,12 @@ def flatten(counts, runs, height, block: tl.constexpr):
 @triton.jit
 def regions_kernel(
     runs,  # [B, J, (4 ceil(W / 2) + 1) H] int32 of runs_kernel; the parents are written
-    height,  # H
-    width,  # W
+    H,
+    W,
     max_regions,  # rows of a table
     counts,  # [B, J] int32
     table,  # [B, J, R, 8] int32: first, left, top, right, bottom, area, peak, 0
-    block: tl.constexpr,  # rows of a turn
+    BLOCK_H: tl.constexpr,  # rows of a turn
 ):
     """Joins the runs of a map that touch, and measures what they make; grid: B * J.
 
@@ -147,23 +147,23 @@ def regions_kernel(
     so all runs of a region have, and it is one of them.
     """
     plane = tl.program_id(0)
-    row_counts, runs = runs_of(runs, plane, height, width)
+    row_counts, runs = runs_of(runs, plane, H, W)
     table += plane.to(tl.int64) * max_regions * 8
     tl.store(counts + plane, 0)
 
-    while hook(row_counts, runs, height, block) > 0:
+    while hook(row_counts, runs, H, BLOCK_H) > 0:
         tl.debug_barrier()
-        while flatten(row_counts, runs, height, block) > 0:
+        while flatten(row_counts, runs, H, BLOCK_H) > 0:
             tl.debug_barrier()
         tl.debug_barrier()
     tl.debug_barrier()
 
     # A root opens the row of its region, and keeps the number of that row as -1 - number in place of its parent.
-    for start in range(0, height, block):
-        y = start + tl.arange(0, block)
-        count = tl.load(row_counts + y, mask=y < height, other=0)
+    for start in range(0, H, BLOCK_H):
+        y = start + tl.arange(0, BLOCK_H)
+        count = tl.load(row_counts + y, mask=y < H, other=0)
         for n in range(tl.max(count, axis=0)):
-            name, live = n * height + y, n < count
+            name, live = n * H + y, n < count
             here = runs + 4 * name
             root = live & (tl.load(here + 3, mask=live, other=0) == name)
             number = tl.atomic_add(counts + plane + y * 0, 1, mask=root, sem="relaxed", scope="cta")
@@ -172,7 +172,7 @@ def regions_kernel(
             left = tl.load(here, mask=kept, other=0)
             right = tl.load(here + 1, mask=kept, other=0)
             entry = table + number * 8
-            tl.store(entry, y * width + left, kept)
+            tl.store(entry, y * W + left, kept)
             tl.store(entry + 1, left, kept)
             tl.store(entry + 2, y, kept)
             tl.store(entry + 3, right, kept)
@@ -182,11 +182,11 @@ def regions_kernel(
             tl.store(entry + 7, 0, kept)
     tl.debug_barrier()
 
-    for start in range(0, height, block):
-        y = start + tl.arange(0, block)
-        count = tl.load(row_counts + y, mask=y < height, other=0)
+    for start in range(0, H, BLOCK_H):
+        y = start + tl.arange(0, BLOCK_H)
+        count = tl.load(row_counts + y, mask=y < H, other=0)
         for n in range(tl.max(count, axis=0)):
-            here = runs + 4 * (n * height + y)
+            here = runs + 4 * (n * H + y)
             parent = tl.load(here + 3, mask=n < count, other=-1)
             number = -1 - tl.load(runs + 4 * parent + 3, mask=parent >= 0, other=-1)
             kept = (parent >= 0) & (number < max_regions)
@@ -194,7 +194,7 @@ def regions_kernel(
             right = tl.load(here + 1, mask=kept, other=0)
             peak = tl.load(here + 2, mask=kept, other=0).to(tl.float32, bitcast=True)
             entry = table + number * 8
-            tl.atomic_min(entry, y * width + left, mask=kept, sem="relaxed", scope="cta")
+            tl.atomic_min(entry, y * W + left, mask=kept, sem="relaxed", scope="cta")
             tl.atomic_min(entry + 1, left, mask=kept, sem="relaxed", scope="cta")
             tl.atomic_min(entry + 2, y, mask=kept, sem="relaxed", scope="cta")
             tl.atomic_max(entry + 3, right, mask=kept, sem="relaxed", scope="cta")

@@ -58,28 +58,26 @@ def regions(
     Scratch memory of 8 bytes a pixel is allocated; only what runs there are touches it. Raises ValueError when shapes,
     dtypes or devices do not fit together, or exceed 32-bit places inside one map.
     """
-    batch, wanted = check_shapes(maps, thresholds, content, max_regions)
-    height, width = maps.shape[2:]
-    words = (4 * -(-width // 2) + 1) * height
-    if max(words, height * width + MAX_COLUMNS, max_regions * COLUMNS) >= LIMIT or max(batch, wanted) > MAX_BLOCKS:
+    B, J = check_shapes(maps, thresholds, content, max_regions)
+    H, W = maps.shape[2:]
+    words = (4 * -(-W // 2) + 1) * H
+    if max(words, H * W + MAX_COLUMNS, max_regions * COLUMNS) >= LIMIT or max(B, J) > MAX_BLOCKS:
         raise ValueError(f"expected smaller or fewer maps, got {tuple(maps.shape)}")
     device = maps.device
     if out is None:
         out = Regions(
-            counts=torch.empty((batch, wanted), dtype=torch.int32, device=device),
-            table=torch.empty((batch, wanted, max_regions, COLUMNS), dtype=torch.int32, device=device),
+            counts=torch.empty((B, J), dtype=torch.int32, device=device),
+            table=torch.empty((B, J, max_regions, COLUMNS), dtype=torch.int32, device=device),
         )
-    _check(maps, thresholds, content, (batch, wanted, max_regions), out)
-    if not batch * wanted:
+    _check(maps, thresholds, content, (B, J, max_regions), out)
+    if not B * J:
         return out
-    runs = torch.empty((batch, wanted, words), dtype=torch.int32, device=device)
-    columns = min(triton.next_power_of_2(width), MAX_COLUMNS)
+    runs = torch.empty((B, J, words), dtype=torch.int32, device=device)
+    columns = min(triton.next_power_of_2(W), MAX_COLUMNS)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        runs_kernel[(height, wanted, batch)](
-            *(maps, thresholds, content, height, width, runs), block=columns, num_warps=1
-        )
-        regions_kernel[(batch * wanted,)](
-            *(runs, height, width, max_regions, out.counts, out.table), block=ROWS, num_warps=ROWS // LANES
+        runs_kernel[(H, J, B)](*(maps, thresholds, content, H, W, runs), BLOCK_W=columns, num_warps=1)
+        regions_kernel[(B * J,)](
+            *(runs, H, W, max_regions, out.counts, out.table), BLOCK_H=ROWS, num_warps=ROWS // LANES
         )
     return out
 

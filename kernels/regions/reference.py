@@ -30,10 +30,10 @@ def regions(
 
     Raises ValueError when the shapes or dtypes do not fit together.
     """
-    batch, wanted = check_shapes(maps, thresholds, content, max_regions)
-    counts = torch.zeros((batch, wanted), dtype=torch.int32)
-    table = torch.zeros((batch, wanted, max_regions, COLUMNS), dtype=torch.int32)
-    for b, j in np.ndindex(batch, wanted):
+    B, J = check_shapes(maps, thresholds, content, max_regions)
+    counts = torch.zeros((B, J), dtype=torch.int32)
+    table = torch.zeros((B, J, max_regions, COLUMNS), dtype=torch.int32)
+    for b, j in np.ndindex(B, J):
         values = maps[b, j].float().numpy()
         if content is not None:
             values = _within(values, content[b].tolist())
@@ -60,14 +60,14 @@ def check_shapes(maps: Tensor, thresholds: Tensor, content: Tensor | None, max_r
     """Return B and J. Raises ValueError when the shapes or dtypes do not fit together."""
     if maps.ndim != 4 or maps.dtype not in (torch.float32, torch.float16) or 0 in maps.shape[2:]:
         raise ValueError(f"expected float32 or float16 maps of shape [B, J, H, W], got {_said(maps)}")
-    batch, wanted = maps.shape[:2]
-    if thresholds.shape != (wanted,) or thresholds.dtype != torch.float32:
-        raise ValueError(f"expected float32 thresholds of shape {(wanted,)}, got {_said(thresholds)}")
-    if content is not None and (content.shape != (batch, 4) or content.dtype != torch.int32):
-        raise ValueError(f"expected int32 content of shape {(batch, 4)}, got {_said(content)}")
+    B, J = maps.shape[:2]
+    if thresholds.shape != (J,) or thresholds.dtype != torch.float32:
+        raise ValueError(f"expected float32 thresholds of shape {(J,)}, got {_said(thresholds)}")
+    if content is not None and (content.shape != (B, 4) or content.dtype != torch.int32):
+        raise ValueError(f"expected int32 content of shape {(B, 4)}, got {_said(content)}")
     if max_regions < 1:
         raise ValueError(f"expected a table of at least one row, got {max_regions}")
-    return batch, wanted
+    return B, J
 
 
 def _said(tensor: Tensor) -> str:

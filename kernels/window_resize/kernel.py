@@ -47,10 +47,10 @@ def window_resize_kernel(
     output,  # [input_height, input_width] fp32, fp16 or bf16
     enlarge: tl.constexpr,  # bilinear; else area averages
     taps: tl.constexpr,  # source columns at a time of one output pixel; any power of two is right
-    columns: tl.constexpr,  # output pixels of a program, neighbours in one row
+    BLOCK_W: tl.constexpr,  # output pixels of a program, neighbours in one row
 ):
-    """`columns` pixels of a row of the windowed, letterboxed film; grid: ceil(input_width / columns), input_height."""
-    column = tl.program_id(0) * columns + tl.arange(0, columns)[:, None]
+    """BLOCK_W pixels of a row of the windowed, letterboxed film; grid: ceil(input_width / BLOCK_W), input_height."""
+    column = tl.program_id(0) * BLOCK_W + tl.arange(0, BLOCK_W)[:, None]
     row = tl.program_id(1)
     tap = tl.arange(0, taps)[None, :]
     x, y = column - left, row - top
@@ -60,11 +60,11 @@ def window_resize_kernel(
     last_y = tl.where((y >= 0) & (y < height), last_y, first_y)  # no source row, no light: the letterbox
 
     widest = (image_width + width - 1) // width + (image_width % width > 0).to(tl.int32)  # of the windows along x
-    total = tl.zeros((columns, taps), tl.float32)
+    total = tl.zeros((BLOCK_W, taps), tl.float32)
     for skipped in range(0, widest, taps):
         source_x = first_x + skipped + tap
         wanted = inside & (source_x < last_x)
-        column_sum = tl.zeros((columns, taps), tl.float32)
+        column_sum = tl.zeros((BLOCK_W, taps), tl.float32)
         for source_y in range(first_y, last_y, 2):
             # two rows a turn, so that twice as many loads are under way; past the last row the weight is 0
             below_y = tl.minimum(source_y + 1, last_y - 1)

@@ -18,16 +18,16 @@ INPUTS = (torch.float32, torch.float16, torch.bfloat16)
 TILE = 512
 """Source columns that a program has under way, over all its output pixels: 4 for each of its threads."""
 WARPS = 4
-MOST_TAPS = 16
+MAX_TAPS = 16
 LIMIT = 2**31
 """Positions and weights are 32-bit whole numbers."""
 
 
 def taps_for(geometry: Geometry) -> int:
-    """A power of two, 2 to 16, that holds the source columns of an output pixel; a wider window takes several turns."""
+    """Choose a power of two, 2 to 16, that holds the source columns of an output pixel; wider windows take turns."""
     whole, rest = divmod(geometry.image_width, geometry.width)
     widest = whole + 2 * (rest > 0)
-    return min(MOST_TAPS, max(2, 1 << (widest - 1).bit_length()))
+    return min(MAX_TAPS, max(2, 1 << (widest - 1).bit_length()))
 
 
 def window_resize(
@@ -71,7 +71,7 @@ def window_resize(
             output,
             enlarge=enlarge,
             taps=taps,
-            columns=columns,
+            BLOCK_W=columns,
             num_warps=WARPS,
         )
     return output

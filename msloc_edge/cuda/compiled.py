@@ -8,12 +8,13 @@ import json
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from msloc_edge.errors import BackendError
 
-SCHEMA = "msloc-edge/kernels/2"
+SCHEMA = "msloc-edge/kernels/3"
 INDEX = "kernels.json"
 SIZES = {"i32": 4, "u32": 4, "fp32": 4, "i64": 8, "u64": 8, "fp64": 8}
 """Bytes of a scalar argument by its Triton type; a pointer, "*fp16", has 8."""
@@ -36,6 +37,34 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
+class TileRule:
+    """Rule for the argument tile_h, rows of a map that one program computes.
+
+    Many rows share what is computed once a column, few leave no multiprocessor without work: the first of `heights`
+    that makes `min_programs` programs is taken, else the last.
+    """
+
+    heights: tuple[int, ...]
+    min_programs: int
+
+    def tile_h(self, maps: Any, size: tuple[int, int], columns: int) -> Any:
+        """Choose tile_h for a number of maps of (H, W) = size, by programs of `columns` columns.
+
+        maps is an int, or TensorRT's symbol for one: so nothing here branches on it.
+
+        >>> TileRule((128, 32, 16), 400).tile_h(140, (96, 288), 256)  # 280 programs of 128 rows, 840 of 32
+        32
+        """
+        height, width = size
+        tiles = maps * -(-width // columns)
+        chosen: Any = self.heights[0]
+        for taller, lower in pairwise(self.heights):
+            few = tiles * -(-height // taller) < self.min_programs
+            chosen = few * (lower - taller) + chosen
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """An entry of kernels.json.
 
@@ -47,6 +76,7 @@ class Compiled:
     aligned             names of those whose address has to be a multiple of ALIGNMENT; others' suits their type
     grid                blocks along x, y, z: expressions over argument names, +, -, *, // and cdiv (see `grid_size`)
     block               threads of a block
+    tile                rule for the argument tile_h; None where there is none
     registers, spills   per thread; bytes stored and loaded. Of the portable form the worst of all sm
     shared              bytes of dynamic shared memory to launch with
     triton, ptxas       the versions that made it
@@ -63,6 +93,7 @@ class Compiled:
     aligned: tuple[str, ...]
     grid: tuple[str, str, str]
     block: int
+    tile: TileRule | None
     registers: int
     spills: int
     shared: int
@@ -76,7 +107,10 @@ class Compiled:
         """Read an entry. Raises KeyError or TypeError when it is not one."""
         arguments = tuple(Argument(**argument) for argument in entry["arguments"])
         x, y, z = entry["grid"]
-        return cls(**{**entry, "arguments": arguments, "aligned": tuple(entry["aligned"]), "grid": (x, y, z)})
+        rule = entry["tile"]
+        tile = rule and TileRule(tuple(rule["heights"]), rule["min_programs"])
+        aligned = tuple(entry["aligned"])
+        return cls(**{**entry, "arguments": arguments, "aligned": aligned, "grid": (x, y, z), "tile": tile})
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -44,6 +44,7 @@ FACTS = Compiled(
     aligned=("image",),
     grid=("cdiv(width, 128)", "1", "1"),
     block=128,
+    tile=None,
     registers=20,
     spills=0,
     shared=256,
@@ -333,7 +334,7 @@ def launch(kernel: Kernel, batch: int, named: Mapping[str, int | torch.Tensor]) 
     numbers = {name: value for name, value in named.items() if isinstance(value, int)}
     values = [value.data_ptr() if isinstance(value, torch.Tensor) else value for value in found]
     kernel.launch(
-        grid_size(kernel.facts.grid, {**numbers, "batch": batch}), values, torch.cuda.current_stream().cuda_stream
+        grid_size(kernel.facts.grid, {**numbers, "B": batch}), values, torch.cuda.current_stream().cuda_stream
     )
 
 
@@ -363,7 +364,7 @@ def fusion(
     cams = [torch.randn(2, 5, *stage, generator=generator).to(kind).cuda() for stage in stages]
     relevance = torch.rand(5, 4, generator=generator).softmax(1).cuda()
     named: dict[str, int | torch.Tensor] = {f"cams_{stage}": cam for stage, cam in enumerate(cams, start=1)}
-    named |= {"relevance": relevance, "classes": CLASSES.cuda(), "count": 5, "height": size[0], "width": size[1]}
+    named |= {"relevance": relevance, "classes": CLASSES.cuda(), "K": 5, "H": size[0], "W": size[1]}
     return named, fuse_cams([cam.double() for cam in cams], relevance.double(), size)
 
 
@@ -379,7 +380,7 @@ def test_maps_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> 
         expected = reference if wanted == 5 else reference[torch.arange(2)[:, None], CLASSES.long()]
         for kernel in on_gpu(compiled, "fuse_cams", dtype, variant):
             maps = torch.full((2, wanted, *size), torch.nan, dtype=kind, device="cuda")
-            launch(kernel, 2, {**named, "wanted": wanted, "rows": 16, "maps": maps})
+            launch(kernel, 2, {**named, "J": wanted, "tile_h": 16, "maps": maps})
             error = (maps.double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
             assert float(error) <= limit
 
@@ -395,7 +396,7 @@ def test_findings_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path)
     thresholds = torch.linspace(-0.5, 0.5, 5, device="cuda")
     named |= {f"heights_{stage}": h for stage, (h, _) in enumerate(stages, start=1)}
     named |= {f"widths_{stage}": w for stage, (_, w) in enumerate(stages, start=1)}
-    named |= {"thresholds": thresholds, "wanted": 2, "rows": 8}
+    named |= {"thresholds": thresholds, "J": 2, "tile_h": 8}
     height, width = size
     expected = reference[torch.arange(2)[:, None], CLASSES.long()]
     for kernel in on_gpu(compiled, "fuse_cams", dtype, "findings"):
@@ -410,7 +411,7 @@ def test_findings_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path)
         launch(
             peaks,
             2,
-            {"parts": parts, "width": width, "wanted": 2, "peaks": keys, "values": values, "positions": positions},
+            {"parts": parts, "W": width, "J": 2, "peaks": keys, "values": values, "positions": positions},
         )
         torch.testing.assert_close(values.double(), expected.amax((2, 3)), rtol=1e-5, atol=1e-5)
         y, x = positions.long().unbind(-1)
@@ -446,7 +447,7 @@ def test_window_resize_on_this_gpu(dtype: str, image: tuple[int, int], compiled:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", list(DTYPES))
 @pytest.mark.parametrize("size", [(512, 512), (97, 131), (600, 1)])
-def test_boxes_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> None:
+def test_regions_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) -> None:
     kind, _ = DTYPES[dtype]
     height, width = size
     maps = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(kind)
@@ -456,8 +457,8 @@ def test_boxes_on_this_gpu(dtype: str, size: tuple[int, int], compiled: Path) ->
     expected = rows(counts.numpy(), table.numpy())
     words = (4 * -(-width // 2) + 1) * height
     inputs = {"maps": maps.cuda(), "thresholds": thresholds.cuda(), "content": content.cuda()}
-    named = {**inputs, "wanted": 3, "height": height, "width": width, "max_regions": height * width}
-    steps = zip(on_gpu(compiled, "boxes", dtype, "runs"), on_gpu(compiled, "boxes", "fp32", "regions"), strict=True)
+    named = {**inputs, "J": 3, "H": height, "W": width, "max_regions": height * width}
+    steps = zip(on_gpu(compiled, "regions", dtype, "runs"), on_gpu(compiled, "regions", "fp32", "regions"), strict=True)
     for of_rows, of_maps in steps:
         written = {
             "runs": torch.full((2, 3, words), -1, dtype=torch.int32, device="cuda"),

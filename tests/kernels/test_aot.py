@@ -95,9 +95,12 @@ def machine_of(cubin: bytes) -> int:
 
 
 def test_every_operation_is_there_for_every_device(kernels: list[Compiled]) -> None:
-    assert {k.operation for k in kernels} == {"boxes", "fuse_cams", "window_resize"}
+    assert {k.operation for k in kernels} == {"regions", "fuse_cams", "window_resize"}
     forms = {(k.operation, k.variant, k.dtype) for k in kernels}
-    for operation, variant, _ in forms - {("fuse_cams", "peaks", "fp32"), ("boxes", "regions", "fp32")}:  # read no map
+    for operation, variant, _ in forms - {
+        ("fuse_cams", "peaks", "fp32"),
+        ("regions", "regions", "fp32"),
+    }:  # read no map
         assert {(operation, variant, "fp16"), (operation, variant, "fp32")} <= forms
     for form in forms:
         entries = [k for k in kernels if (k.operation, k.variant, k.dtype) == form]
@@ -158,10 +161,10 @@ def test_promises_are_of_pointers_and_store_two_pixels_at_once(folder: Path, ker
 
 
 def test_grid_rules_need_arguments_and_numbers_of_maps(kernels: list[Compiled]) -> None:
-    """`batch` and `wanted` are B and J, of which not every kernel is told."""
+    """Not every kernel is told B and J."""
     for kernel in kernels:
         numbers = {a.name: 4 for a in kernel.arguments if not a.type.startswith("*")}
-        assert min(grid_size(kernel.grid, {"batch": 2, "wanted": 3, **numbers})) >= 1
+        assert min(grid_size(kernel.grid, {"B": 2, "J": 3, **numbers})) >= 1
 
 
 def test_ptx_is_for_the_plain_device(folder: Path, kernels: list[Compiled]) -> None:
@@ -331,7 +334,7 @@ def test_an_interpreted_kernel_is_refused() -> None:
     [
         (("--sm", "88"), "expected all, or some of 80, 86, 87, 89, 90, 100, 110, 120, got 88"),
         (("--sm", ""), "expected all, or some of"),
-        (("--operation", "sharpen"), "expected an operation of boxes, fuse_cams, window_resize, got sharpen"),
+        (("--operation", "sharpen"), "expected an operation of fuse_cams, regions, window_resize, got sharpen"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

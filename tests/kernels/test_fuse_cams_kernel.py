@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from msloc_edge.cuda.compiled import TileRule
 from msloc_edge.kernels.fuse_cams import reference
 
 pytest.importorskip("triton", reason="Triton has wheels for Linux on x86-64 only")
@@ -164,7 +165,7 @@ def test_number_of_stages(stages: int) -> None:
 def test_rows_of_a_program(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from msloc_edge.kernels.fuse_cams import launch
 
-    monkeypatch.setattr(launch, "rows_for", lambda *_: rows)
+    monkeypatch.setattr(launch, "GENERAL_TILE", TileRule((rows,), 0))
     check_everything(*draw([(5, 3), (40, 2)]), (35, 4))
 
 

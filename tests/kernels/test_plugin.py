@@ -241,7 +241,7 @@ def swapped(kernel: dict[str, object]) -> None:
     ("change", "sentence"),
     [
         (swapped, "another call of fuse_cams_strided_kernel than camfuse_launch.cpp makes"),
-        (lambda kernel: kernel.update(grid=["batch", "1", "1"]), "another call of fuse_cams_strided_kernel"),
+        (lambda kernel: kernel.update(grid=["B", "1", "1"]), "another call of fuse_cams_strided_kernel"),
         (lambda kernel: kernel.update(shared=64), "another call of fuse_cams_strided_kernel"),
         (lambda kernel: kernel.update(block=256), "another call of fuse_cams_strided_kernel"),
         (lambda kernel: kernel.update(aligned=["maps", "cams_1"]), "another call of fuse_cams_strided_kernel"),
