@@ -219,9 +219,13 @@ REASONS = {
     ),
     "backend_unknown": Reason((BackendError,), "a backend of another name", "choose one of those listed"),
     "backend_device": Reason(
-        (BackendError,), "a device that the backend does not have here; the sentence lists those it has", "choose one"
+        (BackendError,),
+        "a device or a precision that the backend does not have here; the sentence lists those it has",
+        "choose one",
     ),
-    "backend_closed": Reason((BackendError,), "a Localizer that was closed", "make a new one"),
+    "backend_closed": Reason(
+        (BackendError,), "a Localizer that was closed, or maps that are gone with it", "make a new one"
+    ),
     "backend_failed": Reason(
         (BackendError,),
         "the backend cannot load the bundle, or failed on a batch",
@@ -229,7 +233,7 @@ REASONS = {
     ),
     "plan_missing": Reason(
         (BackendError,),
-        "a device with fp16 or int8, and no such plan of this model in the cache",
+        "`--precision` fp16 or int8, and no such plan of this model in the cache",
         "export one; the sentence has the command",
     ),
     "build_failed": Reason(
@@ -275,7 +279,7 @@ REASONS = {
         (ExportError, TrainError),
         "a collection without a file, map or picture that it needs, or with too few films that can be used; the first "
         "problem is named",
-        "check the folder, the lists and the pictures; raise `--val-films`",
+        "check the folder, the lists and the pictures; raise `val_films`",
     ),
     "data_invalid": Reason(
         (TrainError,),
