@@ -253,6 +253,16 @@ def test_every_backend_gives_the_same_result(localizer: Localizer, tiny_bundle: 
             assert (a.x, a.y, a.w, a.h) == pytest.approx((b.x, b.y, b.w, b.h), abs=1e-6)
 
 
+def test_a_precision_is_the_backends(localizer: Localizer, tiny_bundle: Path) -> None:
+    film = generate(9, (90, 150)).stored
+    with Localizer(tiny_bundle, "torch", precision="bf16") as other:
+        assert other.backend.describe()["precision"] == "bf16"
+        found = [finding.score for finding in other.localize(film).findings]
+    expected = [finding.score for finding in localizer.localize(film).findings]
+    assert found != expected
+    assert found == pytest.approx(expected, abs=0.05)
+
+
 def test_the_shipped_model_localizes(film: np.ndarray) -> None:
     from msloc_edge.bundle import DEFAULT_MODEL, shipped_models
 
@@ -268,6 +278,7 @@ def test_what_cannot_be_set_up(tiny_bundle: Path, tmp_path: Path) -> None:
         (BundleError, "profile_unknown", {"model": tiny_bundle, "profile": "strict"}),
         (BackendError, "backend_unknown", {"model": tiny_bundle, "backend": "abacus"}),
         (BackendError, "backend_device", {"model": tiny_bundle, "device": "toaster"}),
+        (BackendError, "backend_device", {"model": tiny_bundle, "precision": "fp16"}),
     ):
         with pytest.raises(raises) as error:
             Localizer(**arguments)

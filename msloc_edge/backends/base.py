@@ -32,7 +32,7 @@ STEPS = ("copy_in", "network", "copy_out")
 
 
 class Search(NamedTuple):
-    """Where in a batch's maps regions are to be found.
+    """Parts of a batch's maps in which regions are to be found.
 
     contents    of each film, the rows and columns of the model's input that it covers
     thresholds  [K], logit units
@@ -49,10 +49,10 @@ class Outputs:
     A backend that keeps its maps on a device overrides `fuse` and `stage_maps`, and copies only what is asked for; one
     that finds regions there overrides `regions`. Maps in which regions were found are kept: they outlive the backend.
 
-    bundle     whose relevance weights and input size make maps of class maps
+    bundle     its relevance weights and input size make maps of class maps
     logits     [B, K]
     cams       S stages of unweighted class maps [B, K, h_s, w_s]; empty where they stay on a device
-    search     where regions are to be found; None: in whole maps, above the thresholds of the default profile
+    search     parts in which regions are to be found; None: whole maps, above the thresholds of the default profile
     timing_ms  milliseconds of STEPS for the whole batch, from a backend that can tell copies from computing
     """
 
@@ -81,7 +81,7 @@ class Outputs:
         return locate(maps, [thresholds[k] for k in classes], content)
 
     def map(self, image: int, k: int) -> NDArray[np.float32]:
-        """The localization map M_k [H, W] of class k of one image, logit units. Raises as `regions` does."""
+        """Localization map M_k [H, W] of class k of one image, logit units. Raises as `regions` does."""
         classes, maps = self._fused.get(image, ((), None))
         if maps is None or k not in classes:
             classes, maps = (k,), self.fuse(image, (k,))
@@ -89,7 +89,7 @@ class Outputs:
         return maps.pixels(classes.index(k), (slice(0, height), slice(0, width)))
 
     def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
-        """The unweighted class maps of class k of one image: S arrays [h_s, w_s]."""
+        """Unweighted class maps of class k of one image: S arrays [h_s, w_s]."""
         return tuple(cam[image, k] for cam in self.cams)
 
     def fuse(self, image: int, classes: Sequence[int]) -> Maps:
@@ -122,7 +122,7 @@ class Backend(ABC):
     def run(self, films: Films, search: Search | None = None) -> Outputs:
         """Run the network over a batch of films. Raises BackendError (backend_failed).
 
-        search  where `Outputs.regions` is to look; a device may do so in the same run
+        search  parts in which `Outputs.regions` is to look; a device may do so in the same run
         """
 
     @abstractmethod

@@ -14,9 +14,8 @@ from msloc_edge import Localizer
 from msloc_edge.backends import Backend, Outputs, Search
 from msloc_edge.backends.base import Films
 from msloc_edge.bench import scopes
-from msloc_edge.bench.clock import Clock
 from msloc_edge.bench.run import harness_overhead_ms
-from msloc_edge.bench.scenarios import Effort, alternating, fixed_rate, multi_stream, offline, single_stream
+from msloc_edge.bench.scenarios import Clock, Effort, alternating, fixed_rate, multi_stream, offline, single_stream
 from msloc_edge.bench.statistics import summarize
 from msloc_edge.train.phantom import generate
 

@@ -77,9 +77,9 @@ class Session:
             self.names = [self._engine.get_tensor_name(at) for at in range(self._engine.num_io_tensors)]
             if any(self._engine.get_tensor_dtype(name) != self._trt.DataType.FLOAT for name in self.names):
                 raise BackendError("backend_failed", f"{plan.key.file}: expected float32 at both ends of the engine")
-            least, _, most = self._engine.get_tensor_profile_shape(IMAGE, 0)
-            self.batches, self.shape = range(least[0], most[0] + 1), tuple(most)[1:]
-            sizes = {name: prod(shape) for name, shape in self._prepare(most[0])[1].items()}
+            smallest, _, largest = self._engine.get_tensor_profile_shape(IMAGE, 0)
+            self.batches, self.shape = range(smallest[0], largest[0] + 1), tuple(largest)[1:]
+            sizes = {name: prod(shape) for name, shape in self._prepare(largest[0])[1].items()}
             self._heatmap = stream.allocate(sizes.pop(HEATMAP)) if HEATMAP in sizes else None
             self._buffers: dict[str, Buffer] = {name: stream.buffer(size) for name, size in sizes.items()}
         self.pool: list[int] = []

@@ -44,7 +44,7 @@ class TorchOutputs(Outputs):
         return Outputs.regions(self, image, classes, lap) if located is None else located
 
     def _found(self, image: int, classes: list[int]) -> list[Located] | None:
-        """The answer that the device gave; None: none, or a map has more regions than its table holds."""
+        """Answer that the device gave; None: none, or a map has more regions than its table holds."""
         if self.found is None:
             return None
         found = self.found
@@ -115,7 +115,7 @@ class TorchBackend(Backend):
         return TorchOutputs(self._bundle, logits, (), search, timing_ms, cams, found)
 
     def _each(self, films: Films) -> Sequence[ArrayLike]:
-        """The films [H, W] of a batch, each where it is."""
+        """Films [H, W] of a batch, each where it is."""
         if isinstance(films, (list, tuple)):
             return films
         batch = films if isinstance(films, np.ndarray) else torch.as_tensor(films, device=self._device)
@@ -123,7 +123,7 @@ class TorchBackend(Backend):
         return list(batch[:, 0])
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
-        """torch would take another size, and give maps of another grid."""
+        """Raise BackendError for another size, which torch would take, to give maps of another grid."""
         size = self._net.config.size
         if shape[1:] != (1, size, size):
             raise BackendError(
