@@ -1,6 +1,8 @@
 // The object behind msloc_localizer, and the guard of its calls: one at a time, failures turned into statuses.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdio>
@@ -87,19 +89,21 @@ inline void require(bool fits, const char* sentence) {
   if (!fits) throw Failure(MSLOC_ARGUMENT, sentence);
 }
 
-/// Size of a struct in the first header that had it.
+/// The sizes that a struct has had, from the first header to this one.
 template <class Struct>
-inline constexpr std::size_t kFirstSize = sizeof(Struct);
+inline constexpr std::array<std::size_t, 1> kSizes{sizeof(Struct)};
 template <>
-inline constexpr std::size_t kFirstSize<msloc_summary> = offsetof(msloc_summary, abnormal);
+inline constexpr std::array<std::size_t, 2> kSizes<msloc_summary>{offsetof(msloc_summary, abnormal),
+                                                                  sizeof(msloc_summary)};
 template <>
-inline constexpr std::size_t kFirstSize<msloc_deviation> = offsetof(msloc_deviation, abnormal);
+inline constexpr std::array<std::size_t, 2> kSizes<msloc_deviation>{offsetof(msloc_deviation, abnormal),
+                                                                    sizeof(msloc_deviation)};
 
 /// Refuses a struct of the caller's whose size is that of no header so far.
 template <class Struct>
 void check_struct(const Struct* given, const char* name) {
   if (given == nullptr) throw Failure(MSLOC_ARGUMENT, std::string("expected a ") + name + ", got NULL; pass one");
-  if (given->struct_size != sizeof(Struct) && given->struct_size != kFirstSize<Struct>)
+  if (std::find(kSizes<Struct>.begin(), kSizes<Struct>.end(), given->struct_size) == kSizes<Struct>.end())
     throw Failure(MSLOC_STRUCT_SIZE, std::string("expected a ") + name + " of " + std::to_string(sizeof(Struct)) +
                                          " bytes, got struct_size " + std::to_string(given->struct_size) +
                                          "; begin with its _INIT, and use the header of this library");
