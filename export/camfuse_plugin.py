@@ -46,6 +46,7 @@ def register() -> None:
         from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
         from msloc_edge.kernels.aot.ptx import entry
         from msloc_edge.kernels.aot.variants import STRIDES, variants
+        from msloc_edge.kernels.fuse_cams.programs import STRIDED_TILE
     except ImportError as error:
         raise DependencyError(
             "backend_missing",
@@ -96,7 +97,7 @@ def register() -> None:
         size = int(height[0]), int(width[0])
         _check([(cams.shape[2], cams.shape[3]) for cams in (cams_1, cams_2, cams_3, cams_4)], size, STRIDES)
         columns = variant.constants["BLOCK_W"]
-        tile_h = variant.tile.tile_h(batch * classes, size, columns)
+        tile_h = STRIDED_TILE.tile_h(batch * classes, size, columns)
         programs = batch * classes * -(-size[1] // columns) * trtp.cdiv(size[0], tile_h)
         values = {"K": classes, "J": classes, "H": size[0], "W": size[1], "tile_h": tile_h}
         numbers = [argument.name for argument in variant.arguments if not argument.type.startswith("*")]
@@ -113,7 +114,7 @@ def register() -> None:
 
 
 def _check(grids: list[tuple[int, int]], size: tuple[int, int], strides: tuple[int, ...]) -> None:
-    """Of each stage the grid that makes the map by its stride, and at least two columns."""
+    """Refuse class maps whose grid times stride is not the map, or that have fewer than two columns."""
     from msloc_edge.kernels.fuse_cams.strided import fits  # it needs triton, as whoever compiles the kernel has
 
     for (h, w), stride in zip(grids, strides, strict=True):
