@@ -1,18 +1,13 @@
-"""PNG, JPEG and TIFF files, and plain arrays, to `Frame`; and the checks that every film must pass.
+"""PNG, JPEG and TIFF files, PIL images and plain arrays to `Frame`.
 
-Pillow reads the header and decodes; 16-bit colour, which Pillow cannot hold, goes through OpenCV. The film stays as
-stored: no rotation by EXIF (boxes are in pixels of the stored image), no colour management, the full range of its
-depth.
+Pillow reads the header and decodes PNG and TIFF; 16-bit colour, which Pillow cannot hold, goes through OpenCV. JPEG
+goes through simplejpeg, which tells when pixels are missing. The film stays as stored: no rotation by EXIF (boxes are
+in pixels of the stored image), no colour management, the full range of its depth.
 """
 
 from __future__ import annotations
 
-import struct
-import threading
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -20,81 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.errors import InputError
+from msloc_edge.imaging import codecs, png, tiff
+from msloc_edge.imaging.checks import MAX_PIXELS, captured_warnings, check_size, choose_frame
+from msloc_edge.imaging.codestream import END, read_codestream
 from msloc_edge.types import Frame
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
-MAX_PIXELS = 120_000_000
-"""Largest film that is decoded, in pixels (the largest detectors have 20 million): above it, a decompression bomb."""
-
-MIN_SIDE = 32
-"""Smallest side of a film, in pixels."""
-
-_PNG = b"\x89PNG\r\n\x1a\n"
 _MAGIC = {
-    _PNG: "PNG",
+    png.SIGNATURE: "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
 }
-# TIFF 6.0 tag numbers
-_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
-_STRIPS, _TILES = (273, 279), (324, 325)
-_WHITE_IS_ZERO = 0
-_TIFF_TYPE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_PALETTE = 3  # PNG colour type
-# PNG section 8.2: the first column and row, and the steps, of each pass of an interlaced film
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-
-_capture = threading.Lock()
-
-
-@contextmanager
-def captured_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect Python warnings instead of printing them; one thread at a time, since Python's filters are global."""
-    with _capture, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield caught
+_SCAN = b"\xff\xda"
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # "I": how Pillow before 11 holds a 16-bit PNG
+# Bytes per pixel that Pillow, the array made of its image, and luma take together at most
+_MEMORY = {"L": 3, "P": 4, "LA": 8, "I;16": 6, "I;16B": 6, "I": 8}
+_COLOUR_MEMORY = 12
 
 
 def image_format(data: bytes) -> str | None:
-    """What the file's first bytes say: "PNG", "JPEG", "TIFF" or None."""
+    """Tell a file's format by its first bytes: "PNG", "JPEG", "TIFF" or None."""
     return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
-
-
-def choose_frame(count: int, frame: int | None, name: str) -> int:
-    """The index, from 0, of the frame to read; `frame` counts from 1, as DICOM's frame numbers do.
-
-    Raises InputError `multi_frame` when there are several and none is chosen, `option_invalid` otherwise.
-    """
-    if frame is None and count > 1:
-        raise InputError(
-            "multi_frame",
-            f"{name}: expected one film, got {count} frames; choose one with --frame N, N = 1 to {count}.",
-        )
-    if frame is not None and not 1 <= frame <= count:
-        raise InputError(
-            "option_invalid", f"{name}: frame {frame} was asked for, but the frames are 1 to {count}; choose one."
-        )
-    return (frame or 1) - 1
-
-
-def check_size(height: int, width: int, name: str) -> None:
-    """Raises InputError `too_small` or `too_large`; called before anything is decoded."""
-    size = f"{width} x {height} pixels"
-    if min(height, width) < 1:
-        raise InputError("too_small", f"{name}: expected a film, got an image of {size}; export the film again.")
-    if min(height, width) < MIN_SIDE:
-        raise InputError(
-            "too_small", f"{name}: expected at least {MIN_SIDE} pixels a side, got {size}; send the original film."
-        )
-    if height * width > MAX_PIXELS:
-        raise InputError(
-            "too_large", f"{name}: expected at most {MAX_PIXELS:,} pixels, got {size}; scale the film down first."
-        )
 
 
 def full_range_frame(
@@ -115,35 +62,39 @@ def full_range_frame(
 
 
 def luma(colour: NDArray[Any], *, bgr: bool = False) -> NDArray[Any]:
-    """Colour [H, W, 3] uint8/uint16 -> luma [H, W] of the same depth, ITU-R BT.601; exact where R = G = B."""
+    """Colour [H, W, 3] uint8/uint16 -> luma [H, W] of the same depth, ITU-R BT.601; exact where R = G = B.
+
+    >>> luma(np.array([[[255, 0, 0], [7, 7, 7]]], np.uint8)).tolist()
+    [[76, 7]]
+    """
     import cv2
 
     return cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_BGR2GRAY if bgr else cv2.COLOR_RGB2GRAY)
 
 
 def decode_image(data: bytes, name: str, frame: int | None = None) -> Frame:
-    """The bytes of a PNG, JPEG or TIFF file -> Frame, without its hash.
+    """Decode the bytes of a PNG, JPEG or TIFF file -> Frame, without its hash.
 
     Raises InputError; docs/errors.md lists the reasons.
     """
     kind = image_format(data)
     try:
         if kind == "PNG":
-            _check_png(data, name)
+            png.check_png(data, name)
         elif kind == "JPEG":
             _check_jpeg(data, name)
-        data, pages = _upright_tiff(data) if kind == "TIFF" else (data, [])
+        data, pages = tiff.upright_tiff(data, name) if kind == "TIFF" else (data, [])
         with captured_warnings():
             image = _open(data, kind, name, frame)
-            turned = (
-                pages[image.tell()] if pages else "exif" in image.info and image.getexif().get(_ORIENTATION, 1) != 1
-            )
+            turned = pages[image.tell()] if pages else _is_turned(image)
         film = _decode(image, data, name, ("exif_orientation_ignored",) if turned else ())
-        if kind == "PNG" and (data[25] == _PALETTE or data[28] or not film.pixels[-1].any()):
-            _prove_rows(data, name)
+        if kind == "PNG" and (data[25] == png.PALETTE or data[28] or not film.pixels[-1].any()):
+            png.prove_rows(data, name)
         return film
     except InputError:
         raise
+    except codecs.Truncated:
+        raise _truncated(name, str(kind)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, KeyError ...
         raise _broken(name, kind, error) from None
 
@@ -165,36 +116,94 @@ def _open(data: bytes, kind: str | None, name: str, frame: int | None) -> ImageF
         if "unknown pixel mode" in str(error):
             raise _unsupported(name, "a TIFF with another sample type") from None
         raise
-    if index := choose_frame(getattr(image, "n_frames", 1), frame, name):
+    index = choose_frame(getattr(image, "n_frames", 1), frame, name)
+    _check_memory(image, data, name)
+    if index:
+        _check_animation(image, index, name)
         image.seek(index)
-    check_size(image.height, image.width, name)
+        _check_memory(image, data, name)
     if kind == "TIFF":
-        _check_tiff(image, len(data), name)
+        tiff.check_tiff(image, len(data), name)
     return image
+
+
+def _check_memory(image: ImageFile, data: bytes, name: str) -> None:
+    deep = image.format == "PNG" and png.is_16_bit_colour(data)
+    memory = _COLOUR_MEMORY if deep else _MEMORY.get(image.mode, _COLOUR_MEMORY)
+    check_size(image.height, image.width, name, memory, stored=len(data))
+
+
+def _check_animation(image: ImageFile, index: int, name: str) -> None:
+    """Refuse a frame of an animated PNG that costs the decoding of too many before it."""
+    if image.format == "PNG" and index * image.height * image.width > 10 * MAX_PIXELS:
+        raise InputError(
+            "too_large", f"{name}: expected a film, got frame {index + 1} of a long animation; save the film alone."
+        )
+
+
+def _is_turned(image: Image) -> bool:
+    return "exif" in image.info and image.getexif().get(tiff.ORIENTATION, 1) != 1
 
 
 def _decode(image: ImageFile, data: bytes, name: str, codes: tuple[str, ...]) -> Frame:
     tags = getattr(image, "tag_v2", {})
-    if image.format == "PNG" and data[24] == 16 and data[25] != 0:
-        return _colour16(_plain_png(data, name), 0, data[25] & 2, name, codes)
-    if image.mode.startswith("RGB") and 16 in tags.get(_BITS, ()):
+    if image.format == "PNG" and png.is_16_bit_colour(data):
+        return _colour16(png.plain_png(data, name), 0, data[25] & 2, name, codes)
+    if image.mode.startswith("RGB") and 16 in tags.get(tiff.BITS, ()):
         return _colour16(data, image.tell(), 2, name, codes)
-
+    if image.format == "JPEG" and image.mode in ("L", "RGB"):
+        if image.mode == "L":
+            return full_range_frame(codecs.decode_jpeg_8(data, "GRAY"), name, codes)
+        return full_range_frame(luma(codecs.decode_jpeg_8(data, "RGB")), name, (*codes, "colour_converted"))
     if image.format == "TIFF":  # its decoder has a bomb check of its own, which may warn
         with captured_warnings():
             image.load()
+    bits = tags[tiff.BITS][0] if tags and image.mode in _SIXTEEN_BITS else 0
+    inverted = bits > 8 and tags.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO  # Pillow inverts 8 bits only
+    pixels, colour = grey_pixels(image, name)
+    codes = (*codes, "colour_converted") if colour else codes
+    return full_range_frame(pixels, name, codes, bits=bits, white_is_zero=inverted)
+
+
+def frame_from_image(image: Image, name: str) -> Frame:
+    """A PIL image as a film, as the file that it came from is read; the same pixels, not turned by EXIF.
+
+    Raises InputError `unsupported_pixels`, `too_small`, `too_large` or `constant`.
+    """
+    check_size(image.height, image.width, name, _MEMORY.get(image.mode, _COLOUR_MEMORY))
+    codes = ("exif_orientation_ignored",) if _is_turned(image) else ()
+    try:
+        pixels, colour = grey_pixels(image, name)
+    except InputError:
+        raise
+    except Exception as error:  # a lazily opened file decodes here
+        raise _broken(name, image.format or "PIL", error) from None
+    return full_range_frame(pixels, name, (*codes, "colour_converted") if colour else codes)
+
+
+def grey_pixels(image: Image, name: str) -> tuple[NDArray[Any], bool]:
+    """Pixels [H, W] uint8 or uint16 of a PIL image, and whether they were colour. Transparency is dropped.
+
+    Raises InputError `unsupported_pixels` for a mode that no film has.
+    """
+    import cv2
+
     mode = image.mode
     if mode in ("L", "LA"):
-        return full_range_frame(np.array(image if mode == "L" else image.getchannel(0)), name, codes)
-    if mode in ("I;16", "I;16B", "I"):  # "I": how Pillow before 11 holds a 16-bit PNG
-        bits = tags[_BITS][0] if tags else 16
-        inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # Pillow inverts 8 bits only
-        return full_range_frame(
-            np.array(image).astype("=u2", copy=False), name, codes, bits=bits, white_is_zero=inverted
-        )
-    if mode in ("RGB", "RGBA", "RGBX", "P", "PA"):  # a palette goes through RGBA, which can hold its transparency
-        colour = np.asarray(image if mode == "RGB" else image.convert("RGBA"))
-        return full_range_frame(luma(colour[..., :3]), name, (*codes, "colour_converted"))
+        return np.array(image if mode == "L" else image.getchannel(0)), False
+    if mode in _SIXTEEN_BITS:
+        pixels = np.array(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise _unsupported(name, "whole numbers beyond 16 bits")
+        return pixels.astype("=u2", copy=False), False
+    if mode == "P":
+        palette = np.zeros((1, 256, 3), np.uint8)
+        entries = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette[0, : len(entries)] = entries
+        return cv2.LUT(np.array(image), luma(palette)[0]), True
+    if mode in ("RGB", "RGBA", "RGBX", "PA", "RGBa", "YCbCr", "HSV"):
+        straight = image if mode in ("RGB", "RGBA", "RGBX") else image.convert("RGBA" if mode == "PA" else "RGB")
+        return luma(np.asarray(straight)[..., :3]), True
     raise _unsupported(name, {"1": "1-bit black and white", "F": "floating point"}.get(mode, f"{mode} pixels"))
 
 
@@ -209,111 +218,12 @@ def _colour16(data: bytes, page: int, colour: int, name: str, codes: tuple[str, 
     return full_range_frame(pixels, name, (*codes, "colour_converted") if colour else codes)
 
 
-# What is cut short must never pass for a film: containers are checked before a decoder, which may fill up, sees them.
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, the whole chunk) of each chunk; ends early where the file does."""
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            return
-        yield data[at + 4 : at + 8], data[at:end]
-        at = end
-
-
-def _check_png(data: bytes, name: str) -> None:
-    kinds = [kind for kind, _ in _png_chunks(data)]
-    if b"IEND" not in kinds:
-        raise _truncated(name, "PNG")
-    if b"acTL" in kinds and data[24] == 16 and data[25] not in (0, 3):
-        raise _unsupported(name, "an animated PNG of 16-bit colour")
-
-
-def _plain_png(data: bytes, name: str) -> bytes:
-    """The chunks that carry pixels, with their data proven whole: libpng then has nothing to say on stderr."""
-    _prove_rows(data, name)
-    wanted = [(kind, chunk) for kind, chunk in _png_chunks(data) if kind in (b"IHDR", b"IDAT", b"IEND")]
-    if any(zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big") for _, chunk in wanted):
-        raise ValueError("a chunk's checksum is wrong")
-    return _PNG + b"".join(chunk for _, chunk in wanted)
-
-
-def _prove_rows(data: bytes, name: str) -> None:
-    """Refuse a PNG whose compressed data hold fewer rows than its header says, which Pillow fills up with black."""
-    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    passes = _ADAM7 if data[28] else ((0, 0, 1, 1),)
-    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
-    expected = sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0)
-    inflate = zlib.decompressobj()
-    stored = b"".join(chunk[8:-4] for kind, chunk in _png_chunks(data) if kind == b"IDAT")
-    if len(inflate.decompress(stored, expected)) < expected:
-        raise _truncated(name, "PNG")
-
-
 def _check_jpeg(data: bytes, name: str) -> None:
-    if data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) < 0:  # no end after the last scan; a thumbnail has its own
+    if data.find(END, data.rfind(_SCAN)) < 0:  # no end after the last scan; a thumbnail has its own
         raise _truncated(name, "JPEG")
-    header = codestream_header(data)
-    if header is not None and header[2] != 8:
-        raise _unsupported(name, f"a JPEG of {header[2]} bits")
-
-
-def _upright_tiff(data: bytes) -> tuple[bytes, list[bool]]:
-    """The file with every page's orientation set to 1, since Pillow would turn it, and which pages had another.
-
-    Raises struct.error where a directory or a value lies beyond the end of the file.
-    """
-    order = "<" if data.startswith(b"II") else ">"
-    big = 43 in data[2:4]  # BigTIFF
-    link, count_format, entry_size, start = ("Q", "Q", 20, 8) if big else ("I", "H", 12, 4)
-    upright, turned, seen = bytearray(data), [], {0}
-    (directory,) = struct.unpack_from(order + link, data, start)
-    while directory not in seen:
-        seen.add(directory)
-        (count,) = struct.unpack_from(order + count_format, data, directory)
-        first = directory + struct.calcsize(order + count_format)
-        (directory,) = struct.unpack_from(order + link, data, first + count * entry_size)
-        turned.append(False)
-        for entry in range(first, first + count * entry_size, entry_size):
-            tag, kind, length = struct.unpack_from(order + "HH" + link, data, entry)
-            value = entry + entry_size - struct.calcsize(link)
-            if (size := length * _TIFF_TYPE_SIZES.get(kind, 1)) > struct.calcsize(link):
-                struct.unpack_from(f"{size}x", data, *struct.unpack_from(order + link, data, value))
-            if tag == _ORIENTATION and struct.unpack_from(order + "H", data, value) != (1,):
-                struct.pack_into(order + "H", upright, value, 1)
-                turned[-1] = True
-    return bytes(upright) if any(turned) else data, turned
-
-
-def _check_tiff(image: ImageFile, length: int, name: str) -> None:
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    sample_format, bits = tags.get(_SAMPLE_FORMAT, (1,))[0], max(tags.get(_BITS, (1,)))
-    if sample_format != 1 or bits > 16:
-        kind = {2: "signed integers", 3: "floating point"}.get(sample_format, "integers")
-        raise _unsupported(name, f"{kind} of {bits} bits")
-    for offsets, counts in (_STRIPS, _TILES):
-        ends = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
-        if any(offset + count > length for offset, count in ends):
-            raise _truncated(name, "TIFF")
-
-
-def codestream_header(data: bytes) -> tuple[int, int, int] | None:
-    """(height, width, bits) that a JPEG, JPEG-LS or JPEG 2000 codestream states, or None where it states none."""
-    siz = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # JPEG 2000: SOC, SIZ; a JP2 box may come first
-    if not data.startswith(b"\xff\xd8") and siz >= 0 and len(data) >= siz + 43:
-        width, height, left, top = struct.unpack_from(">4I", data, siz + 8)
-        return height - top, width - left, (data[siz + 42] & 0x7F) + 1
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):  # SOF; F7: JPEG-LS
-            bits, height, width = struct.unpack_from(">BHH", data, at + 4)
-            return height, width, bits
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+    codestream = read_codestream(data, name)
+    if codestream is not None and codestream.bits != 8:
+        raise _unsupported(name, f"a JPEG of {codestream.bits} bits")
 
 
 def _truncated(name: str, kind: str) -> InputError:
@@ -327,8 +237,8 @@ def _unsupported(name: str, got: str) -> InputError:
 
 
 def _broken(name: str, kind: str | None, error: Exception) -> InputError:
-    text = " ".join(str(error).split())[:120] or type(error).__name__
+    """Tell what is cut from what is damaged; a library's own words may repeat what the file says, and are left out."""
     cut = ("truncated", "not enough", "out of range", "requires a buffer", "unexpected end", "no more data")
-    if isinstance(error, EOFError) or any(sign in text.lower() for sign in cut):
+    if isinstance(error, EOFError) or any(sign in str(error).lower() for sign in cut):
         return _truncated(name, str(kind))
-    return InputError("corrupt", f"{name}: expected a {kind} file, but it does not decode ({text}); export it again.")
+    return InputError("corrupt", f"{name}: expected a {kind} file, but it does not decode; export it again.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.errors import DependencyError, InputError
+from msloc_edge.imaging.checks import MAX_MEMORY, MAX_PIXELS, MIN_SIDE, check_size
 from msloc_edge.imaging.raster import (
-    MAX_PIXELS,
-    MIN_SIDE,
-    check_size,
     decode_image,
+    frame_from_image,
     full_range_frame,
     image_format,
     luma,
@@ -48,12 +49,10 @@ def read_frame(path: str | Path, *, frame: int | None = None) -> Frame:
     """
     name = str(path)
     try:
-        data = Path(path).read_bytes()
+        data = _read_file(path, name)
     except FileNotFoundError:
         raise InputError("missing", f"{name}: expected a file, but there is none; check the path.") from None
     except (OSError, ValueError) as error:
-        if os.path.isdir(path):
-            raise InputError("unreadable", f"{name}: expected a file, got a folder; name the films in it.") from None
         why = getattr(error, "strerror", None) or "not a valid path"
         raise InputError(
             "unreadable", f"{name}: expected a readable file, got '{why}'; check its permissions."
@@ -61,8 +60,25 @@ def read_frame(path: str | Path, *, frame: int | None = None) -> Frame:
     return decode_frame(data, name, frame=frame)
 
 
+def _read_file(path: str | Path, name: str) -> bytes:
+    """Read a file whole, if it is one, and no larger than a film can be: a pipe would wait, a device never end."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            kind = (
+                "a folder; name the films in it" if stat.S_ISDIR(facts.st_mode) else "a device or a pipe; copy it first"
+            )
+            raise InputError("unreadable", f"{name}: expected a file, got {kind}.")
+        if facts.st_size > MAX_MEMORY:
+            raise InputError(
+                "too_large",
+                f"{name}: expected at most {MAX_MEMORY >> 20} MB, got a file of {facts.st_size >> 20} MB; send a film.",
+            )
+        return file.read(MAX_MEMORY)
+
+
 def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
-    """The same from a file's bytes; `name` is what errors and results call it.
+    """Decode one film from a file's bytes; `name` is what errors and results call it. Otherwise as `read_frame`.
 
     Raises InputError; docs/errors.md lists the reasons.
     """
@@ -93,14 +109,19 @@ def _decode_dicom(data: bytes, name: str, frame: int | None) -> Frame:
     return decode_dicom(data, name, frame)
 
 
-def frame_from_array(pixels: NDArray[Any], name: str = "array") -> Frame:
-    """An array as a film; the full range of its depth is displayed, 0 = black, and white is dense.
+def frame_from_array(pixels: Any, name: str = "array") -> Frame:
+    """Take an array or a PIL image as a film; the full range of its depth is displayed, 0 = black, and white is dense.
 
     pixels  [H, W] or [H, W, 3] (RGB): uint8 or uint16, kept as they are and not copied where grey; or floats in
-            [0, 1], stored as 16 bits, since a Frame holds whole numbers (at most 1/131070 off)
+            [0, 1], stored as 16 bits, since a Frame holds whole numbers (at most 1/131070 off); or a PIL image, whose
+            mode says what its pixels are, as if its file were read
 
     Raises InputError `unsupported_pixels`, `too_small`, `too_large` or `constant`.
     """
+    pil = sys.modules.get("PIL.Image")
+    if pil is not None and isinstance(pixels, pil.Image) and pixels.mode != "F":
+        return frame_from_image(pixels, name)
+    pixels = np.asarray(pixels)
     if pixels.ndim != 2 and pixels.shape[2:] != (3,):
         raise _not_pixels(name, f"shape {pixels.shape}")
     check_size(pixels.shape[0], pixels.shape[1], name)
@@ -118,7 +139,7 @@ def _sixteen_bits(pixels: NDArray[Any], name: str) -> NDArray[np.uint16]:
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite(low + high):
         raise InputError(
-            "unsupported_pixels", f"{name}: expected finite numbers, got NaN or infinity; mend the array first."
+            "unsupported_pixels", f"{name}: expected finite numbers, got NaN or infinity; fix the array first."
         )
     if low < 0 or high > 1:
         raise _not_pixels(name, f"floats from {low:g} to {high:g}")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from msloc_edge.imaging.dicom import _window
+from msloc_edge.imaging.dicom.display import window
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.maps.boxes import agreement, array_of
@@ -67,7 +67,7 @@ def test_phantoms(size: int | tuple[int, int], edge: Any, python: Localizer) -> 
         edge.localize(
             phantom.stored, bits_stored=12, photometric=int(inverted), voi=1, window_center=center, window_width=width
         )
-        shown = _window(np.arange(4096.0), center, width, "LINEAR")
+        shown = window(np.arange(4096.0), center, width, "LINEAR")
         compare(edge, python, Frame(phantom.stored, (1 - shown if inverted else shown).astype(np.float32)))
 
 

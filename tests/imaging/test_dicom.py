@@ -32,8 +32,11 @@ from pydicom.uid import (
 )
 
 from msloc_edge.errors import InputError
-from msloc_edge.imaging import dicom, raster
+from msloc_edge.imaging import decoder
+from msloc_edge.imaging.dicom import header
+from msloc_edge.imaging.dicom.display import window
 from msloc_edge.imaging.reading import decode_frame, read_frame
+from msloc_edge.types import Frame
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 SIDE = 32
@@ -68,7 +71,7 @@ def to_bytes(ds: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def read(ds: Dataset, frame: int | None = None) -> raster.Frame:
+def read(ds: Dataset, frame: int | None = None) -> Frame:
     return decode_frame(to_bytes(ds), "film", frame=frame)
 
 
@@ -223,7 +226,7 @@ def test_windows_agree_with_pydicom(center: float, width: float, function: str) 
     values = np.arange(-2048, 2048)
     with np.errstate(over="ignore"):
         expected = (apply_windowing(values, ds) + 2048) / 4095
-    ours = dicom._window(values.astype(float), float(ds.WindowCenter), float(ds.WindowWidth), function)
+    ours = window(values.astype(float), float(ds.WindowCenter), float(ds.WindowWidth), function)
     np.testing.assert_allclose(ours, expected, atol=1e-9)
 
 
@@ -504,7 +507,8 @@ def test_lossy_files_agree_with_pydicom(name: str) -> None:
     bits, values = int(np.log2(len(frame.lut))), frame.pixels.astype(int)
     if ds.PixelRepresentation:
         values = np.where(values >= 2 ** (bits - 1), values - 2**bits, values)
-    assert (values == ds.pixel_array).all()
+    difference = 1 if name.startswith("JPG") else 0  # libraries may round the cosine transform either way
+    assert np.abs(values - ds.pixel_array).max() <= difference
 
 
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm.dcm", "SC_rgb_rle.dcm", "SC_ybr_full_422_uncompressed.dcm"])
@@ -527,7 +531,7 @@ def test_deflated() -> None:
 
 
 def test_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dicom, "MAX_PIXELS", 100)
+    monkeypatch.setattr(header, "MAX_PIXELS", 100)
     ds = film(12)
     ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     assert reason_of(lambda: read(ds)) == "too_large"
@@ -568,13 +572,10 @@ def test_transfer_syntax_without_a_decoder(syntax: str) -> None:
 
 
 def test_codec_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydicom.pixels.decoders import JPEG2000LosslessDecoder
-
     ds = film(12, WindowCenter=2048, WindowWidth=4096)
     ds.compress(JPEG2000Lossless)
-    monkeypatch.setattr(JPEG2000LosslessDecoder, "_available", {})
-    monkeypatch.setattr(JPEG2000LosslessDecoder, "_unavailable", {"pylibjpeg": ("pylibjpeg-openjpeg>=2.0",)})
-    with pytest.raises(InputError, match="install one of: pylibjpeg - requires pylibjpeg-openjpeg") as error:
+    monkeypatch.setattr(decoder, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"JPEG 2000 .*pip install 'msloc-edge\[dicom\]'") as error:
         read(ds)
     assert error.value.reason == "unsupported_codec"
 
@@ -769,7 +770,7 @@ def test_flipped_bytes_never_escape_as_another_error(data: st.DataObject) -> Non
 def test_nothing_of_the_patient_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
     frame = read(film(8))
     assert "secret" not in repr((frame.name, frame.warnings)).lower()
-    assert "secret" not in str(dicom._parse(to_bytes(film(8)), "film")).lower()
+    assert "secret" not in str(header._parse(to_bytes(film(8)))).lower()
     assert capfd.readouterr() == ("", "")
 
 

@@ -323,10 +323,10 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.png").touch()
     assert error_of(lambda: read_frame(tmp_path / "empty.png")).reason == "truncated"
 
-    def denied(self: Path) -> bytes:
+    def denied(*_: object) -> int:
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(os, "open", denied)
     error = error_of(lambda: read_frame(path))
     assert error.reason == "unreadable"
     assert "Permission denied" in error.message
