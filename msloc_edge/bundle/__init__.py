@@ -10,13 +10,13 @@ from msloc_edge.bundle.bundle import (
     SHIPPED,
     WEIGHTS,
     Bundle,
-    Profile,
     Stage,
     installed_models,
     sha256_file,
     shipped_models,
     store_folder,
 )
+from msloc_edge.bundle.profile import Abnormal, Profile, RegionRule
 
 __all__ = [
     "CARD",
@@ -27,8 +27,10 @@ __all__ = [
     "SCHEMA",
     "SHIPPED",
     "WEIGHTS",
+    "Abnormal",
     "Bundle",
     "Profile",
+    "RegionRule",
     "Stage",
     "installed_models",
     "sha256_file",

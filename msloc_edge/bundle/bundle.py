@@ -16,7 +16,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.bundle.profile import (
+    Abnormal,
+    Profile,
+    RegionRule,
+    numbers,
+    parse_abnormal,
+    parse_profile,
+    parse_regions,
+)
 from msloc_edge.bundle.signature import SIGNATURE, require_trusted
 from msloc_edge.errors import BundleError
 from msloc_edge.types import ModelId
@@ -45,14 +54,6 @@ class Stage:
     stride: int
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Absolute thresholds, one per class: `score` on the calibrated probability, `map` on M_k in logit units."""
-
-    score: tuple[float, ...]
-    map: tuple[float, ...]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """An opened, verified bundle. K classes, S stages.
@@ -61,6 +62,8 @@ class Bundle:
     relevance    [K, S] float32, rows sum to one
     bias         [K] float32: logit = bias + mean of the map, where the pool is "avg"
     temperature  p = sigmoid(logit / temperature)
+    abnormal     the probability that a film shows anything; None where the bundle cannot tell
+    regions      which regions of a map become boxes
     manifest     the whole of manifest.json, for what is not named here
     sha256       of manifest.json, which holds the hash of every other file: one number names the whole bundle
     """
@@ -74,6 +77,8 @@ class Bundle:
     relevance: NDArray[np.float32]
     bias: NDArray[np.float32]
     temperature: float
+    abnormal: Abnormal | None
+    regions: RegionRule
     profiles: Mapping[str, Profile]
     default_profile: str
     manifest: Mapping[str, Any]
@@ -126,7 +131,7 @@ class Bundle:
         return self.path / WEIGHTS
 
     def profile(self, name: str | None = None) -> Profile:
-        """A threshold profile by name; None gives the default. Raises BundleError for an unknown name."""
+        """Give a threshold profile by name; None gives the default. Raises BundleError (profile_unknown)."""
         name = name or self.default_profile
         if name not in self.profiles:
             known = ", ".join(self.profiles)
@@ -134,8 +139,12 @@ class Bundle:
         return self.profiles[name]
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities of logits [..., K]: sigmoid(z / T)."""
+        """Compute calibrated probabilities of logits [..., K]: sigmoid(z / T)."""
         return 1 / (1 + np.exp(-logits.astype(np.float64) / self.temperature))
+
+    def abnormal_probability(self, logits: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """Compute p_abnormal of films with logits [..., K]: [...]; None where the bundle has no model of it."""
+        return self.abnormal.probability(logits, self.temperature) if self.abnormal else None
 
     def _verify_files(self) -> None:
         files = self.manifest["files"]
@@ -215,10 +224,10 @@ def _parse(path: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
     classes = tuple(str(name) for name in manifest["classes"])
     stages = tuple(Stage(int(s["height"]), int(s["width"]), int(s["stride"])) for s in manifest["stages"])
     shape = (len(classes), len(stages))
-    profiles = {
-        name: Profile(_numbers(entry["score"], shape[0]), _numbers(entry["map"], shape[0]))
-        for name, entry in manifest["profiles"].items()
-    }
+    profiles = {name: parse_profile(entry, shape[0]) for name, entry in manifest["profiles"].items()}
+    abnormal = parse_abnormal(manifest.get("abnormal"), shape[0])
+    if abnormal is None and any(profile.film is not None for profile in profiles.values()):
+        raise ValueError("expected the numbers of 'abnormal' beside a profile's film threshold, got none")
     temperature = float(manifest["temperature"])
     if not 0 < temperature < math.inf:
         raise ValueError(f"expected a temperature above 0, got {temperature}")
@@ -234,7 +243,7 @@ def _parse(path: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
         raise ValueError(f"expected {ONNX} among its files, no {SIGNATURE}, and plain file names")
     if not all(isinstance(digest, str) for digest in (manifest["thresholds_for"], *files.values())):
         raise ValueError("expected hashes as text")
-    relevance = np.array([_numbers(row, shape[1]) for row in manifest["relevance"]], np.float32)
+    relevance = np.array([numbers(row, shape[1]) for row in manifest["relevance"]], np.float32)
     if relevance.shape != shape or relevance.min() < 0 or not np.allclose(relevance.sum(axis=1), 1, atol=1e-4):
         raise ValueError(f"expected relevance weights of shape {shape}, at least 0, whose rows sum to one")
     return Bundle(
@@ -245,17 +254,12 @@ def _parse(path: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
         input_size=input_size,
         stages=stages,
         relevance=relevance,
-        bias=np.array(_numbers(manifest["bias"], shape[0]), np.float32),
+        bias=np.array(numbers(manifest["bias"], shape[0]), np.float32),
         temperature=temperature,
+        abnormal=abnormal,
+        regions=parse_regions(manifest.get("regions")),
         profiles=profiles,
         default_profile=str(manifest["default_profile"]),
         manifest=manifest,
         sha256=sha256,
     )
-
-
-def _numbers(values: Sequence[float], count: int) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise ValueError(f"expected {count} finite numbers, got {values}")
-    return numbers

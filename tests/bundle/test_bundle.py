@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msloc_edge import Bundle, bundle
+from msloc_edge import Bundle
+from msloc_edge.bundle import bundle
 from msloc_edge.errors import BundleError
 
 MakeBundle = Callable[..., Path]
@@ -216,6 +217,22 @@ def change(manifest: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("profiles.youden.map.0", float("nan")),
         ("profiles.youden.map", [0.5]),
         ("profiles.youden", {"score": []}),
+        ("profiles.youden.film", -0.1),
+        ("profiles.youden.film", 1.1),
+        ("profiles.youden.film", float("nan")),
+        ("profiles.youden.film", "high"),
+        ("profiles.youden.rates", [0.1]),
+        ("abnormal", {"weights": [1.0] * 8}),
+        ("abnormal", {"weights": [1.0] * 7, "bias": 0}),
+        ("abnormal", {"weights": [*[1.0] * 7, -0.1], "bias": 0}),
+        ("abnormal", {"weights": [1.0] * 8, "bias": float("inf")}),
+        ("abnormal", [1.0]),
+        ("regions", {"min_area": 0}),
+        ("regions", {"min_area": float("inf")}),
+        ("regions", {"min_share": 1.5}),
+        ("regions", {"min_share": -0.5}),
+        ("regions", {"largest": 1}),
+        ("regions", [16]),
         ("default_profile", "none of them"),
         ("classes", []),
         ("classes.1", "Atelectasis"),
@@ -237,10 +254,13 @@ def test_a_value_that_cannot_be(bundle_with: MakeBundle, tiny_bundle: Path, path
     assert (len(manifest["classes"]), len(manifest["stages"])) == (8, 4)
     if path == "classes.8":
         manifest["classes"].append("")
-    if path == "files.model.onnx":
+    if path in ("abnormal", "regions"):
+        entries = {path: value}
+    elif path == "files.model.onnx":
         entries = {"files": manifest["files"] | {"model.onnx": value}}
     else:
-        entries = change(manifest, path, value)
+        manifest["profiles"]["youden"].setdefault("film", None)
+        entries = {"abnormal": {"weights": [1.0] * 8, "bias": 0}} | change(manifest, path, value)
     assert refused(bundle_with(**entries))[0] == "bundle_damaged"
 
 
@@ -270,3 +290,39 @@ def test_probabilities_by_hand(bundle_with: MakeBundle) -> None:
     logits = np.array([[0, 2, -2], [2 * np.log(3), -2 * np.log(3), 1000]], np.float32)
     odds = np.e / (1 + np.e)
     assert opened.probabilities(logits) == pytest.approx(np.array([[0.5, odds, 1 - odds], [0.75, 0.25, 1]]), abs=1e-7)
+
+
+def test_a_bundle_of_before_has_no_gate(bundle_with: MakeBundle) -> None:
+    plain = {"score": [0.5] * 8, "map": [0.0] * 8}
+    opened = Bundle.open(bundle_with(profiles={"youden": plain}, default_profile="youden", abnormal=None, regions=None))
+    assert opened.abnormal is None
+    assert opened.abnormal_probability(np.zeros((2, 8), np.float32)) is None
+    assert opened.profile().film is None
+    assert opened.profile().rates == {}
+    assert (opened.regions.min_area, opened.regions.min_share) == (16, 0)
+
+
+def test_a_gate_by_hand(bundle_with: MakeBundle) -> None:
+    profile = {"score": [0.5] * 8, "map": [0.0] * 8, "film": 0.75, "rates": {"films": 3}}
+    opened = Bundle.open(
+        bundle_with(
+            temperature=2.0,
+            profiles={"strict": profile},
+            default_profile="strict",
+            abnormal={"weights": [1, 2, 0, 0, 0, 0, 0, 0], "bias": -np.log(2)},
+            regions={"min_area": 40, "min_share": 0.25},
+        )
+    )
+    # softplus(0 / 2) = log 2 and softplus(2 log 3 / 2) = log 4: exp(-log 2 + log 2 + 2 log 4) = 16, and 16 / 17
+    logits = np.array([[0, 2 * np.log(3), 9, 9, 9, 9, 9, 9], [-1000] * 8], np.float32)
+    assert opened.abnormal_probability(logits) == pytest.approx(np.array([16 / 17, 1 / 3]), abs=1e-6)
+    assert opened.profile().film == 0.75
+    assert opened.profile().rates == {"films": 3}
+    assert (opened.regions.min_area, opened.regions.min_share) == (40, 0.25)
+
+
+def test_a_film_threshold_needs_the_numbers_of_abnormal(bundle_with: MakeBundle) -> None:
+    profile = {"score": [0.5] * 8, "map": [0.0] * 8, "film": 0.75}
+    reason, message = refused(bundle_with(profiles={"strict": profile}, default_profile="strict", abnormal=None))
+    assert reason == "bundle_damaged"
+    assert "'abnormal'" in message
