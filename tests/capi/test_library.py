@@ -212,7 +212,7 @@ def manifest_of(data: bytes) -> Callable[[Path], None]:
         (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film=1.1)), "bundle_damaged"),
         (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film=-0.1)), "bundle_damaged"),
         (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film="half")), "bundle_damaged"),
-        (edit(lambda m: m["profiles"]["sensitivity-90"].update(film=0.5)), "bundle_damaged"),
+        (edit(lambda m: m["profiles"]["sensitivity-90"].update(film=0)), "bundle_damaged"),
         (edit(lambda m: m["golden"].update(abnormal=0.5)), "bundle_damaged"),
         (edit(lambda m: m.update(abnormal=gate(m)) or m["golden"].update(abnormal=1.5)), "bundle_damaged"),
     ],

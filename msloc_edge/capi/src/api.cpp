@@ -168,7 +168,7 @@ msloc_status msloc_get_summary(msloc_localizer* localizer, msloc_summary* summar
                    u32(geometry.image.height), u32(geometry.left), u32(geometry.top), u32(geometry.width),
                    u32(geometry.height), static_cast<float>(film.preprocess_ms), static_cast<float>(film.network_ms),
                    static_cast<float>(film.localize_ms), localizer->total_ms, 0, static_cast<float>(film.abnormal),
-                   static_cast<float>(localizer->localizer.bundle().profile.film)});
+                   static_cast<float>(localizer->localizer.bundle().profile.film.value_or(0))});
   });
 }
 

@@ -120,7 +120,7 @@ RegionRule regions_of(const Json& manifest) {
 
 /// The thresholds of an entry of "profiles".
 Profile thresholds_of(const Json& entry, const std::string& name, std::size_t classes) {
-  Profile profile{name_of(name), 0, numbers(entry.at("score"), classes, "score thresholds"),
+  Profile profile{name_of(name), {}, numbers(entry.at("score"), classes, "score thresholds"),
                   numbers(entry.at("map"), classes, "map thresholds")};
   if (const Json* film = find(entry, "film")) profile.film = number_in(*film, 0, 1, "film thresholds of 0 to 1");
   return profile;
@@ -134,7 +134,7 @@ Profile profile_of(const Json& manifest, const std::string& wanted, std::size_t 
   std::string known;
   for (const auto& [key, entry] : profiles.items()) {
     const Profile profile = thresholds_of(entry, key, classes);
-    require(profile.film <= 0 || find(manifest, "abnormal") != nullptr, "expected abnormal beside a film threshold");
+    require(!profile.film || find(manifest, "abnormal") != nullptr, "expected abnormal beside a film threshold");
     known += (known.empty() ? "" : ", ") + key;
   }
   if (!profiles.contains(name))

@@ -3,6 +3,7 @@
 //     positive(film, k) = p_abnormal >= film  and  p_k >= score[k]  and  the map M_k has a box
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,9 +12,9 @@ namespace msloc {
 /// A named set of absolute thresholds: of p_abnormal, and for each class of p_k and of the map in logit units.
 struct Profile {
   std::string name;
-  double film = 0;            // 0: every film passes
-  std::vector<double> score;  // [K]
-  std::vector<double> map;    // [K]
+  std::optional<double> film;  // none: every film passes
+  std::vector<double> score;   // [K]
+  std::vector<double> map;     // [K]
 };
 
 /// The probability that a film shows anything:

@@ -35,7 +35,7 @@ void check(const msloc::Manifest& manifest) {
   const auto of_a_probability = [](double value) { return value >= 0 && value <= 1; };
   require(!bundle.golden || bundle.golden->findings.size() == classes);
   require(!bundle.golden || of_a_probability(bundle.golden->abnormal.value_or(0)));
-  require(of_a_probability(bundle.profile.film) && (bundle.abnormal || bundle.profile.film <= 0));
+  require(of_a_probability(bundle.profile.film.value_or(0)) && (bundle.abnormal || !bundle.profile.film));
   require(bundle.regions.min_area >= 1 && of_a_probability(bundle.regions.min_share));
   const std::vector<float> logits(classes, 1e30F);
   require(!bundle.abnormal || of_a_probability(bundle.abnormal->probability(logits.data(), bundle.temperature)));
