@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=500)
     parser.add_argument("--model-version", default="0.2")
     args = parser.parse_args()
-    export = ["export", "bundle", args.run, args.bundle, "--name", args.bundle.name, "--model-version", args.model_version]
+    export = ["export", "bundle", args.run, args.bundle, "--name", args.bundle.name]
+    export += ["--model-version", args.model_version]
     run_command(*export)
     sets = test_sets(args.data, args.work, args.phantoms)
     sets["validation"] = ["--data", args.data, "--split", "validation"]

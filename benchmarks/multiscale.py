@@ -19,7 +19,7 @@ from typing import Any
 import matplotlib as mpl
 from machine import RESULTS, environment, save
 from safetensors.torch import save_file
-from testsets import run_command, test_sets
+from testsets import run_command, test_sets, write_recipe
 
 from msloc_edge.model.weights import load_plain
 from msloc_edge.train.checkpoint import weights_file
@@ -28,14 +28,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 VARIANTS = {
-    "all, avg": ("--stages", "all", "--pool", "avg"),
-    "last, avg": ("--stages", "last", "--pool", "avg"),
-    "all, lse": ("--stages", "all", "--pool", "lse"),
-    "last, lse": ("--stages", "last", "--pool", "lse"),
-    "all, pcam": ("--stages", "all", "--pool", "pcam"),
-    "last, pcam": ("--stages", "last", "--pool", "pcam"),
-    "all, lse, neck": ("--stages", "all", "--pool", "lse", "--neck", "topdown", "--stage-loss", "0.5"),
+    "all, avg": {"stages": "all", "pool": "avg"},
+    "last, avg": {"stages": "last", "pool": "avg"},
+    "all, lse": {"stages": "all", "pool": "lse"},
+    "last, lse": {"stages": "last", "pool": "lse"},
+    "all, pcam": {"stages": "all", "pool": "pcam"},
+    "last, pcam": {"stages": "last", "pool": "pcam"},
+    "all, lse, neck": {"stages": "all", "pool": "lse", "neck": "topdown"},
 }
+STAGE_LOSS = {"all, lse, neck": 0.5}
 """The paper's form is "all, avg"; the single-scale CAM that it is compared with "last, avg"."""
 
 PHANTOMS = 200
@@ -59,21 +60,21 @@ def main() -> None:
     sets = test_sets(args.data, args.work, PHANTOMS)
     variants: dict[str, Any] = {}
     for name in args.only or VARIANTS:
-        options = VARIANTS[name]
+        options = {**training(args, start), "stage_loss": STAGE_LOSS.get(name, 0.0)}
         run = args.work / name.replace(", ", "-")
         if not (run / "bundle").exists():
-            run_command(
-                "train", *training(args, start), *options, "--out", run, *(["--resume"] * (run / "last.pt").exists())
-            )
+            recipe = write_recipe(run.with_suffix(".toml"), options, {**VARIANTS[name], "size": args.size})
+            run_command("train", "--config", recipe, "--out", run, *(["--resume"] * (run / "last.pt").exists()))
         for kind, data in sets.items():
             if not (run / kind / "metrics.json").exists():
                 run_command("eval", "--model", run / "bundle", *data, "--out", run / kind, "--quiet")
         found = {kind: json.loads((run / kind / "metrics.json").read_text()) for kind in sets}
-        variants[name] = {"options": " ".join(options), **{kind: figures(metrics) for kind, metrics in found.items()}}
+        own = {**VARIANTS[name], "stage_loss": options["stage_loss"]}
+        variants[name] = {"options": own, **{kind: figures(metrics) for kind, metrics in found.items()}}
         print(name, {kind: variants[name][kind]["findings"]["macro"]["pointing"] for kind in sets}, flush=True)
     result = {
         "what": "pointing game, IoBB and IoU of the largest region, [value, low, high, n]; sizes: longest side of 1024",
-        "training": " ".join(map(str, training(args, Path("start.safetensors")))),
+        "training": {**training(args, Path("start.safetensors")), "size": args.size},
         "start": f"the backbone of {args.init} for every variant; head and neck are fresh",
         "variants": variants,
         "environment": environment("torch", "onnxruntime", "numpy"),
@@ -82,11 +83,11 @@ def main() -> None:
     print(save(args.name, result))
 
 
-def training(args: argparse.Namespace, start: Path) -> list[Any]:
-    """What all variants share."""
-    films = ["--data", args.data, "--data", "phantom", "--films", args.films, "--val-films", 150, "--insert", 0.5]
-    schedule = ["--size", args.size, "--epochs", args.epochs, "--no-progressive", "--batch", 32, "--lr", 2e-3]
-    return [*films, *schedule, "--weight-decay", 0.05, "--init", start]
+def training(args: argparse.Namespace, start: Path) -> dict[str, Any]:
+    """Options that all variants share."""
+    films = {"data": [args.data, "phantom"], "films": args.films, "val_films": 150, "insert": 0.5}
+    schedule = {"epochs": args.epochs, "progressive": False, "batch": 32, "lr": 2e-3, "weight_decay": 0.05}
+    return {**films, **schedule, "init": str(start)}
 
 
 def backbone_alone(init: Path, out: Path) -> Path:

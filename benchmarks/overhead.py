@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from machine import environment, save
-from testsets import run_command
+from testsets import run_command, write_recipe
 
 BACKBONES = ("edge", "densenet121")
 
@@ -36,8 +36,9 @@ def main() -> None:
 def _measure(backbone: str, args: argparse.Namespace) -> dict[str, object]:
     run = args.work / f"{backbone}-{args.size}-{args.neck}"
     if not (run / "bundle").exists():
-        moment = ["--films", 32, "--val-films", 40, "--epochs", 4, "--batch", 4, "--lr", 3e-4]
-        run_command("train", "--backbone", backbone, "--size", args.size, "--neck", args.neck, *moment, "--out", run)
+        moment = {"films": 32, "val_films": 40, "epochs": 4, "batch": 4, "lr": 3e-4}
+        network = {"backbone": backbone, "size": args.size, "neck": args.neck}
+        run_command("train", "--config", write_recipe(run.with_suffix(".toml"), moment, network), "--out", run)
     out = run / "bench.json"
     run_command(
         *("bench", "--model", run / "bundle", "--all-classes", "--compare-classifier", "--scope", "network"),

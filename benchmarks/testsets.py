@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ def test_sets(data: str, folder: Path, phantoms: int) -> dict[str, list[Any]]:
     tables = {name: folder / name for name in makers}
     made = {name: ["--data", f"csv:{at / 'films.csv'}", "--boxes", at / "boxes.csv"] for name, at in tables.items()}
     return {**made, "test": ["--data", data, "--split", "test"]}
+
+
+def write_recipe(path: Path, options: Mapping[str, Any], model: Mapping[str, Any]) -> Path:
+    """Write a recipe of `msloc-edge train`: options of the run, and of its network."""
+    rows = [f"{name} = {json.dumps(value)}" for name, value in options.items()]  # of such values JSON is TOML, too
+    rows += ["[model]", *(f"{name} = {json.dumps(value)}" for name, value in model.items())]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n")
+    return path
 
 
 def run_command(*arguments: Any) -> None:

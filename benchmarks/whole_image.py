@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from msloc_edge import Localizer
 from msloc_edge.backends import load_backend
 from msloc_edge.backends.torch.backend import TorchBackend
-from msloc_edge.bench.classifier_torch import without_maps
+from msloc_edge.bench.classifier import without_maps
 from msloc_edge.bundle import MANIFEST, ONNX, WEIGHTS, Bundle, sha256_file
 from msloc_edge.model import ModelConfig, build
 from msloc_edge.train.phantom import generate

@@ -1,7 +1,4 @@
-"""Measuring: engines on the device at hand, and the bare classifier they are compared with."""
-
-SCENARIOS = ("single-stream", "multi-stream", "offline", "fixed-rate")
-"""How films arrive; `scenarios` has what each means."""
+"""Measuring: backends on the device at hand, and the bare classifier they are compared with."""
 
 SCOPES = ("kernel", "network", "end-to-end")
-"""What of a film's way is timed; `scopes` has what each means."""
+"""Parts of a film's way that are timed; see `scopes`."""

@@ -37,16 +37,14 @@ def bare_classifier(
     threads: int | None = None,
     precision: str = "fp32",
 ) -> Backend:
-    """The bundle's bare classifier in an engine: `run` gives logits and no class maps.
+    """Load the bundle's bare classifier in a backend: `run` gives logits and no class maps.
 
-    folder  where model.onnx is written for the engines that read one
+    folder  gets model.onnx, for the backends that read one
 
     Raises BackendError as `load_backend` and `classifier_onnx` do.
     """
     if backend == "torch":
         whole = load_backend(backend, bundle, device, precision, threads)
-        from msloc_edge.bench.classifier_torch import without_maps  # needs torch, which load_backend has asked for
-
         return without_maps(whole)
     file = folder / bundle.onnx.name
     file.write_bytes(classifier_onnx(bundle))
@@ -54,7 +52,7 @@ def bare_classifier(
 
 
 def classifier_onnx(bundle: Bundle) -> bytes:
-    """The bare classifier as ONNX, cut from the bundle's model.onnx: image [B, 1, H, W] -> logits [B, K].
+    """Cut the bare classifier as ONNX from the bundle's model.onnx: image [B, 1, H, W] -> logits [B, K].
 
     Raises BackendError: backend_missing without the onnx package, backend_failed where the graph shows no backbone.
     """
@@ -101,12 +99,12 @@ def classifier_onnx(bundle: Bundle) -> bytes:
 
 
 def linear_weights(classes: int, channels: int) -> NDArray[np.float32]:
-    """The linear layer [K, C] of every bare classifier of this shape: the same numbers each time."""
+    """Draw the linear layer [K, C] of every bare classifier of this shape: the same numbers each time."""
     return np.random.default_rng(0).standard_normal((classes, channels), np.float32)
 
 
 def deepest_features(nodes: Iterable[NodeProto]) -> tuple[str, str]:
-    """Names of the backbone's deepest feature map and of the weight that reads it. ValueError where nothing does."""
+    """Name the backbone's deepest feature map and the weight that reads it. Raises ValueError where nothing does."""
     readers = [
         (found[1] == NECK, int(found[2]), node.input[0], node.input[1])
         for node in nodes
@@ -117,7 +115,7 @@ def deepest_features(nodes: Iterable[NodeProto]) -> tuple[str, str]:
 
 
 def ancestors(nodes: Iterable[NodeProto], tensor: str) -> set[str]:
-    """Names of all tensors that `tensor` is computed from, and its own."""
+    """Name all tensors that `tensor` is computed from, and itself."""
     sources = {output: node.input for node in nodes for output in node.output}
     needed: set[str] = set()
     todo = [tensor]
@@ -127,3 +125,25 @@ def ancestors(nodes: Iterable[NodeProto], tensor: str) -> set[str]:
             needed.add(name)
             todo += sources.get(name, ())
     return needed
+
+
+def without_maps(backend: Backend) -> Backend:
+    """Take neck and head off a loaded torch backend's network: its deepest features, averaged, multiplied -> logits."""
+    import torch
+
+    from msloc_edge.backends.torch.backend import TorchBackend
+    from msloc_edge.backends.torch.precision import DTYPES
+    from msloc_edge.model.network import BACKBONES, Prediction
+
+    assert isinstance(backend, TorchBackend)
+    net, device, precision = backend._net, backend._device, backend._precision
+    channels = BACKBONES[net.config.backbone].channels[-1]
+    weight = torch.from_numpy(linear_weights(len(net.config.classes), channels)).to(device)
+    net.neck = torch.nn.Identity()
+
+    def classify(films: torch.Tensor) -> Prediction:
+        with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+            deepest = net.features(films)[-1]
+        return Prediction(deepest.float().mean(dim=(2, 3)) @ weight.T, ())
+
+    return TorchBackend(backend._bundle, net, device, precision, classify)

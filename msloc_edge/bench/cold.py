@@ -1,4 +1,4 @@
-"""Cold start: what a fresh process needs until its first result, measured in one.
+"""Cold start: the steps of a fresh process until its first result, timed in one.
 
     python -m msloc_edge.bench.cold BEGUN MODEL BACKEND DEVICE PRECISION FILM     (DEVICE "" is the backend's own)
 
@@ -20,7 +20,7 @@ STEPS = ("interpreter", "import", "load", "first_image", "second_image")
 
 
 def cold_start(model: Path, backend: str, device: str | None, precision: str, film: Path) -> dict[str, float]:
-    """Milliseconds of each step in a new process, and `total`, until the first result. Raises BackendError."""
+    """Time each step in a new process, milliseconds, and `total`, until the first result. Raises BackendError."""
     command = [sys.executable, "-m", "msloc_edge.bench.cold", repr(time.time())]
     done = subprocess.run(
         [*command, str(model), backend, device or "", precision, str(film)], capture_output=True, text=True

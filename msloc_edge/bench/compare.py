@@ -11,14 +11,14 @@ from msloc_edge.bench.run import SCHEMA
 from msloc_edge.errors import BenchError
 
 KEYS = ("scenario", "scope", "batch", "streams", "rate")
-"""What a measurement is told by."""
+"""Keys that tell one measurement from another."""
 
 SAME = ("cpu", "board", "cores", "gpus")
 """Facts of the machine without which a comparison says nothing about the program."""
 
 
 def read_bench(path: Path) -> dict[str, Any]:
-    """An earlier result. Raises BenchError (figures_foreign)."""
+    """Read an earlier result. Raises BenchError (figures_foreign)."""
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         if result["schema"] == SCHEMA:
@@ -30,7 +30,7 @@ def read_bench(path: Path) -> dict[str, Any]:
 
 
 def compare(now: Mapping[str, Any], before: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
-    """Time per film now over before, for each measurement that both have.
+    """Divide time per film now by that before, for each measurement that both have.
 
     A measurement has failed if it is more than `tolerance` (0.1: a tenth) slower: in median latency, or where there are
     no latencies, in films a second; so has the ratio to the bare classifier. Raises BenchError (figures_foreign) for
@@ -57,7 +57,7 @@ def compare(now: Mapping[str, Any], before: Mapping[str, Any], tolerance: float)
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """A measurement in words."""
+    """Name a measurement in words."""
     facts = [f"{name} {row[name]:g}" for name in ("batch", "streams", "rate") if name in row]
     return ", ".join([row["scenario"], row["scope"], *facts])
 

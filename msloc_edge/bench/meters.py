@@ -1,4 +1,4 @@
-"""What the machine tells of clocks, throttling and power: the CPU, RAPL, a Jetson's INA sensors, NVML.
+"""Meters of clocks, throttling and power: the CPU, RAPL, a Jetson's INA sensors, NVML.
 
 A meter is found or absent with a reason; a value that a meter lacks is left out, never guessed.
 """
@@ -143,7 +143,7 @@ METERS: tuple[Callable[[], Meter], ...] = (Cpu, Rapl, Ina, Nvml)
 
 
 def find_meters() -> tuple[list[Meter], dict[str, str]]:
-    """The meters of this machine, and for the others name -> why they are absent."""
+    """Find the meters of this machine, and for the others name -> why they are absent."""
     found: list[Meter] = []
     absent = {}
     for meter in METERS:

@@ -19,7 +19,7 @@ SHOWN_UP_TO = 99.5  # percentile: one interrupted film must not squeeze all othe
 
 
 def bench_page(result: Mapping[str, Any]) -> str:
-    """The page of a benchmark's JSON."""
+    """Make the page of a benchmark's JSON."""
     model, backend = result["model"], result["backend"]
     subtitle = ", ".join(
         [f"{backend['engine']} {backend['version']} on {backend['device']}", result["films"]["what"], result["time"]]
@@ -49,7 +49,7 @@ def _each(rows: Iterable[Mapping[str, Any]], draw: Any) -> str:
 
 
 def _waterfall(row: Mapping[str, Any]) -> str:
-    """A bar for each stage, each beginning where the one before ends."""
+    """Draw a bar for each stage, each beginning where the one before ends."""
     stages = {name: found["p50"]["value"] for name, found in row["stages_ms"].items() if found["p50"]}
     total = sum(stages.values())
     if not total:

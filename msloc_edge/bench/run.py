@@ -1,4 +1,4 @@
-"""One benchmark: what was asked for, measured, as one JSON object (schema "msloc-edge/bench/1")."""
+"""A benchmark: measurements as one JSON object (schema "msloc-edge/bench/1")."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ from numpy.typing import NDArray
 
 from msloc_edge.bench import scopes
 from msloc_edge.bench.classifier import bare_classifier
-from msloc_edge.bench.clock import Clock
 from msloc_edge.bench.cold import STEPS, cold_start
 from msloc_edge.bench.meters import find_meters
-from msloc_edge.bench.scenarios import Effort, Run, alternating, fixed_rate, multi_stream, offline, single_stream
-from msloc_edge.bench.scopes import Target
+from msloc_edge.bench.scenarios import (
+    Clock,
+    Effort,
+    Run,
+    Target,
+    alternating,
+    fixed_rate,
+    multi_stream,
+    offline,
+    single_stream,
+)
 from msloc_edge.bench.statistics import paired_ratio, summarize
 from msloc_edge.bench.telemetry import Telemetry
 from msloc_edge.doctor.machine import environment
@@ -29,16 +37,22 @@ from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
 
 SCHEMA = "msloc-edge/bench/1"
-MOST_PREPARED = 32
+MAX_PREPARED = 32
 """Films that are held ready for the kernel and the network; from files, all are read."""
 
 STAGES = ("decode", "preprocess", "copy_in", "network", "copy_out", "fuse", "localize", "write")
-"""In the order in which a film goes through them; the copies exist where the engine has a device of its own."""
+"""Stages of a film in order; the copies exist where the backend has a device of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. rate in films a second, deadline in milliseconds since arrival, cold in fresh processes."""
+    """Settings of a benchmark: which scenarios follows from streams, batches and rate.
+
+    streams      clients at the same time, each number a measurement; 1 is single-stream
+    batches      offline: films of a batch, each number a measurement
+    rate         fixed-rate: films a second, deadline_ms since arrival; None: not measured
+    cold         fresh processes for the cold start
+    """
 
     model: str
     backend: str
@@ -47,11 +61,10 @@ class Plan:
     threads: int | None
     profile: str | None
     all_classes: bool
-    scenarios: tuple[str, ...]
     scopes: tuple[str, ...]
     effort: Effort
     batches: tuple[int, ...]
-    streams: int
+    streams: tuple[int, ...]
     workers: int
     rate: float | None
     deadline_ms: float | None
@@ -103,7 +116,7 @@ def bench(plan: Plan, files: Sequence[Path], films: str, command: str, say: Call
 
 
 def harness_overhead_ms(clock: Clock) -> float:
-    """What measuring itself adds to a film: the median latency of a target that does nothing."""
+    """Measure what measuring itself adds to a film: the median latency of a target that does nothing."""
     idle = single_stream(lambda at: {}, Effort(2000, 5.0, 100), clock)
     return round(float(np.median(idle.latency_ms)), 6)
 
@@ -117,7 +130,7 @@ def _open(plan: Plan, threads: int | None) -> Localizer:
 
 
 def _cold(plan: Plan, model: Path, film: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Step -> median, least and most milliseconds over the fresh processes."""
+    """Time the steps of fresh processes: step -> median, min and max milliseconds."""
     if not plan.cold:
         return None
     runs = []
@@ -151,21 +164,24 @@ class _Workbench:
         self._telemetry, self._clock, self._cores = telemetry, clock, cores
         first = single_stream(scopes.end_to_end(localizer, files, lines, clock), Effort(1, 60.0, 0), clock)
         self.first_image_ms = round(float(first.latency_ms[0]), 3)
-        self._films: list[Prepared] = [localizer.prepare(file) for file in files[:MOST_PREPARED]]
+        self._films: list[Prepared] = [localizer.prepare(file) for file in files[:MAX_PREPARED]]
 
     def measurements(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        """What each is, and how to do it."""
-        for scenario in self._plan.scenarios:
-            for scope in self._plan.scopes:
-                if scenario == "offline":
-                    if scope != "kernel":
-                        for batch in self._plan.batches:
-                            yield f"{scenario}, {scope}, batch {batch}", partial(self._offline, scope, batch)
-                else:
-                    yield f"{scenario}, {scope}", partial(getattr(self, f"_{scenario.replace('-', '_')}"), scope)
+        """Name each measurement, and give the function that does it."""
+        plan = self._plan
+        for scope in plan.scopes if 1 in plan.streams else ():
+            yield f"single-stream, {scope}", partial(self._single_stream, scope)
+        for streams in plan.streams:
+            for scope in plan.scopes if streams > 1 else ():
+                yield f"multi-stream, {scope}, {streams} streams", partial(self._multi_stream, scope, streams)
+        for scope in plan.scopes:
+            for batch in plan.batches if scope != "kernel" else ():
+                yield f"offline, {scope}, batch {batch}", partial(self._offline, scope, batch)
+        for scope in plan.scopes if plan.rate else ():
+            yield f"fixed-rate, {scope}", partial(self._fixed_rate, scope)
 
     def compared(self, classifier: Any) -> dict[str, Any]:
-        """The bare classifier beside localization, film by film in turns: from the model's input, and from the file."""
+        """Time localization and the bare classifier, film by film in turns: from model input, and from the file."""
         localizer, films, files, lines, clock = self._localizer, self._films, self._files, self._lines, self._clock
         pairs: dict[str, tuple[Target, Target]] = {
             "network": (scopes.from_input(localizer, films), scopes.network(classifier, films)),
@@ -195,8 +211,7 @@ class _Workbench:
         run = single_stream(self._target(self._localizer, scope), self._plan.effort, self._clock)
         return self._row("single-stream", scope, run)
 
-    def _multi_stream(self, scope: str) -> dict[str, Any]:
-        streams = self._plan.streams
+    def _multi_stream(self, scope: str, streams: int) -> dict[str, Any]:
         threads = self._plan.threads or max(1, self._cores // streams)
         with ExitStack() as stack:
             own = [stack.enter_context(_open(self._plan, threads)) for _ in range(streams)]

@@ -1,4 +1,4 @@
-"""How films arrive: one after the other, from several clients, all at once, at a fixed rate.
+"""Arrival of films: one after the other, from several clients, all at once, at a fixed rate.
 
     single-stream  the next film is begun when the last one is done: latency
     multi-stream   N clients at the same time, each with an engine of its own and its share of the cores
@@ -14,8 +14,9 @@ an X-ray device are regular.
 from __future__ import annotations
 
 import math
+import time
 from array import array
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -24,13 +25,28 @@ from threading import Barrier, BrokenBarrierError
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.bench.clock import Clock
-from msloc_edge.bench.scopes import Target
+Target = Callable[[int], Mapping[str, float]]
+"""Does the work for the film of that number (they repeat), and returns stage -> milliseconds."""
+
+
+class Clock:
+    """The machine's monotonic clock; in tests one that stands still until it is told to go on."""
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.perf_counter()
+
+    def sleep(self, until: float) -> None:
+        """Return at `until`, or at once when that has passed. The last half millisecond is waited for awake: a sleep
+        alone returns up to some tenths of a millisecond late, which would count as latency."""
+        while (rest := until - self.now()) > 0:
+            if rest > 1e-3:
+                time.sleep(rest - 5e-4)
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: until `films` are done or `seconds` have passed; the first `warmup` films do not count."""
+    """Length of a measurement: `films` or `seconds`, what ends first; the first `warmup` films do not count."""
 
     films: int
     seconds: float
@@ -43,7 +59,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What was measured: latencies [N] in milliseconds, in order; each stage's [N], NaN where it said nothing.
+    """Figures of a measurement: latencies [N] in milliseconds, in order; each stage's [N], NaN where it said nothing.
 
     begin and end are the clock's seconds; `missed` counts latencies above the deadline.
     """
@@ -61,7 +77,7 @@ class Run:
 
 
 def single_stream(target: Target, effort: Effort, clock: Clock) -> Run:
-    """Latency of one film at a time."""
+    """Measure the latency of one film at a time."""
     for at in range(effort.warmup):
         target(at)
     log = _Log()
@@ -75,7 +91,7 @@ def single_stream(target: Target, effort: Effort, clock: Clock) -> Run:
 
 
 def alternating(targets: Sequence[Target], effort: Effort, clock: Clock) -> list[Run]:
-    """Single streams of several targets in turns, film by film, each time in another order: fit to be compared."""
+    """Run single streams of several targets in turns, film by film, each time in another order: fit to be compared."""
     for at in range(effort.warmup):
         for target in targets:
             target(at)
@@ -93,7 +109,7 @@ def alternating(targets: Sequence[Target], effort: Effort, clock: Clock) -> list
 
 
 def multi_stream(targets: Sequence[Target], effort: Effort, clock: Clock) -> Run:
-    """Latency and throughput of one client for each target, all at the same time. Their latencies are put together."""
+    """Measure one client for each target, all at the same time. Their latencies are put together."""
     ready = Barrier(len(targets))
     share = Effort(-(-effort.films // len(targets)), effort.seconds, 0)
 
@@ -124,7 +140,7 @@ def multi_stream(targets: Sequence[Target], effort: Effort, clock: Clock) -> Run
 
 
 def fixed_rate(target: Target, rate: float, deadline_ms: float, effort: Effort, clock: Clock) -> Run:
-    """Latency since arrival, of films that arrive `rate` times a second; those above `deadline_ms` are missed."""
+    """Measure films that arrive `rate` times a second: latency since arrival, missed if above `deadline_ms`."""
     for at in range(effort.warmup):
         target(at)
     log = _Log()
@@ -141,8 +157,10 @@ def fixed_rate(target: Target, rate: float, deadline_ms: float, effort: Effort, 
 
 
 def offline(work: Generator[int, None, None], effort: Effort, clock: Clock) -> Run:
-    """Throughput of endless work that yields, whenever some films are done, how many. Its latencies are the times
-    between two yields; `work` is closed at the end."""
+    """Measure the throughput of endless work that yields, whenever some films are done, how many.
+
+    Its latencies are the times between two yields; `work` is closed at the end.
+    """
     latency, films, warming = [], 0, 0
     begin = before = clock.now()
     with closing(work):

@@ -1,7 +1,7 @@
-"""What is timed: a part of the way of one film, as a call that does it and says where its time went.
+"""Parts of the way of one film that are timed, as a call that does it and says where its time went.
 
     kernel      fuse_cams alone: the maps of all classes, from class maps that are there
-    network     the engine's run on a model input that is there
+    network     the backend's run on a model input that is there
     end-to-end  a film file -> decode, preprocess, network, fuse, localize -> its JSON line written to a file
 
 The bare classifier has the last two as well: it ends with probabilities instead of maps and boxes.
@@ -10,7 +10,7 @@ The bare classifier has the last two as well: it ends with probabilities instead
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from io import FileIO
 from itertools import cycle
@@ -19,16 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from msloc_edge.backends import Backend
-from msloc_edge.bench.clock import Clock
+from msloc_edge.bench.scenarios import Clock, Target
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
 
-Target = Callable[[int], Mapping[str, float]]
-"""Does the work for the film of that number (they repeat), and returns stage -> milliseconds."""
-
 
 def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
-    """fuse_cams for one film and all classes, in the engine's own form."""
+    """Time fuse_cams for one film and all classes, in the backend's own form."""
     classes = range(len(localizer.bundle.classes))
     outputs = [localizer.backend.run(film.batch) for film in films]
 
@@ -40,7 +37,7 @@ def kernel(localizer: Localizer, films: Sequence[Prepared]) -> Target:
 
 
 def network(backend: Backend, films: Sequence[Prepared]) -> Target:
-    """The engine's run, one film."""
+    """Time the backend's run, one film."""
     inputs = [film.batch for film in films]
 
     def run(at: int) -> Mapping[str, float]:
@@ -50,7 +47,7 @@ def network(backend: Backend, films: Sequence[Prepared]) -> Target:
 
 
 def from_input(localizer: Localizer, films: Sequence[Prepared]) -> Target:
-    """From a model input to boxes: network, fuse, localize. What is compared with the bare classifier's network."""
+    """Time a model input to boxes: network, fuse, localize; compared with the bare classifier's network."""
 
     def run(at: int) -> Mapping[str, float]:
         return localizer.run([films[at % len(films)]])[0].timing_ms
@@ -59,7 +56,7 @@ def from_input(localizer: Localizer, films: Sequence[Prepared]) -> Target:
 
 
 def end_to_end(localizer: Localizer, files: Sequence[Path], lines: FileIO, clock: Clock) -> Target:
-    """A film file to the JSON line in `lines`, an unbuffered file."""
+    """Time a film file to the JSON line in `lines`, an unbuffered file."""
 
     def run(at: int) -> Mapping[str, float]:
         result = localizer.localize(files[at % len(files)])
@@ -71,7 +68,7 @@ def end_to_end(localizer: Localizer, files: Sequence[Path], lines: FileIO, clock
 
 
 def network_batches(backend: Backend, films: Sequence[Prepared], batch: int) -> Generator[int, None, None]:
-    """The engine's runs of `batch` films, without an end; yields how many were in each."""
+    """Run batches of `batch` films without an end; yields how many were in each."""
     inputs = np.concatenate([films[at % len(films)].batch for at in range(batch)])
     while True:
         backend.run(inputs)
@@ -81,7 +78,7 @@ def network_batches(backend: Backend, films: Sequence[Prepared], batch: int) -> 
 def streamed(
     localizer: Localizer, files: Sequence[Path], lines: FileIO, batch: int, workers: int
 ) -> Generator[int, None, None]:
-    """Film files through `Localizer.stream` to JSON lines, without an end; yields 1 for each film."""
+    """Send film files through `Localizer.stream` to JSON lines without an end; yields 1 for each film."""
     with closing(localizer.stream(cycle(files), batch=batch, workers=workers)) as outcomes:
         for outcome in outcomes:
             if outcome.error:
@@ -92,7 +89,7 @@ def streamed(
 
 
 def classify(localizer: Localizer, classifier: Backend, files: Sequence[Path], lines: FileIO, clock: Clock) -> Target:
-    """The same with the bare classifier: a film file to a line of probabilities."""
+    """Time the same with the bare classifier: a film file to a line of probabilities."""
 
     def run(at: int) -> Mapping[str, float]:
         film = localizer.prepare(files[at % len(files)])

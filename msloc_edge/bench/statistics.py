@@ -1,4 +1,4 @@
-"""What a distribution of latencies is summed up as: quantiles with bootstrap intervals."""
+"""Summaries of latencies: quantiles with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVEL = (2.5, 97.5)  # percentiles of the resamples: a 95% interval
 
 
 def summarize(samples: NDArray[np.float64], seed: int = 0) -> dict[str, Any]:
-    """Count, mean, standard deviation, quantiles, minimum and maximum of samples [N], in their order in time.
+    """Summarize samples [N], in order of time: count, mean, standard deviation, quantiles, minimum, maximum.
 
     mean and quantiles are {"value", "low", "high"} with a 95% interval. A quantile is None where not one sample is
     expected beyond it: p99.9 needs 1000 samples. The maximum has no interval: the bootstrap does not know the tail.
@@ -44,7 +44,7 @@ def summarize(samples: NDArray[np.float64], seed: int = 0) -> dict[str, Any]:
 
 
 def paired_ratio(ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0) -> dict[str, float]:
-    """The median of ours / theirs, pair by pair, with its 95% interval: a machine that slows down slows both."""
+    """Compute the median of ours / theirs, pair by pair, with its 95% interval; a slow machine slows both."""
     ratios = ours / theirs
     (_, low), (_, high) = _intervals(ratios, [0.5], seed)
     return {"value": round(float(np.median(ratios)), 4), "low": round(float(low), 4), "high": round(float(high), 4)}

@@ -1,4 +1,4 @@
-"""A benchmark as tables of text: what the terminal and the page show."""
+"""Tables of a benchmark, in text, for terminal and page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Table:
 
 
 def tables(result: Mapping[str, Any]) -> list[Table]:
-    """The tables that have rows."""
+    """Make the tables that have rows."""
     return [
         one
         for one in (
@@ -38,7 +38,7 @@ def tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, never in powers of ten."""
+    """Format with three significant digits, never in powers of ten."""
     if value is None:
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""A thread that looks at memory and meters while films run, and what it saw during one measurement."""
+"""Memory and meters while films run: a thread that looks at them, and figures of one measurement."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from msloc_edge.bench.clock import Clock
 from msloc_edge.bench.meters import Meter
-from msloc_edge.bench.scenarios import Run
+from msloc_edge.bench.scenarios import Clock, Run
 
 INTERVAL = 0.2  # seconds between two looks, at first; one takes some tens of microseconds
-MOST = 1024  # looks that are kept: of more, every second one goes, so that a long run's memory is not ours
-FEWEST = 8  # looks that a slope needs
+MAX_LOOKS = 1024  # looks that are kept: of more, every second one goes, so that a long run's memory is not ours
+MIN_LOOKS = 8  # looks that a slope needs
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen at a time: resident memory, and each meter's values."""
+    """Values at a time: resident memory, and each meter's."""
 
     at: float
     rss_mb: float
@@ -50,7 +49,7 @@ class Telemetry:
         self._thread.join()
 
     def during(self, run: Run) -> dict[str, Any]:
-        """What was seen during a run: resident memory and its slope, clocks, power; None for what nothing told."""
+        """Sum up what was seen during a run: memory and its slope, clocks, power; None for what nothing told."""
         self.look()
         looks = [look for look in list(self._looks) if run.begin <= look.at <= run.end] or self._looks[-1:]
         seen = {meter.name: _meter(meter.name, looks, run) for meter in self._meters}
@@ -63,7 +62,7 @@ class Telemetry:
         }
 
     def look(self) -> None:
-        """One look, now."""
+        """Take one look, now."""
         values = {}
         for meter in self._meters:
             try:
@@ -76,13 +75,13 @@ class Telemetry:
         interval = INTERVAL
         while not self._stop.wait(interval):
             self.look()
-            if len(self._looks) >= MOST:
+            if len(self._looks) >= MAX_LOOKS:
                 self._looks = self._looks[::2]
                 interval *= 2
 
 
 def resident_mb() -> float:
-    """Resident memory of this process, MB (2**20); Linux."""
+    """Read the resident memory of this process, MB (2**20); Linux."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 2)
 
@@ -90,7 +89,7 @@ def resident_mb() -> float:
 def _slope(looks: Sequence[Look], run: Run) -> float | None:
     """MB that resident memory grows by in 1000 images: a least-squares line through the second half of the looks."""
     half = looks[len(looks) // 2 :]
-    if len(half) < FEWEST:
+    if len(half) < MIN_LOOKS:
         return None
     per_second = np.polyfit([look.at - run.begin for look in half], [look.rss_mb for look in half], 1)[0]
     return round(float(per_second / run.films_per_s * 1000), 4)

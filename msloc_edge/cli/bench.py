@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
-from msloc_edge.bench import SCENARIOS, SCOPES
+from msloc_edge.bench import SCOPES
 from msloc_edge.cli.options import device_options
 from msloc_edge.errors import DependencyError, InputError, OutputError
 
@@ -41,14 +41,6 @@ GENERATED, DEFAULT_FILM = 8, "2500x2048x12"
     help=f"Without INPUT: films of this size and depth, 8 bits as PNG, 10-16 as DICOM.  [default: {DEFAULT_FILM}]",
 )
 @click.option(
-    "--scenario",
-    "scenarios",
-    type=click.Choice(SCENARIOS),
-    multiple=True,
-    default=("single-stream",),
-    help="How films arrive; repeatable.  [default: single-stream]",
-)
-@click.option(
     "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, default=SCOPES, help="What is timed.  [default: all]"
 )
 @click.option(
@@ -59,23 +51,26 @@ GENERATED, DEFAULT_FILM = 8, "2500x2048x12"
     "--warmup", type=click.IntRange(0), default=10, show_default=True, help="Films before it that do not count."
 )
 @click.option(
+    "--streams",
+    type=click.IntRange(1, 64),
+    multiple=True,
+    help="Measure so many clients at the same time; repeatable.  [default: 1, without --batch and --rate]",
+)
+@click.option(
     "--batch",
     "batches",
     type=click.IntRange(1, 1024),
     multiple=True,
-    default=(1, 2, 4, 8),
-    help="Offline: batch sizes.  [default: 1 2 4 8]",
+    help="Measure throughput in batches of so many films (offline); repeatable.",
 )
-@click.option("--streams", type=click.IntRange(1, 64), default=2, show_default=True, help="Multi-stream: clients.")
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Offline: threads that read ahead."
+    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="With --batch: threads that read ahead."
 )
-@click.option("--rate", type=click.FloatRange(0, min_open=True), default=None, help="Fixed-rate: films a second.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Measure films that arrive so often a second.")
 @click.option(
     "--deadline",
     type=click.FloatRange(0, min_open=True),
-    default=None,
-    help="Fixed-rate: ms since arrival.  [default: 1000 / RATE]",
+    help="With --rate: ms since arrival.  [default: 1000 / RATE]",
 )
 @click.option(
     "--compare-classifier", is_flag=True, help="Interleave the bare classifier of the same backbone: needs onnx."
@@ -102,13 +97,12 @@ def command(
     profile: str | None,
     all_classes: bool,
     generate: str | None,
-    scenarios: tuple[str, ...],
     scopes: tuple[str, ...],
     films: int,
     seconds: float,
     warmup: int,
+    streams: tuple[int, ...],
     batches: tuple[int, ...],
-    streams: int,
     workers: int,
     rate: float | None,
     deadline: float | None,
@@ -122,9 +116,11 @@ def command(
 ) -> None:
     """Measure latency and throughput on INPUT films (files, folders, globs), or on generated ones.
 
-    Cold start, first film and steady state are measured apart; each film's time is parted into stages. The result
-    (schema msloc-edge/bench/1) goes into the file of --json, or to stdout if that is no terminal; tables to stderr.
-    Exit status 1 if --against finds a measurement slower than --tolerance allows.
+    Films come one after the other, or as --streams, --batch and --rate ask. Cold start, first film and steady state are
+    measured apart; each film's time is parted into stages.
+
+    The result (schema msloc-edge/bench/1) goes into the file of --json, or to stdout if that is no terminal; tables to
+    stderr. Exit status 1 if --against finds a measurement slower than --tolerance allows.
     """
     from msloc_edge.bench.compare import compare, read_bench
     from msloc_edge.bench.page import bench_page
@@ -133,19 +129,18 @@ def command(
     from msloc_edge.cli.console import people
     from msloc_edge.cli.output import print_line
 
-    if "fixed-rate" in scenarios and rate is None:
-        raise click.UsageError("--scenario fixed-rate needs --rate, films a second")
+    if deadline and not rate:
+        raise click.UsageError("--deadline belongs to --rate")
     if inputs and generate:
         raise click.UsageError("--generate makes films, and INPUT names some: choose one of the two")
     earlier = read_bench(against) if against else None
     console = people(160, quiet)
     plan = Plan(
         *(model, backend, device, precision, threads, profile, all_classes),
-        scenarios=tuple(dict.fromkeys(scenarios)),
         scopes=tuple(dict.fromkeys(scopes)),
         effort=Effort(films, seconds, warmup),
         batches=tuple(dict.fromkeys(batches)),
-        streams=streams,
+        streams=tuple(dict.fromkeys(streams)) or ((1,) if not batches and not rate else ()),
         workers=workers,
         rate=rate,
         deadline_ms=deadline,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msloc_edge.bench.clock import Clock
+from msloc_edge.bench.scenarios import Clock
 
 
 class StandingClock(Clock):

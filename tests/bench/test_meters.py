@@ -176,10 +176,10 @@ def test_a_leak_has_a_slope(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_long_run_keeps_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from msloc_edge.bench.clock import Clock
+    from msloc_edge.bench.scenarios import Clock
 
     monkeypatch.setattr("msloc_edge.bench.telemetry.INTERVAL", 1e-4)
-    monkeypatch.setattr("msloc_edge.bench.telemetry.MOST", 16)
+    monkeypatch.setattr("msloc_edge.bench.telemetry.MAX_LOOKS", 16)
     clock = Clock()
     begin = clock.now()
     with Telemetry([], clock) as telemetry:
@@ -189,7 +189,7 @@ def test_a_long_run_keeps_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_watches_by_itself() -> None:
-    from msloc_edge.bench.clock import Clock
+    from msloc_edge.bench.scenarios import Clock
 
     clock = Clock()
     begin = clock.now()

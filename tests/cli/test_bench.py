@@ -58,9 +58,9 @@ def test_single_stream(run: Callable[..., dict[str, Any]], films: Path) -> None:
 
 
 def test_every_scenario(run: Callable[..., dict[str, Any]]) -> None:
-    names = ("single-stream", "multi-stream", "offline", "fixed-rate")
-    options = [word for name in names for word in ("--scenario", name)]
-    result = run(*options, "--rate", 50, "--deadline", 1000, "--streams", 3, "--batch", 1, "--batch", 2)
+    """Each by its own option, in this order."""
+    options = ("--rate", 50, "--deadline", 1000, "--batch", 1, "--batch", 2, "--streams", 1, "--streams", 3)
+    result = run(*options)
     found = [(row["scenario"], row["scope"], row.get("batch")) for row in result["measurements"]]
     scopes = ("kernel", "network", "end-to-end")
     assert found == [
@@ -74,6 +74,12 @@ def test_every_scenario(run: Callable[..., dict[str, Any]]) -> None:
     assert (late["rate"], late["deadline_ms"]) == (50, 1000)
     assert 0 <= late["missed"] <= 6
     assert rows(result)["multi-stream", "network"]["streams"] == 3
+
+
+@pytest.mark.parametrize(("option", "scenario"), [("--rate", "fixed-rate"), ("--batch", "offline")])
+def test_an_asked_scenario_stands_alone(run: Callable[..., dict[str, Any]], option: str, scenario: str) -> None:
+    result = run(option, 4, "--scope", "network")
+    assert [row["scenario"] for row in result["measurements"]] == [scenario]
 
 
 def test_the_bare_classifier_beside_it(run: Callable[..., dict[str, Any]]) -> None:
@@ -139,7 +145,7 @@ def test_against_an_earlier_run(run: Callable[..., dict[str, Any]], tmp_path: Pa
 
 def test_what_is_refused_as_usage(msloc: Run, films: Path) -> None:
     for words, arguments in (
-        ("needs --rate", ("--scenario", "fixed-rate")),
+        ("--deadline belongs to --rate", ("--deadline", 100)),
         ("choose one of the two", (films, "--generate", "64x64x8")),
         ("expects WxHxBITS", ("--generate", "big")),
         ("expects WxHxBITS", ("--generate", "64x64x9")),
