@@ -1,4 +1,4 @@
-"""Writing a bundle: the network, its ONNX form, and everything a device must know, bound together by hashes."""
+"""Bundles: the network, its ONNX form, and everything a device must know, bound together by hashes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INTENDED_USE = (
 
 
 def load_network(state: Mapping[str, Any]) -> CamNet:
-    """The network of a calibrated checkpoint (train.checkpoint), in evaluation mode."""
+    """Build the network of a calibrated checkpoint (train.checkpoint), in evaluation mode."""
     net = build(ModelConfig.from_dict(state["config"]["model"]))
     net.load_state_dict(state["model"])
     return net.eval()
@@ -66,7 +66,7 @@ def export_bundle(
 
 
 def _replaceable(out: Path) -> bool:
-    """Nothing is there, or an empty folder, or a bundle with no file that is not a bundle's."""
+    """Tell whether nothing is there, or an empty folder, or a bundle and no other file."""
     if not out.exists():
         return True
     names = {file.name for file in out.iterdir()} if out.is_dir() else {"not a folder"}
@@ -124,7 +124,7 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
 
 
 def _add_golden(folder: Path) -> None:
-    """What PyTorch finds on the self-test's film, for engines on devices to be compared with."""
+    """Add PyTorch's result on the self-test's film, which backends on devices are compared with."""
     with Localizer(folder, REFERENCE, all_classes=True) as reference:
         golden = selftest.result(reference)
         _write_manifest(folder, {**reference.bundle.manifest, "golden": golden})

@@ -1,4 +1,4 @@
-"""The model card: what a bundle was trained on, how well it did on validation films, what it must not be used for."""
+"""Model cards: training films, figures on validation films, limits of use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Measured:
 
 
 def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -> str:
-    """Markdown from the manifest, so that the card and the manifest cannot disagree, and what was measured."""
+    """Write Markdown from the manifest, so that the card and the manifest cannot disagree, and what was measured."""
     training, architecture = manifest["training"], manifest["architecture"]
     validation, config = training["validation"], training["config"]
     profile = manifest["profiles"][manifest["default_profile"]]

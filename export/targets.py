@@ -133,7 +133,7 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _replaceable(out: Path) -> bool:
-    """Nothing is there, or an empty folder, or an earlier export with no file but its own."""
+    """Tell whether nothing is there, or an empty folder, or an earlier export with no file but its own."""
     if not out.exists():
         return True
     if not out.is_dir():

@@ -32,17 +32,17 @@ LIBRARIES = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX
 """Target -> the library, and the file of its plan."""
 
 LIBRARY = "MSLOC_CAMFUSE_LIBRARY"
-"""Where libmsloc_camfuse.so is, when no option says."""
+"""Variable that names libmsloc_camfuse.so where no option does."""
 
 AOT_SINCE = (10, 9)
 
 STAGES = 4
-"""Of the plugins, as of the backbones; a network with more or fewer has the standard operators."""
+"""Stages that the plugins fuse, as the backbones have; other networks get the standard operators."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineChoices:
-    """What can be chosen of an engine beside its precision.
+    """Options of an engine beside its precision.
 
     plugin   "auto", or the route that is wanted
     library  file of the C++ plugin
@@ -65,7 +65,7 @@ class Route:
 def route(
     tensorrt: TensorRTLibrary, version: str, stages: int, wanted: str = "auto", library: Path | None = None
 ) -> Route:
-    """How M_k comes into the engine. Raises ExportError (option_invalid) when the wanted way is not open here."""
+    """Choose the way of M_k into the engine. Raises ExportError (option_invalid) where the wanted one is not open."""
     library = library or (Path(os.environ[LIBRARY]) if os.environ.get(LIBRARY) else None)
     closed: dict[str, str | None]
     if tensorrt is TENSORRT_RTX:
@@ -88,7 +88,7 @@ def route(
 def engine_files(
     bundle: Bundle, target: str, network: onnx.ModelProto, precision: str, choices: EngineChoices, progress: Progress
 ) -> tuple[Mapping[str, bytes], Route]:
-    """The plan, its sidecar, the log and the graph that it was built of. The plan is also kept in the engine cache.
+    """Build the plan; give it, its sidecar, the log and the graph that it was built of. The cache keeps the plan, too.
 
     Raises DependencyError: backend_missing; BackendError: backend_device, build_failed; ExportError: option_invalid,
     parity.
@@ -126,7 +126,7 @@ def engine_files(
 
 
 def _no_aot(version: str) -> str | None:
-    """Why the kernel cannot be put into the plan; None: it can."""
+    """Say why the kernel cannot be put into the plan; None: it can."""
     if release(version) < AOT_SINCE:
         return f"tensorrt.plugin came with {'.'.join(map(str, AOT_SINCE))}, this is {version}"
     for module in ("tensorrt.plugin", "triton", "msloc_edge.export.camfuse_plugin"):

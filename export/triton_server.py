@@ -18,11 +18,11 @@ from msloc_edge.bundle import Bundle
 
 CLIENT = Path(__file__).with_name("triton_client.py")
 DELAY_US = 2000
-"""How long the server may wait for more films to fill a batch."""
+"""Microseconds that the server may wait for more films to fill a batch."""
 
 
 def repository(bundle: Bundle, network: onnx.ModelProto, batch: Batch) -> dict[str, bytes]:
-    """Path in the repository -> content."""
+    """Make the files of a repository: path -> content."""
     return {
         f"{bundle.name}/config.pbtxt": config(bundle, batch).encode(),
         f"{bundle.name}/1/model.onnx": network.SerializeToString(),
@@ -31,7 +31,7 @@ def repository(bundle: Bundle, network: onnx.ModelProto, batch: Batch) -> dict[s
 
 
 def config(bundle: Bundle, batch: Batch) -> str:
-    """config.pbtxt, in the text form of Triton's ModelConfig."""
+    """Write config.pbtxt, in the text form of Triton's ModelConfig."""
     height, width = bundle.input_size
     classes = len(bundle.classes)
     shapes = {"logits": [classes]}

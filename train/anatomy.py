@@ -1,4 +1,4 @@
-"""Where on a frontal film a finding can be: known from anatomy, without a box of any film.
+"""Zones of a frontal film in which a finding can be: known from anatomy, without a box of any film.
 
 Digital phantoms have an anatomy, and exact regions of their findings. Drawn over many of them, with a margin for how
 real films differ in framing, these regions are a finding's *zone*. A finding without phantoms has the zone of all
@@ -29,7 +29,7 @@ FIRST_SEED, PHANTOMS = 5_000_000, 48
 """Phantoms that each zone is drawn from: seeds of their own."""
 
 MARGIN = 0.03
-"""How far a zone reaches beyond what the phantoms show, as a share of the film. Their framing varies, too."""
+"""Reach of a zone beyond what the phantoms show, as a share of the film. Their framing varies, too."""
 
 
 @cache
@@ -54,5 +54,5 @@ def zones(classes: Sequence[str]) -> Tensor:
 
 
 def outside(zones: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Which cells of a class map [h, w] lie wholly outside the zone: [K, h, w] float32 of 0 and 1."""
+    """Mark the cells of a class map [h, w] that lie wholly outside the zone: [K, h, w] float32 of 0 and 1."""
     return 1 - F.adaptive_max_pool2d(zones, grid)

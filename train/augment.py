@@ -1,4 +1,4 @@
-"""What may vary between two films of one patient: position, size, tilt, exposure, sharpness. Never left and right."""
+"""Augmentation by what varies between two films of a patient: position, size, tilt, exposure, sharpness; never side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a trained network to the numbers that decide: temperature, score thresholds, map thresholds. No box is used."""
+"""Calibration of a trained network: temperature, score thresholds, map thresholds. No box is used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Maps = list[NDArray[np.float32]]
 def calibrate(
     net: CamNet, sources: Sequence[Films], lesions: Films | None, batch: int, progress: Progress
 ) -> dict[str, Any]:
-    """Temperature, threshold profiles and validation figures of a trained network: plain values, for the bundle.
+    """Fit temperature and threshold profiles of a trained network: plain values, for the bundle.
 
     sources  validation films; scores are fitted on the real ones where there are any
     lesions  real films of them with inserted lesions and their masks, if there are any
@@ -87,7 +87,7 @@ class MapFit:
 def _map_thresholds(
     net: CamNet, sources: Sequence[Films], lesions: Films | None, judged: Sequence[Films], progress: Progress
 ) -> tuple[list[float], dict[int, float], list[str]]:
-    """Of each class the threshold, the mean IoU with the masks where there are some, and the rule."""
+    """Fit each class: the threshold, the mean IoU with the masks where there are some, and the rule."""
     count = len(net.config.classes)
     by_lesions = fit_to_masks(net, [lesions] if lesions else [], progress)
     by_masks = fit_to_masks(net, [source for source in sources if source.masks], progress)

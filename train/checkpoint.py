@@ -44,7 +44,7 @@ class Run:
         (self.folder / "history.csv").unlink(missing_ok=True)
 
     def config(self) -> TrainConfig:
-        """The configuration that the run was started with."""
+        """Read the configuration that the run was started with."""
         path = self.folder / "config.json"
         if not path.is_file():
             raise TrainError("checkpoint_missing", f"{self.folder}: no run to resume here (config.json is missing)")
@@ -82,12 +82,12 @@ class Run:
 
 
 def weights_file(path: Path) -> Path:
-    """The file that weights are read from: of a run folder its best state, else the path itself."""
+    """Find the file that weights are read from: of a run folder its best state, else the path itself."""
     return Run(path).best if path.is_dir() else path
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A checkpoint file, or the best one of a run folder. Raises TrainError when it is not one of ours."""
+    """Load a checkpoint file, or the best one of a run folder. Raises TrainError when it is not one of ours."""
     file = weights_file(path)
     if not file.is_file():
         raise TrainError(

@@ -23,7 +23,7 @@ from msloc_edge.train.losses import label_loss
 from msloc_edge.train.validate import Validation, validate
 
 PATIENCE = timedelta(hours=3)
-"""How long a rank waits for the others: the first decodes a collection's films while they wait."""
+"""Wait of a rank for the others: the first decodes a collection's films while they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and talks."""
+        """True for the process that writes files and talks."""
         return self.rank == 0
 
     def part(self, indices: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: curves, and a few validation films with their maps."""
+"""Events of a run for TensorBoard: curves, and a few validation films with their maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msloc_edge.train.loader import resized
 EXAMPLES = 4
 SIDE = 256
 _INK = 0.5
-"""Most that the colour covers of a film."""
+"""Largest share of a film that the colour covers."""
 
 
 class Events:
@@ -35,17 +35,17 @@ class Events:
 
     @property
     def wanted(self) -> bool:
-        """Whether anything is written."""
+        """True where anything is written."""
         return self._writer is not None
 
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:
-        """One point of each curve."""
+        """Add a point to each curve."""
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, epoch)
 
     def picture(self, picture: NDArray[np.uint8], epoch: int) -> None:
-        """An RGB picture [H, W, 3]."""
+        """Add an RGB picture [H, W, 3]."""
         if self._writer:
             self._writer.add_image("examples", picture, epoch, dataformats="HWC")
 
@@ -57,7 +57,7 @@ class Events:
 
 @torch.no_grad()
 def example_maps(net: CamNet, sources: Sequence[Films]) -> NDArray[np.uint8]:
-    """A few films with a finding each, above the same under their maps, side by side: RGB [2 SIDE, n SIDE, 3].
+    """Draw a few films with a finding each, above the same under their maps, side by side: RGB [2 SIDE, n SIDE, 3].
 
     The colour is sigmoid(b_k + M_k), the probability of the finding if the whole film looked like this place: the same
     scale on every film and in every epoch.

@@ -46,7 +46,7 @@ class Learner:
         return float(self.schedule.get_last_lr()[0])
 
     def epoch(self, batches: Iterable[Batch], frozen: bool) -> Iterator[float]:
-        """The loss of each batch, on this rank's films; with `frozen` the backbone stays as it is.
+        """Yield the loss of each batch, on this rank's films; with `frozen` the backbone stays as it is.
 
         A loss is looked at when the next step has been started, so that a GPU never waits for it.
         """
@@ -92,7 +92,7 @@ class Learner:
         return loss.detach()
 
     def _loss(self, pooled: Sequence[Tensor], bias: Tensor, labels: Tensor) -> Tensor:
-        """The loss of the logit that the stages' pooled maps give together with a bias, and of each stage's own."""
+        """Compute the loss of the logit that the stages' pooled maps and a bias give, and of each stage's own."""
         # Divided by the mean count of the ranks, so that the mean of their gradients is that of the joint batch.
         known = self.ranks.total((~labels.isnan()).sum()) / self.ranks.world
         loss = label_loss(self.net.head.logits(pooled, bias), labels, self.positive_weight, known)
@@ -103,7 +103,7 @@ class Learner:
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next epoch depends on; `model` are the weights themselves, `average` their average."""
+        """Collect all that the next epoch depends on; `model` are the weights themselves, `average` their average."""
         return {
             "model": self.net.state_dict(),
             "average": self.average.state_dict(),
@@ -113,7 +113,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of state_dict."""
+        """Restore what state_dict gave."""
         self.net.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -20,26 +20,26 @@ from msloc_edge.train.losses import source_priors
 Batch = tuple[Tensor, Tensor, Tensor]
 """images [B, 1, H, W] in [0, 1]; labels [B, K], nan where unknown; prior [B, K], source_priors of each film's source"""
 
-Labelled = tuple[NDArray[np.uint8], NDArray[np.float32]]
-Insert = Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], Labelled]
+LabelledFilm = tuple[NDArray[np.uint8], NDArray[np.float32]]
+Insert = Callable[[NDArray[np.uint8], NDArray[np.float32], np.random.Generator], LabelledFilm]
 """(film [H, W], labels [K], generator) -> a film with something put into it, and its labels."""
 
 
-def epoch_films(sources: Sequence[Films], most: int) -> int:
-    """How many films an epoch has that takes at most `most` of each source; 0: all."""
-    return sum(min(len(source), most or len(source)) for source in sources)
+def epoch_films(sources: Sequence[Films], limit: int) -> int:
+    """Count the films of an epoch that takes at most `limit` of each source; 0: all."""
+    return sum(min(len(source), limit or len(source)) for source in sources)
 
 
-def batch_indices(sources: Sequence[Films], seed: int, epoch: int, batch: int, most: int = 0) -> list[list[int]]:
-    """Which films, counted through all sources, are in each batch of an epoch; the last, incomplete batch is left out.
+def batch_indices(sources: Sequence[Films], seed: int, epoch: int, batch: int, limit: int = 0) -> list[list[int]]:
+    """Draw the films of each batch of an epoch, counted through all sources; the last, incomplete batch is left out.
 
-    Of a source with more than `most` films some are drawn, others in each epoch; 0: all.
+    Of a source with more than `limit` films some are drawn, others in each epoch; 0: all.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     chosen: list[int] = []
     first = 0
     for source in sources:
-        drawn = torch.randperm(len(source), generator=generator)[: most or len(source)]
+        drawn = torch.randperm(len(source), generator=generator)[: limit or len(source)]
         chosen += (first + drawn).tolist()
         first += len(source)
     order = [chosen[at] for at in torch.randperm(len(chosen), generator=generator).tolist()]
@@ -48,7 +48,7 @@ def batch_indices(sources: Sequence[Films], seed: int, epoch: int, batch: int, m
 
 
 def film_names(sources: Sequence[Films], indices: Sequence[int]) -> list[str]:
-    """What the films at these indices into all sources are called."""
+    """Name the films at these indices into all sources."""
     names = [name for source in sources for name in source.names]
     return [names[index] for index in indices]
 
@@ -65,7 +65,7 @@ def epoch_batches(
     part: Callable[[list[int]], list[int]] = list,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of films that `groups` (batch_indices) names.
+    """Load the batches of films that `groups` (batch_indices) names.
 
     A real film is first given to `insert`; then films are scaled to `size` and augmented. Each has its own generator
     (seed, epoch, index). `part` picks the films of this process from each batch. Films are loaded in `workers`
@@ -103,7 +103,7 @@ def epoch_batches(
 
 
 def resized(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A square film at another size: averaged where it shrinks, bilinear where it grows."""
+    """Resize a square film: averaged where it shrinks, bilinear where it grows."""
     if size == film.shape[0]:
         return film
     method = cv2.INTER_AREA if size < film.shape[0] else cv2.INTER_LINEAR
@@ -111,7 +111,7 @@ def resized(film: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def plain_batches(source: Films, size: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All films of a source in order, not augmented: images [B, 1, H, W], labels [B, K]."""
+    """Load all films of a source in order, not augmented: images [B, 1, H, W], labels [B, K]."""
     for at in range(0, len(source), batch):
         films = np.stack([resized(film, size) for film in source.pixels[at : at + batch]]).astype(np.float32) / 255
         yield torch.from_numpy(films)[:, None], torch.from_numpy(source.labels[at : at + batch])

@@ -1,4 +1,4 @@
-"""What a run tells: progress with speed and time left, a line for each epoch, history.csv, TensorBoard."""
+"""Words of a run: progress with speed and time left, a line for each epoch, history.csv, TensorBoard."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Journal:
             self._events.close()
 
     def say(self, text: str) -> None:
-        """A line to whoever watches."""
+        """Say a line to whoever watches."""
         if not self.quiet:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -79,7 +79,7 @@ class Journal:
                 self.say(f"{source.source}: {len(source.problems)} left out, such as{shown}")
 
     def steps(self, losses: Iterable[float], title: str, steps: int, films: int) -> Iterator[float]:
-        """The losses of an epoch's steps, of so many films each, with a bar that moves along."""
+        """Pass on the losses of an epoch's steps, of so many films each, with a bar that moves along."""
         task = self.progress.add_task(title, total=steps, films=films)
         for loss in losses:
             yield loss
@@ -87,7 +87,7 @@ class Journal:
         self.progress.remove_task(task)
 
     def epoch(self, row: Mapping[str, float], checked: Validation, net: CamNet, judged: Sequence[Films]) -> None:
-        """A row of the table of epochs, which begins with the epoch counted from 1, and what there is to see of it."""
+        """Write a row of the table of epochs, which begins with the epoch counted from 1, its curves and pictures."""
         self.say("  ".join(f"{name} {value}" for name, value in row.items()))
         if not self.writes:
             return

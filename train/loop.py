@@ -56,13 +56,13 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
 
 
 class Judged(NamedTuple):
-    """What an epoch is judged on: validation films, and such films with lesions whose place is known."""
+    """Films that an epoch is judged on: validation films, and such films with lesions whose place is known."""
 
     films: Sequence[Films]
     lesions: Films | None
 
     def pointing(self, net: CamNet, batch: int, first: bool) -> dict[str, float]:
-        """The column `lesion_pointing` of the history, on the first rank of a run that inserts lesions."""
+        """Compute the column `lesion_pointing` of the history, on the first rank of a run that inserts lesions."""
         return {"lesion_pointing": round(pointing(net, self.lesions, batch), 4)} if self.lesions and first else {}
 
 
@@ -75,7 +75,7 @@ def _network(config: TrainConfig, fresh: bool) -> CamNet:
 
 
 def _films(config: TrainConfig, ranks: Ranks, journal: Journal) -> tuple[list[Films], list[Films]]:
-    """Training and validation films of every source."""
+    """Load the training and validation films of every source."""
     classes, size = config.model.classes, config.model.size
     with ranks.first_goes_ahead():
         excluded = excluded_names(config.exclude)
@@ -95,7 +95,7 @@ def _train(
     ranks: Ranks,
     journal: Journal,
 ) -> None:
-    """All epochs that are left, each judged by the averaged weights, and saved."""
+    """Train all epochs that are left; each is judged by the averaged weights, and saved."""
     count = epoch_films(training, config.per_source)
     batch = _batch_size(config.batch, count, ranks.world)
     frequency = label_frequency(training)
@@ -154,7 +154,7 @@ def _train_epoch(
     ranks: Ranks,
     journal: Journal,
 ) -> float:
-    """One pass over the training films: the mean loss of all ranks."""
+    """Pass once over the training films: the mean loss of all ranks."""
     torch.manual_seed(config.seed * 100_003 + epoch)  # no state of a generator goes from one epoch to the next
     if config.resized_at(epoch):
         learner.average.restart()
@@ -185,7 +185,7 @@ def _train_epoch(
 
 
 def _batch_size(wanted: int, count: int, world: int) -> int:
-    """Films per step over all ranks: as wanted, or all films where they are fewer."""
+    """Choose the films per step over all ranks: as wanted, or all films where they are fewer."""
     if wanted % world:
         raise TrainError(
             "option_invalid", f"expected a batch that {world} processes share evenly, got {wanted}; change --batch"
@@ -204,7 +204,7 @@ def _inserter(config: TrainConfig) -> Insert | None:
 
 
 def _lesions(config: TrainConfig, validation: Sequence[Films]) -> Films | None:
-    """What map thresholds are fitted on where a run inserts lesions: such lesions in normal validation films."""
+    """Insert lesions into normal validation films where training does so: map thresholds are fitted on them."""
     if not config.insert:
         return None
     from msloc_edge.train.lesions.films import lesion_films

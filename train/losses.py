@@ -15,7 +15,7 @@ from msloc_edge.train.data import Films, real
 def label_loss(
     logits: Tensor, labels: Tensor, positive_weight: Tensor | None = None, count: Tensor | None = None
 ) -> Tensor:
-    """Mean binary cross-entropy over the labels that are known: logits and labels [B, K], nan where unknown.
+    """Compute the mean binary cross-entropy over known labels: logits and labels [B, K], nan where unknown.
 
     positive_weight [K]: how much a positive label counts against a negative one. count: what the sum is divided by, in
     place of the number of known labels. 0 when no label is known.
@@ -28,7 +28,7 @@ def label_loss(
 
 
 def label_frequency(sources: Sequence[Films]) -> Tensor:
-    """Share of positives among the known labels of each class, [K] in [0.01, 0.99]; 0.5 where none is known."""
+    """Compute each class's share of positives among known labels, [K] in [0.01, 0.99]; 0.5 where none is known."""
     labels = np.concatenate([source.labels for source in sources])
     known = ~np.isnan(labels)
     positives = np.nansum(labels, axis=0)
@@ -37,8 +37,9 @@ def label_frequency(sources: Sequence[Films]) -> Tensor:
 
 
 def source_priors(sources: Sequence[Films]) -> list[Tensor]:
-    """How much likelier each finding is in a source than in the real ones together: log-odds [K] for each source, 0
-    where no film of a source has the finding.
+    """Compare each finding's frequency in a source with that in the real ones together: log-odds [K] for each source.
+
+    0 where no film of a source has the finding: such a source says nothing of its frequency.
 
     Added to the logits in the loss, so that a network gains nothing from recognising the source: what it then says is
     meant for films with the frequencies of the real sources together.
@@ -52,6 +53,10 @@ def source_priors(sources: Sequence[Films]) -> list[Tensor]:
 
 
 def balanced_weight(frequency: Tensor, balance: float) -> Tensor:
-    """Weight of a positive label, (negatives / positives) ** balance: 0 leaves them alike, 1 gives both kinds of film
-    the same total weight (Wang et al. 2017, arXiv 1705.02315, eq. 1)."""
+    """Compute the weight of a positive label, (negatives / positives) ** balance.
+
+    0 leaves them alike, 1 gives both kinds of film the same total weight (Wang et al. 2017, arXiv 1705.02315, eq. 1).
+
+    balanced_weight(0.1, 0.5) -> 3
+    """
     return ((1 - frequency) / frequency) ** balance

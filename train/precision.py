@@ -1,4 +1,4 @@
-"""Which arithmetic a network is trained in, and whether it repeats to the bit."""
+"""Arithmetic in which a network is trained, and whether it repeats to the bit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
+from msloc_edge.backends.torch.precision import DTYPES
 from msloc_edge.errors import TrainError
-
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype:
-    """The type that matrix products are computed in; "auto" is bf16 on CUDA where it has that, else fp32.
+    """Choose the type that matrix products are computed in; "auto" is bf16 on CUDA where it has that, else fp32.
 
     Raises TrainError for fp16 on a CPU, and for bf16 on a GPU without it.
     """
@@ -26,12 +25,12 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype:
         raise TrainError(
             "option_invalid", f"{precision} is not for this {device.type} device; choose another precision"
         )
-    return _TYPES[precision]
+    return DTYPES[precision]
 
 
 @contextmanager
 def reproducible(deterministic: bool) -> Iterator[None]:
-    """Only deterministic algorithms, or the fastest ones; afterwards as it was before."""
+    """Use deterministic algorithms only, or the fastest ones, in the block."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace

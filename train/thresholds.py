@@ -1,4 +1,4 @@
-"""From raw logits to probabilities, and from probabilities and maps to decisions: all on validation films.
+"""Fits of temperature, score thresholds and map thresholds, all on validation films.
 
 Every threshold is absolute, one per class, and stored in the bundle; no film is stretched by its own extremes.
 """
@@ -37,7 +37,7 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.float32]) ->
 
 
 def score_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -> dict[str, float]:
-    """One class's threshold for each profile; a film is positive when its score is >= the threshold.
+    """Fit a class's threshold for each profile; a film is positive when its score is >= the threshold.
 
     scores [N] in [0, 1], labels [N], nan where unknown. Candidates lie midway between neighbouring scores.
 
@@ -66,7 +66,7 @@ def score_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -
 
 
 def map_threshold(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
-    """One class's absolute map threshold: the one with the largest mean IoU over its positive validation films.
+    """Fit a class's absolute map threshold: the one with the largest mean IoU over its positive validation films.
 
     maps and masks are N arrays [h, w]; every film weighs the same. Returns (threshold in logit units, its mean IoU).
     Raises ValueError when there is no film.

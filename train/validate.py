@@ -55,7 +55,10 @@ def validate(net: CamNet, sources: Sequence[Films], size: int, batch: int) -> Va
 
 @torch.no_grad()
 def pointing(net: CamNet, films: Films, batch: int) -> float:
-    """Share of the true regions of `films` that hold the peak of their class's map; maps on the finest stage's grid."""
+    """Compute the share of the true regions of `films` that hold the peak of their class's map.
+
+    A peak is the centre of the highest cell on the finest stage's grid. `films` have masks.
+    """
     assert films.masks is not None
     net.eval()
     size, device = net.config.size, net.head.bias.device

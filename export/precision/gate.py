@@ -49,7 +49,7 @@ class GateFilms:
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """One class of a candidate against fp32: what the gate asks, and the worst of logits, maps and boxes beside it."""
+    """Figures of a class against fp32: those of the gate, and the worst of logits, maps and boxes."""
 
     label: str
     auroc_drop: float | None
@@ -62,7 +62,7 @@ class ClassFigures:
 
     @property
     def passes(self) -> bool:
-        """Whether all limits are kept; a candidate that gives nan anywhere does not pass."""
+        """All limits are kept; a candidate that gives nan anywhere does not pass."""
         lost = self.auroc_drop is not None and not self.auroc_drop <= AUROC_LIMIT
         finite = math.isfinite(self.logit) and math.isfinite(self.map)
         return finite and not lost and self.box_iou >= IOU_LIMIT and self.peak_shift <= SHIFT_LIMIT
@@ -77,7 +77,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """One film by one of the two: logits [K], maps [K, h, w]; per class the boxes, and their rises above threshold."""
+    """Results on a film, of one of the two: logits [K], maps [K, h, w]; boxes of each class, their rises."""
 
     logits: Array
     maps: Array
@@ -87,7 +87,7 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pair:
-    """One film by both, without the maps, which of all films together would fill the memory.
+    """Results on one film, of both, without the maps, which of all films together would fill the memory.
 
     shift, map   [K] distance of the peaks in pixels of the input, largest difference of the maps
     """

@@ -36,7 +36,7 @@ class _Films(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no 
 
 
 def calibrate(network: onnx.ModelProto, films: Sequence[Array]) -> Ranges:
-    """Ranges of the convolutions' inputs over model inputs [H, W]: the percentile of absolute values of each tensor."""
+    """Measure the range of each convolution's input over model inputs [H, W]: a percentile of its absolute values."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # stdout is for data
         plain = Path(folder) / "plain.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(network), plain)
@@ -54,7 +54,7 @@ def calibrate(network: onnx.ModelProto, films: Sequence[Array]) -> Ranges:
 
 
 def to_int8(network: onnx.ModelProto, ranges: Ranges, keep: Collection[str]) -> onnx.ModelProto:
-    """The network with its convolutions in 8 bits, but for the nodes named in `keep`."""
+    """Convert a network's convolutions to 8 bits, but for the nodes named in `keep`."""
     model = onnx.shape_inference.infer_shapes(network)
     quantizer = QDQQuantizer(
         model,

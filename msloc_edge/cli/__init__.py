@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def describe(error: Exception) -> str:
-    """One line for people: the reason code of an expected error, or the kind of an unexpected one."""
+    """Word an error in one line: the reason code of an expected one, or the kind of an unexpected one."""
     if isinstance(error, MslocError):
         return f"[{error.reason}] {error.message}"
     return (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from msloc_edge.export.tensorrt import EngineChoices
 
 GATE_FILMS, CHECK_FILMS = 96, 24
-"""At most so many films of each source for the localization gate, and for each comparison of `check`."""
+"""Films of each source, at most: for the localization gate, and for each comparison of `check`."""
 
 ENGINE_OPTIONS = {
     "tensorrt": ("plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible"),

@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 PARITY_SEED, CALIBRATION_SEED, GATE_SEED = 3_000_000, 4_000_000, 6_000_000
 """First phantoms of each: neither trained on, nor validated or tested on."""
 CALIBRATION_FILMS = 48
-"""At most so many of each source; `count` bounds those of the gate."""
+"""Films to calibrate on, at most, of each source; `count` bounds those of the gate."""
 
 
 def parity_films() -> list[Array]:

@@ -1,4 +1,4 @@
-"""From what the user names to films: files, folders, globs, "-"."""
+"""Inputs as the user names them, and the films in them: files, folders, globs, "-"."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIXES = frozenset({"", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff"})
-"""What is taken from a folder; a file named by itself is read whatever its name."""
+"""Suffixes of films in a folder; a file named by itself is read whatever its name."""
 
 OUTPUTS = (".overlay.png", ".heatmap.png")
-"""What an earlier run may have written into the same folder, and what is no film."""
+"""Names of pictures that an earlier run may have written into the same folder: they are no films."""
 
 STDIN = "-"
 
@@ -27,7 +27,7 @@ class Source:
 
 
 def expand(inputs: Sequence[str]) -> Iterator[str]:
-    """Paths of the films that `inputs` name, in order: folders whole and globs, both sorted, the rest as given.
+    """Yield the paths of the films that `inputs` name: folders whole and globs, both sorted, the rest as given.
 
     A folder or a glob that holds no film is given on as it is, so that reading it names what is wrong.
     """
@@ -41,7 +41,7 @@ def expand(inputs: Sequence[str]) -> Iterator[str]:
 
 
 def films_in(folder: Path) -> list[str]:
-    """Files in a folder and below that look like films by their suffix, sorted.
+    """List the files in a folder and below that look like films by their suffix, sorted.
 
     Left out: what is hidden, DICOMDIR, our own pictures, and what vanishes while we look.
     """

@@ -1,4 +1,4 @@
-"""What `models` says of a model: its JSON line, its card, its signature, its relevance weights."""
+"""Views of a model for `models`: its JSON line, card, signature and relevance weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ quiet_option = click.option(
 
 
 def record(known: Known, keys: Sequence[Path] | None = None) -> dict[str, Any]:
-    """The JSON line of a model; its signature is held against `keys`, by default the trusted ones."""
+    """Make the JSON line of a model; its signature is held against `keys`, by default the trusted ones."""
     line = {"schema": SCHEMA, "name": known.name, "where": known.where, "path": str(known.path)}
     if isinstance(known.opened, MslocError):
         return line | {"whole": False, "reason": known.opened.reason, "message": known.opened.message}
@@ -47,7 +47,7 @@ def record(known: Known, keys: Sequence[Path] | None = None) -> dict[str, Any]:
 
 
 def facts(bundle: Bundle) -> dict[str, Any]:
-    """What `show` adds to the line."""
+    """Collect the facts that `show` adds to the line."""
     return {
         "intended_use": bundle.manifest.get("intended_use", ""),
         "architecture": bundle.manifest.get("architecture", {}),
@@ -69,7 +69,7 @@ def card(bundle: Bundle) -> str:
 
 
 def weights(bundle: Bundle) -> Table:
-    """The relevance weights as a heat map of the terminal."""
+    """Draw the relevance weights as a heat map of the terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -102,7 +102,7 @@ def draw(bundle: Bundle, picture: Path) -> None:
 
 
 def signature_words(record: dict[str, Any]) -> str:
-    """For people, from the line of a model that opens: by whom it is signed, or what is wrong."""
+    """Say in a word, from the line of a model that opens, who signed it, or what is wrong."""
     key, state = record["signature"]["key"], record["signature"]["state"]
     by = {"verified": f"by {key}"[:15], "key_unknown": f"by {key}"[:15] + ", unknown", "signature_missing": "unsigned"}
     return by.get(state, state)
@@ -113,12 +113,12 @@ def size_of(folder: Path) -> int:
 
 
 def clean(text: str) -> str:
-    """One line of somebody else's words: nothing in it can steer the terminal."""
+    """Make a line of somebody else's words harmless: nothing in it can steer the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def say(record: dict[str, Any], quiet: bool) -> None:
-    """One JSON line on stdout, unless stdout and stderr are one terminal and people have the same in words."""
+    """Print the JSON line on stdout, unless stdout and stderr are one terminal and people have the same in words."""
     from msloc_edge.cli.output import print_line
 
     if quiet or not (sys.stdout.isatty() and sys.stderr.isatty()):

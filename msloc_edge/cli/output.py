@@ -1,4 +1,4 @@
-"""Where results go: one JSON line each to stdout, files into the folder of --out."""
+"""Results on their way out: one JSON line each to stdout, files into the folder of --out."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class OutputFolder:
 
 
 def print_line(line: str) -> None:
-    """One line of data on stdout, at once: a reader at the other end of a pipe sees each film as it is done.
+    """Print a line of data on stdout, at once: a reader at the other end of a pipe sees each film as it is done.
 
     Raises BrokenPipeError when that reader has gone, otherwise OutputError: out_unwritable, disk_full.
     """

@@ -1,4 +1,4 @@
-"""One run of `infer`: films through the localizer, each result to where it belongs, and the table at the end."""
+"""A run of `infer`: films through the localizer, each result to its place, and the table at the end."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Session:
             self._rows.append((source.path, found or "none above threshold", overlay))
 
     def show(self, console: Console) -> None:
-        """The table of findings, and where the files are."""
+        """Print the table of findings and the places of the files."""
         if self._rows:
             table = Table(show_lines=True)
             for column in ("film", "findings", "overlay") if self._folder else ("film", "findings"):

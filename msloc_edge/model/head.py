@@ -26,14 +26,14 @@ _NONE = -1e4
 
 
 def pool_avg(maps: Tensor, cells: Tensor | None = None) -> Tensor:
-    """Global average."""
+    """Average maps [B, K, h, w] -> [B, K].  pool_avg([[1, 3]]) -> 2"""
     if cells is None:
         return maps.mean(dim=(2, 3))
     return (maps * cells).sum(dim=(2, 3)) / cells.sum(dim=(1, 2)).clamp(min=1)
 
 
 def pool_lse(maps: Tensor, cells: Tensor | None = None, sharpness: float = SHARPNESS) -> Tensor:
-    """Log-sum-exp pooling, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6).
+    """Pool by log-sum-exp, a smooth maximum (Pinheiro and Collobert 2015, arXiv 1411.6228, eq. 6).
 
     sharpness: r of that formula; 0 is the average, infinity the maximum.
     """
@@ -47,7 +47,7 @@ def pool_lse(maps: Tensor, cells: Tensor | None = None, sharpness: float = SHARP
 
 
 def pool_max(maps: Tensor, cells: Tensor | None = None) -> Tensor:
-    """Global maximum."""
+    """Take the maximum of maps [B, K, h, w] -> [B, K].  pool_max([[1, 3]]) -> 3"""
     if cells is None:
         return maps.amax(dim=(2, 3))
     return (maps + _NONE * (1 - cells)).amax(dim=(2, 3)) * (cells.sum(dim=(1, 2)) > 0)

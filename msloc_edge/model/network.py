@@ -49,7 +49,7 @@ class CamNet(nn.Module):
         return (4, 8, 16, 32)[self.first_stage :]
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What the head reads: S tensors [B, C_s, h_s, w_s]."""
+        """Compute the features that the head reads: S tensors [B, C_s, h_s, w_s]."""
         features: tuple[Tensor, ...] = self.neck(self.backbone((image - GREY_MEAN) / GREY_STD)[self.first_stage :])
         return features
 
@@ -58,7 +58,7 @@ class CamNet(nn.Module):
 
 
 def build(config: ModelConfig) -> CamNet:
-    """A network with fresh weights: He initialisation for convolutions (He et al. 2015, arXiv 1502.01852)."""
+    """Build a network with fresh weights: He initialisation for convolutions (He et al. 2015, arXiv 1502.01852)."""
     net = CamNet(config)
     for module in [*net.backbone.modules(), *net.neck.modules()]:
         if isinstance(module, nn.Conv2d):

@@ -81,7 +81,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def load_plain(path: Path) -> Any:
-    """What a .safetensors or a torch file holds, without running code from it. Raises anything when it is neither."""
+    """Read a .safetensors or a torch file, without running code from it. Raises anything when it is neither."""
     if path.suffix == ".safetensors":
         return load_file(path)
     with warnings.catch_warnings():
@@ -90,7 +90,7 @@ def load_plain(path: Path) -> Any:
 
 
 def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """The tensors of `state` under the names of `own`, or None when no prefix fits."""
+    """Find the tensors of `state` under the names of `own`; None when no prefix fits."""
     modern = {_modern_name(name): value for name, value in state.items()}
     anchor = next(iter(own))
     prefixes = [name[: -len(anchor)] for name in modern if name.endswith(anchor)]
@@ -101,7 +101,7 @@ def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict
 
 
 def _modern_name(name: str) -> str:
-    """ "features.denselayer1.norm.1.weight" -> "..norm1.weight"; "_blocks.0._bn1.weight" -> "blocks.0.bn1.weight"."""
+    """Modernise a name: "denselayer1.norm.1.weight" -> "denselayer1.norm1.weight"; "_bn1.weight" -> "bn1.weight"."""
     return _UNDERSCORES.sub(r"\1", _OLD_DENSE_NAMES.sub(r"\1.\2\3.", name))
 
 

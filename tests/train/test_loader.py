@@ -31,8 +31,8 @@ def films() -> list[Films]:
 
 
 def batches(films: list[Films], **choices: Any) -> list[tuple[torch.Tensor, ...]]:
-    wanted = {"size": 64, "seed": 1, "epoch": 2, "batch": 4, "most": 0, "workers": 0, **choices}
-    groups = batch_indices(films, wanted["seed"], wanted["epoch"], wanted.pop("batch"), wanted.pop("most"))
+    wanted = {"size": 64, "seed": 1, "epoch": 2, "batch": 4, "limit": 0, "workers": 0, **choices}
+    groups = batch_indices(films, wanted["seed"], wanted["epoch"], wanted.pop("batch"), wanted.pop("limit"))
     return list(epoch_batches(films, groups=groups, **wanted))
 
 
@@ -78,7 +78,7 @@ def test_fewer_films_than_a_batch_make_one_batch(films: list[Films]) -> None:
 def test_a_large_source_lends_other_films_to_each_epoch(films: list[Films]) -> None:
     seen = set()
     for epoch in range(40):
-        ((number, *others),) = [sorted(numbers(batches(films, batch=64, most=1, epoch=epoch))[0])]
+        ((number, *others),) = [sorted(numbers(batches(films, batch=64, limit=1, epoch=epoch))[0])]
         assert number < 6 <= others[0]
         assert len(others) == 1
         seen |= {number, *others}

@@ -14,7 +14,7 @@ VALIDATION_SHARE = 0.12
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One film.
+    """A film of a collection.
 
     name     what the tables call it, such as "00000001_000.png"
     labels   label -> 1 or 0; one that is missing is unknown
@@ -52,17 +52,21 @@ class Collection:
 
 
 def for_validation(patient: str) -> bool:
-    """Whether a patient of train_val validates: decided by the id alone, so that the same patient lies on the same
-    side in every collection and every run."""
+    """Tell whether a patient of train_val validates.
+
+    It is decided by the id alone, so that a patient lies on the same side in every collection and every run.
+    """
     return _share(patient) < VALIDATION_SHARE
 
 
 def in_fitting_half(patient: str) -> bool:
-    """Whether map thresholds may be fitted on a patient's boxes, and are then not scored on them: half of the patients,
-    decided by the id alone and independently of `for_validation`."""
+    """Tell whether map thresholds may be fitted on a patient's boxes, and are then not scored on them.
+
+    That is half of the patients, decided by the id alone and independently of `for_validation`.
+    """
     return _share(f"half {patient}") < 0.5
 
 
 def _share(text: str) -> float:
-    """A number in [0, 1) that hangs on the text alone."""
+    """Make a number in [0, 1) of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""What `--data` names: phantom, nih:DIR, csv:FILE, in any number."""
+"""Sources of films as `--data` names them: phantom, nih:DIR, csv:FILE, in any number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READERS = {"nih": read_nih, "csv": read_table}
 
 
 def open_collection(spec: str, split: str) -> Collection:
-    """The films of "nih:DIR" or "csv:FILE" in a split: "train", "validation", "train_val", "test" or "all".
+    """Open the films of "nih:DIR" or "csv:FILE" in a split: "train", "validation", "train_val", "test" or "all".
 
     Validation films are of other patients than training films, decided by the patient's id. Raises TrainError for a
     collection that cannot be used.
@@ -36,12 +36,12 @@ def open_collection(spec: str, split: str) -> Collection:
 
 
 def real(sources: Sequence[Films]) -> Sequence[Films]:
-    """The sources that count: real films where there are any, else phantoms."""
+    """Choose the sources that count: real films where there are any, else phantoms."""
     return [source for source in sources if source.source != PHANTOM] or sources
 
 
 def source_classes(specs: Sequence[str]) -> tuple[str, ...]:
-    """The findings of several sources together, in the order in which they are first met."""
+    """List the findings of several sources together, in the order in which they are first met."""
     found: dict[str, None] = {}
     for spec in specs:
         kind = spec.partition(":")[0]
@@ -61,7 +61,7 @@ def training_films(
     progress: Progress,
     excluded: AbstractSet[str] = frozenset(),
 ) -> list[Films]:
-    """The training films of each source, `phantoms` of them where the source is the generator, less those excluded."""
+    """Load the training films of each source, `phantoms` of the generator's, less those in `excluded`."""
     first = TRAINING_SEED * (seed + 1)
     return [_films(spec, "train", classes, side, (first, phantoms), progress, excluded) for spec in specs]
 
@@ -74,14 +74,14 @@ def validation_films(
     progress: Progress,
     excluded: AbstractSet[str] = frozenset(),
 ) -> list[Films]:
-    """The validation films of each source, of patients that no run trains on, less those excluded."""
+    """Load the validation films of each source, of patients that no run trains on, less those in `excluded`."""
     return [
         _films(spec, "validation", classes, side, (VALIDATION_SEED, phantoms), progress, excluded) for spec in specs
     ]
 
 
 def excluded_names(files: Sequence[str]) -> frozenset[str]:
-    """Names of films in text files, one a line. Raises TrainError for a file that cannot be read."""
+    """Read names of films from text files, one a line. Raises TrainError for a file that cannot be read."""
     names: set[str] = set()
     for file in files:
         try:
