@@ -15,8 +15,9 @@ DEV = .venv-dev/bin
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
 
+# Bytecode is kept: without it, each worker and each process of a test compiles everything again.
 test: lint types
-	OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: links
 	$(DEV)/ruff check

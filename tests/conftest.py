@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -10,12 +12,15 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
+
+ROOT = Path(__file__).parents[1]
 
 settings.register_profile("no-clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("no-clock")
@@ -24,7 +29,7 @@ settings.load_profile("no-clock")
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real films beside the checkout; a test that needs them is skipped where they are not."""
-    folder = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the real films are not here: {folder}")
     return folder
@@ -94,11 +99,26 @@ def tiny_state() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_state: dict[str, Any], phantom_films: Any) -> Path:
-    """The folder of the bundle exported from `tiny_state`; copy before changing it."""
-    from msloc_edge.export import export_bundle
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The folder of the bundle exported from `tiny_state`; copy before changing it.
 
-    return export_bundle(tiny_state, tmp_path_factory.mktemp("tiny") / "bundle", phantom_films, name="tiny")[0].path
+    An export takes seconds, so one is kept in build/ until the sources change; the first of several workers makes it.
+    """
+    kept = ROOT / "build" / "tests" / f"tiny-{_source_hash()}"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with (kept.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            from msloc_edge.export import export_bundle
+
+            for old in kept.parent.glob("tiny-*"):
+                shutil.rmtree(old)
+            made = tmp_path_factory.mktemp("made") / "bundle"
+            state, films = map(request.getfixturevalue, ("tiny_state", "phantom_films"))
+            export_bundle(state, made, films, name="tiny")
+            shutil.copytree(made, kept.with_suffix(".part"), dirs_exist_ok=True)
+            kept.with_suffix(".part").rename(kept)
+        return shutil.copytree(kept, tmp_path_factory.mktemp("tiny") / "bundle")
 
 
 @pytest.fixture(scope="session")
@@ -161,6 +181,17 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
         over.set()
         server.shutdown()
         thread.join()
+
+
+def _source_hash() -> str:
+    """Of all that decides what the tiny bundle is: our sources, and the versions of the packages that write it."""
+    found = hashlib.sha256(repr([metadata.version(name) for name in ("numpy", "onnx", "onnxscript", "torch")]).encode())
+    for file in sorted(
+        file for top in ("msloc_edge", "kernels", "export", "train") for file in (ROOT / top).rglob("*.py")
+    ):
+        found.update(str(file).encode() + file.read_bytes())
+    found.update(Path(__file__).read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _calibrated_state(
