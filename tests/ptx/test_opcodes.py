@@ -96,6 +96,9 @@ Floating Point Instructions: fma
 Floating Point Instructions: neg
     neg.f32                  0 -> -0.0
     neg.f32                  -2 -> 2
+Floating Point Instructions: abs
+    abs.f32                  -0.0 -> 0
+    abs.f32                  -inf -> inf
 Floating Point Instructions: min
     min.f32                  nan 2 -> 2
     min.f32                  0 -0.0 -> -0.0

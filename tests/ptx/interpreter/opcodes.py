@@ -199,6 +199,7 @@ for opcode, compute in ARITHMETIC.items():
 define(FLOATING, "fma.rn", ("f32",), fused, 3)
 define(FLOATING, "fma.rn", ("f32x2",), of_pairs(fused), 3)
 define(FLOATING, "neg", ("f32",), np.negative, 1)
+define(FLOATING, "abs", ("f32",), np.abs, 1)
 define(FLOATING, "min", ("f32",), smaller)
 define(FLOATING, "max", ("f32",), larger)
 FORMS["div.full.f32"] = Form(f"{FLOATING}: div", "f32", ("f32",) * 2, np.divide, approximate=2)

@@ -1,0 +1,42 @@
+"""The PTX of regions that ships, executed: every form of every device against the reference."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from shipped import Outcome, Shipped, of_variant
+from shipped.regions import Case, run
+
+from msloc_edge.kernels.aot.build import DEVICES
+
+DTYPES = ("fp16", "fp32")
+
+SPIRALS = ("#######.", "......#.", "#.###.#.", "#.#.#.#.", "#.#...#.", "#.#####.", "#.......", "########")
+COMB = ("#.#.#.#", "###.###", ".#...#.", ".#####.", ".......", "##.....", "..##...")
+
+CASES = {
+    "spirals": Case(SPIRALS),
+    "two films": Case(COMB, batch=2, content=((1, 0, 5, 6), (-2, 2, 7, 99))),
+    "nothing inside": Case(COMB, content=((5, 0, 0, 7),)),
+    "more than the table has": Case(COMB, max_regions=1),
+    "nothing": Case(("." * 9,) * 3),
+    "all": Case(("#" * 9,) * 3),
+    "two turns along x": Case(size=(41, 150), batch=2, wanted=2, content=((3, 5, 30, 140), (0, 0, 41, 150))),
+    "two turns along y": Case(size=(530, 21)),
+}
+
+
+@cache
+def outcomes(runs: Shipped, regions: Shipped, case: Case) -> tuple[Outcome, Outcome]:
+    """Devices whose PTX differs in its header alone share what was executed."""
+    return run(runs, regions, case)
+
+
+@pytest.mark.parametrize("sm", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES)
+def test_regions(case: str, dtype: str, sm: int) -> None:
+    forms = of_variant(f"regions.runs.{dtype}", sm), of_variant("regions.regions.fp32", sm)
+    for found in outcomes(*forms, CASES[case]):
+        assert found.right, found
