@@ -1,4 +1,4 @@
-// The whole test framework: check(what holds, what it says), and an exit status.
+// The whole test framework: check(a condition, a sentence), and an exit status.
 #pragma once
 
 #include <cstdio>

@@ -173,7 +173,7 @@ def request(**values: int) -> Request:
 
 
 def pixels_of(pixels: np.ndarray, **values: Any) -> Pixels:
-    """An array as msloc_pixels; a `lut` becomes its table. The struct keeps what it points to."""
+    """Wrap an array as msloc_pixels; a `lut` becomes its table. The struct keeps the arrays that it points to."""
     if (lut := values.pop("lut", None)) is not None:
         lut = np.ascontiguousarray(lut, np.float32)
         bits = (lut.size - 1).bit_length()
@@ -221,7 +221,7 @@ class Capi:
 
 
 def missing_tool() -> str | None:
-    """What the build needs and this machine lacks."""
+    """Name a tool that the build needs and this machine lacks; None where all are here."""
     for tool in ("cmake", "ninja", "c++"):
         if not shutil.which(tool):
             return tool
@@ -303,7 +303,7 @@ def edge(capi: Capi, bundle: Path) -> Iterator[Handle]:
 
 @pytest.fixture(scope="session")
 def structs() -> Mapping[str, Any]:
-    """What tests that call the library by hand need, by name."""
+    """Structs and helpers for tests that call the library by hand, by name."""
     names = ("Options", "Pixels", "Request", "Model", "Summary", "Finding", "Box", "Deviation", "LogFn", "AuditFn")
     helpers: dict[str, Callable[..., Any] | Any] = {
         "pixels_of": pixels_of,

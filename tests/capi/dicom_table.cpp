@@ -1,4 +1,4 @@
-// Prints what the library makes of a DICOM file: status, or width, height, bits, warnings on a line, then the table
+// Prints the film that the library makes of a DICOM file: status, or width, height, bits, warnings on a line, then the table
 // [2**bits] float32 and the samples [height, width] uint16 as raw bytes. For test_dicom.py.
 #include <cstdio>
 #include <vector>

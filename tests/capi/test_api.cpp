@@ -1,4 +1,4 @@
-// The whole C library around an engine that does what the test says: statuses, threads, deadlines, memory.
+// The whole C library around an engine that follows the test's script: statuses, threads, deadlines, memory.
 #include <atomic>
 #include <chrono>
 #include <cmath>

@@ -1,4 +1,4 @@
-"""What `cmake --install` makes: found by CMake and pkg-config, run from its folder, moved, shipped with OpenVINO."""
+"""The tree that `cmake --install` makes: found by CMake and pkg-config, run in place, moved, shipped with OpenVINO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame
 
 OPENVINO = ("libopenvino.so.*", "libopenvino_onnx_frontend.so.*", "libopenvino_intel_cpu_plugin.so", "libtbb.so.*")
-"""What a product ships of OpenVINO for this library."""
+"""Files of OpenVINO that a product ships for this library."""
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def one_line(readme: Path) -> str:
 def test_pkg_config(
     page: str, prefix: Path, phantom: tuple[Path, Frame], bundle: Path, structs: dict[str, Any], tmp_path: Path
 ) -> None:
-    """As the page says, on a tree that was moved after installation."""
+    """The command of a page works, on a tree that was moved after installation."""
     if not shutil.which("pkg-config"):
         pytest.skip("no pkg-config here")
     moved = shutil.copytree(prefix, tmp_path / "moved", symlinks=True)

@@ -24,7 +24,7 @@ from msloc_edge.types import Frame
 
 LOGIT, IOU = 1e-4, 0.99
 SECONDS = 15
-"""For the real films: when they are over, what is left is left out."""
+"""Time for the real films: when it is over, the rest is left out."""
 SIZES = [256, 64, 480, (480, 420), (200, 150), (64, 90), (257, 700), (1000, 800), (1955, 1841), (513, 512)]
 
 
@@ -35,7 +35,7 @@ def python(request: pytest.FixtureRequest, bundle: Path) -> Iterator[Localizer]:
 
 
 def compare(edge: Any, python: Localizer, frame: Frame) -> None:
-    """The library's result of the film that it has localized, against Python's of `frame`."""
+    """Compare the library's result of the film that it has localized with Python's of `frame`."""
     prepared = python.prepare(frame)
     logits = python.backend.run(prepared.input[None, None]).logits[0]
     result = python.run([prepared])[0]

@@ -19,7 +19,7 @@ NEEDS = {
 
 
 def missing(preset: str) -> str | None:
-    """What this machine lacks."""
+    """Name a tool or library of a preset that this machine lacks; None where all are here."""
     compiler, library = NEEDS[preset]
     tools = ("cmake", "ninja", compiler, *(("qemu-aarch64",) if preset == "aarch64-cross" else ()))
     for tool in tools:

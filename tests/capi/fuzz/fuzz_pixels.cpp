@@ -19,7 +19,7 @@ void require(bool holds) {
   if (!holds) std::abort();
 }
 
-/// What comes before the samples, in numbers so narrow that most of what they can say matters. seeds.py writes it, too.
+/// The head before the samples, in numbers so narrow that most of what they can say matters. seeds.py writes it, too.
 struct Head {
   std::uint16_t width, height, row_stride, table_size;
   std::uint8_t bits_allocated, bits_stored, is_signed, photometric, voi, unused[3];

@@ -1,4 +1,4 @@
-"""Writes what the fuzzers begin with: seeds.py FOLDER. Standard library only."""
+"""Writes the seeds of the fuzzers: seeds.py FOLDER. Standard library only."""
 
 from __future__ import annotations
 
