@@ -30,7 +30,7 @@ class Segment:
     address   of its first byte
     content   bytes from the last multiple of ALIGNMENT before that address on
     begin     of the array in `content`
-    unit      bytes of an element
+    unit      bytes of an element; an access to a part of one counts as one to all of it
     written   of each unit of `content`, whether it holds a value; None for an array that is only read
     """
 
@@ -114,21 +114,19 @@ class Memory:
             if segment.address <= lowest and highest <= segment.end:
                 yield segment, slice(None)
                 return
-        left = np.ones(len(addresses), bool)
-        for segment in self._segments:
-            inside = (addresses >= segment.address) & (addresses + width <= segment.end)
-            if inside.any():
-                left &= ~inside
-                yield segment, inside
-        if left.any():
-            raise KernelError("bounds", f"{at}: {self._whereabouts(int(addresses[left][0]), width)}")
+        inside = [(s, (addresses >= s.address) & (addresses + width <= s.end)) for s in self._segments]
+        outside = ~np.logical_or.reduce([mask for _, mask in inside]) if inside else np.ones(len(addresses), bool)
+        if outside.any():
+            raise KernelError("bounds", f"{at}: {self._whereabouts(int(addresses[outside][0]), width)}")
+        yield from ((segment, mask) for segment, mask in inside if mask.any())
 
     def _whereabouts(self, address: int, width: int) -> str:
-        near = max((s for s in self._segments if s.address <= address), key=lambda s: s.address, default=None)
-        if near is None:
+        near = [s for s in self._segments if s.address - SPACING // 2 <= address < s.end + SPACING // 2]
+        if not near:
             return f"{width} bytes at {address:#x}, where nothing is"
-        size, offset = near.end - near.address, address - near.address
-        element = f"element {offset // near.unit} of {size // near.unit}"
+        segment = min(near, key=lambda s: max(s.address - address, address - s.end))
+        size, offset = segment.end - segment.address, address - segment.address
+        element = f"element {offset // segment.unit} of {size // segment.unit}"
         return f"{width} bytes at {offset} of an array of {size} bytes ({element})"
 
     def _place(self, array: NDArray[Any], skew: int, written: bool | None) -> int:
