@@ -32,32 +32,29 @@ def load() -> None:
 
 
 def decode(codestream: Codestream, cells: NDArray[Any]) -> None:
-    """Decode a codestream into `cells`, an array of its shape and dtype."""
+    """Decode a codestream into `cells`, an array of its shape and dtype; signed samples come bit by bit."""
     import imagecodecs
 
     if codestream.kind == JPEG:
         _jpeg(codestream, cells)
     elif codestream.kind == JPEG_LS:
-        _copy(imagecodecs.jpegls_decode(codestream.data), cells)
+        imagecodecs.jpegls_decode(codestream.data, out=cells)
     elif codestream.kind == JPEG_2000:
-        _copy(imagecodecs.jpeg2k_decode(codestream.data, planar=False, numthreads=1), cells)
+        signed = cells.view(cells.dtype.str.replace("u", "i")) if codestream.signed else cells
+        imagecodecs.jpeg2k_decode(codestream.data, planar=False, numthreads=1, out=signed)
     else:
         _rle(codestream.data, cells)
 
 
-def _copy(decoded: NDArray[Any], cells: NDArray[Any]) -> None:
-    """Signed samples are copied bit by bit."""
-    if decoded.shape != cells.shape or decoded.itemsize != cells.itemsize:
-        raise ValueError("another size than the header says")
-    cells[...] = decoded.view(cells.dtype)
+def decode_jpeg_8(data: bytes, colorspace: str, cells: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Decode 8-bit JPEG -> [H, W] for "GRAY", [H, W, 3] for "RGB"; in `cells`, where given.
 
-
-def decode_jpeg_8(data: bytes, colorspace: str) -> NDArray[np.uint8]:
-    """8-bit JPEG -> [H, W] for "GRAY", [H, W, 3] for "RGB". Raises Truncated, or ValueError where data are damaged."""
+    Raises Truncated, or ValueError where data are damaged.
+    """
     import simplejpeg
 
     try:
-        pixels = simplejpeg.decode_jpeg(data, colorspace)
+        pixels = simplejpeg.decode_jpeg(data, colorspace, buffer=cells)
     except ValueError as error:
         if "premature end" in str(error).lower():
             raise Truncated from None
@@ -67,21 +64,21 @@ def decode_jpeg_8(data: bytes, colorspace: str) -> NDArray[np.uint8]:
 
 def _jpeg(codestream: Codestream, cells: NDArray[Any]) -> None:
     """The components as they are stored, without a change of colour space."""
-    told = codestream.bits == 8 and (codestream.samples == 1 or not codestream.lossless)
-    luma = decode_jpeg_8(codestream.data, "GRAY") if told else None  # simplejpeg tells when pixels are missing
-    if luma is not None and codestream.samples == 1:
-        _copy(luma, cells)
+    if codestream.bits == 8 and codestream.samples == 1:
+        decode_jpeg_8(codestream.data, "GRAY", cells)
         return
-    _copy(_stored_components(codestream.data, codestream.samples), cells)
-    if luma is None:
+    _stored_components(codestream.data, cells)
+    if codestream.bits == 8 and not codestream.lossless:
+        decode_jpeg_8(codestream.data, "GRAY")  # which tells when pixels are missing
+    else:
         _prove_whole(codestream, cells)
 
 
-def _stored_components(data: bytes, samples: int) -> NDArray[Any]:
+def _stored_components(data: bytes, cells: NDArray[Any]) -> None:
     import imagecodecs
 
-    same = "YCBCR" if samples == 3 else None  # from a colour space to itself: no change
-    return imagecodecs.jpeg8_decode(data, colorspace=same, outcolorspace=same)
+    same = "YCBCR" if cells.ndim == 3 else None  # from a colour space to itself: no change
+    imagecodecs.jpeg8_decode(data, colorspace=same, outcolorspace=same, out=cells)
 
 
 def _prove_whole(codestream: Codestream, cells: NDArray[Any]) -> None:
@@ -94,7 +91,9 @@ def _prove_whole(codestream: Codestream, cells: NDArray[Any]) -> None:
         if found < -(-units // codestream.restart) - 1:
             raise Truncated
     end = data.rindex(END)
-    if not np.array_equal(_stored_components(data[:end] + _UNREAD + data[end:], codestream.samples), cells):
+    again = np.empty_like(cells)
+    _stored_components(data[:end] + _UNREAD + data[end:], again)
+    if not np.array_equal(again, cells):
         raise Truncated
 
 

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,14 @@ SECONDS, SECONDS_PER_MEGAPIXEL = 5.0, 2.0
 _PATIENCE = 10  # a helper that does not answer in so many times its processor time sleeps, and is ended
 _START_SECONDS = 120
 _BASE_MEMORY = 128 << 20
+_KEPT_MEMORY = 64 << 20
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    # glibc keeps freed memory for the next film: new pages cost as much as decoding
+    "MALLOC_MMAP_THRESHOLD_": str(_KEPT_MEMORY),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEPT_MEMORY),
+}
+_REFUSALS = {"truncated": "", "corrupt": "they do not decode", "memory": "decoding takes too much memory"}
 
 
 def is_available() -> bool:
@@ -59,66 +67,52 @@ def decode(codestream: Codestream, name: str) -> NDArray[Any]:
     Raises InputError `truncated` or `corrupt`, with the limit where one was reached; DependencyError
     `package_missing` where no helper can be started.
     """
-    film = _Film(codestream)
     helper = _idle_helper() or _Helper()
     try:
-        answer = helper.ask(film)
+        answer = helper.ask(codestream)
     except BaseException:
         helper.kill()
         raise
-    if answer in ("done", "truncated", "corrupt"):
+    if isinstance(answer, np.ndarray) or answer in _REFUSALS:
         _idle.append(helper)
     else:
         helper.kill()
-    if answer == "done":
-        return film.cells
+    if isinstance(answer, np.ndarray):
+        return answer
     if answer == "truncated":
         raise InputError(answer, f"{name}: expected a whole film, but its pixels end early; copy or export it again.")
-    why = {"corrupt": "they do not decode", "memory": f"they need more than {film.memory >> 20} MB"}.get(answer, answer)
+    why = _REFUSALS.get(answer, answer)
     raise InputError("corrupt", f"{name}: expected compressed pixels, but {why}; export the film again.")
 
 
-class _Film:
-    """One codestream on its way, in memory that is shared with a helper: the cells, then the codestream."""
+@dataclass(frozen=True)
+class _Limits:
+    """What decoding one film may cost: processor time in seconds, memory in bytes."""
 
-    def __init__(self, codestream: Codestream) -> None:
-        shape, size = codestream.shape, codestream.cells_size
+    seconds: float
+    memory: int
+
+    @classmethod
+    def of(cls, codestream: Codestream) -> _Limits:
         samples = codestream.height * codestream.width * codestream.samples
-        self.seconds = SECONDS + SECONDS_PER_MEGAPIXEL * samples / 1e6
-        self.memory = _BASE_MEMORY + bytes_per_sample(codestream.kind) * samples + 2 * len(codestream.data)
-        self.fd = _shared_memory(size + len(codestream.data))
-        memory = mmap.mmap(self.fd, size + len(codestream.data))
-        memory[size:] = codestream.data
-        self.cells = np.frombuffer(memory, codestream.dtype, codestream.height * codestream.width * codestream.samples)
-        self.cells.shape = shape
-        facts = asdict(replace(codestream, data=b""))
-        del facts["data"]
-        limits = {"seconds": self.seconds, "memory": self.memory}
-        self.request = json.dumps({"codestream": facts, **limits}).encode()
-
-
-def _shared_memory(size: int) -> int:
-    """A descriptor of memory that another process can map, without a name."""
-    if sys.platform == "linux":
-        fd = os.memfd_create("msloc-film")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
+        memory = bytes_per_sample(codestream.kind) * samples + 2 * len(codestream.data)
+        return cls(SECONDS + SECONDS_PER_MEGAPIXEL * samples / 1e6, _BASE_MEMORY + memory)
 
 
 class _Helper:
-    """The program's end of one helper: its process, and the line to it."""
+    """The program's end of one helper: its process, the line to it, and the memory that both map."""
 
     def __init__(self) -> None:
+        self._file = _unnamed_file()
+        self._memory: mmap.mmap | None = None
         self._line, theirs = socket.socketpair()
         with theirs:
+            shared = [theirs.fileno(), self._file]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "msloc_edge.imaging.decoder", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "msloc_edge.imaging.decoder", *map(str, shared)],
+                pass_fds=shared,
                 cwd=Path(__file__).parents[2],  # where this package is, and nothing of the user's
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -131,43 +125,65 @@ class _Helper:
                 f"{sys.executable} -c 'import imagecodecs, simplejpeg'.",
             )
 
-    def ask(self, film: _Film) -> str:
-        """Let the helper fill the film's cells. Its answer, or why there is none."""
+    def ask(self, codestream: Codestream) -> NDArray[Any] | str:
+        """Let the helper decode. The cells, or its answer, or why there is none."""
+        size, limits = codestream.cells_size, _Limits.of(codestream)
+        memory = self._room(size + len(codestream.data))
+        memory[size : size + len(codestream.data)] = codestream.data
+        facts = asdict(replace(codestream, data=b"")) | {"data": len(codestream.data)}
         try:
-            socket.send_fds(self._line, [film.request], [film.fd])
-        except OSError:
-            return self._why_ended(film)
-        finally:
-            os.close(film.fd)
-        try:
-            return self._receive(_PATIENCE * film.seconds) or self._why_ended(film)
+            self._line.sendall(json.dumps([facts, limits.seconds, limits.memory]).encode())
+            answer = self._receive(_PATIENCE * limits.seconds)
+        except ConnectionError:
+            answer = ""
         except TimeoutError:
-            return f"they do not decode within {_PATIENCE * film.seconds:.0f} s"
+            return f"they do not decode within {_PATIENCE * limits.seconds:.0f} s"
+        if not answer:
+            over_time = self._process.wait() == -signal.SIGXCPU
+            return f"they take more than {limits.seconds:.0f} s" if over_time else "they crash their decoder"
+        if answer == "done":
+            cells = np.frombuffer(memory, codestream.dtype, size // codestream.dtype.itemsize)
+            return cells.reshape(codestream.shape).copy()
+        return answer
+
+    def _room(self, size: int) -> mmap.mmap:
+        """Shared memory of at least this size; it is kept, since new pages cost a tenth of decoding, unless large."""
+        if self._memory is None or not size <= len(self._memory) <= max(size, _KEPT_MEMORY):
+            self._memory = None
+            os.ftruncate(self._file, size)
+            self._memory = mmap.mmap(self._file, size)
+        return self._memory
 
     def _receive(self, seconds: float) -> str:
         self._line.settimeout(seconds)
-        try:
-            return self._line.recv(64).decode()
-        except ConnectionError:
-            return ""
-
-    def _why_ended(self, film: _Film) -> str:
-        over_time = self._process.wait() == -signal.SIGXCPU
-        return f"they take more than {film.seconds:.0f} s" if over_time else "they crash their decoder"
+        return self._line.recv(64).decode()
 
     @property
     def runs(self) -> bool:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        self._line.close()
+        self._close()
         self._process.kill()
         self._process.wait()
 
     def forget(self) -> None:
         """Close this process's end of the line, and leave the helper to the process that started it."""
-        self._line.close()
+        self._close()
         self._process.returncode = 0
+
+    def _close(self) -> None:
+        self._memory = None
+        self._line.close()
+        os.close(self._file)
+
+
+def _unnamed_file() -> int:
+    """A descriptor of a file that two processes can map, without a name."""
+    if sys.platform == "linux":
+        return os.memfd_create("msloc-films")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 _idle: list[_Helper] = []
@@ -201,17 +217,24 @@ os.register_at_fork(after_in_child=_forget_helpers)
 
 
 def main() -> None:
-    """Decode what comes over the line whose descriptor is the first argument, until it is cut."""
-    line = socket.socket(fileno=int(sys.argv[1]))
+    """Decode what comes over a line into a file that is mapped, until the line is cut; descriptors are the arguments.
+
+    A request holds the header of a codestream, with the size of its data, and the limits.
+    """
+    line, file = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program decides
     threading.Thread(target=_end_with, args=(line,), daemon=True).start()
     from msloc_edge.imaging import codecs
 
     codecs.load()
     line.sendall(b"ready")
-    while True:
-        request, (fd,), *_ = socket.recv_fds(line, 4096, 1)
-        line.sendall(_answer(json.loads(request), fd).encode())
+    memory = None
+    while request := line.recv(4096):
+        facts, *limits = json.loads(request)
+        if memory is None or len(memory) != os.fstat(file).st_size:
+            memory = mmap.mmap(file, 0)
+        _limit(*limits)
+        line.sendall(_answer(Codestream(**facts | {"data": b""}), facts["data"], memory).encode())
 
 
 def _end_with(line: socket.socket) -> None:
@@ -222,23 +245,19 @@ def _end_with(line: socket.socket) -> None:
     os._exit(0)
 
 
-def _answer(request: dict[str, Any], fd: int) -> str:
+def _answer(codestream: Codestream, length: int, memory: mmap.mmap) -> str:
     from msloc_edge.imaging import codecs
 
-    codestream = Codestream(data=b"", **request["codestream"])
-    memory = mmap.mmap(fd, 0)
-    os.close(fd)
-    _limit(request["seconds"], request["memory"])
-    codestream = replace(codestream, data=memory[codestream.cells_size :])
-    cells = np.frombuffer(memory, codestream.dtype, codestream.cells_size // codestream.dtype.itemsize)
+    size = codestream.cells_size
+    cells = np.frombuffer(memory, codestream.dtype, size // codestream.dtype.itemsize).reshape(codestream.shape)
     try:
-        codecs.decode(codestream, cells.reshape(codestream.shape))
+        codecs.decode(replace(codestream, data=memory[size : size + length]), cells)
         return "done"
     except codecs.Truncated:
         return "truncated"
     except MemoryError:
         return "memory"
-    except Exception:  # each library has its own errors; none of their words may hold more than they should
+    except Exception:  # each library has its own errors, and none of their words may go into ours
         return "corrupt"
 
 

@@ -147,9 +147,12 @@ def _from_codestream(
 
 
 def _masked(cells: NDArray[Any], bits: int) -> NDArray[Any]:
-    if bits == 8 * cells.itemsize and cells.flags.owndata and cells.dtype.isnative:
-        return cells
-    return (cells & (2**bits - 1)).astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
+    """Clear the bits above the sample, in place where the cells are ours."""
+    if not cells.flags.owndata or not cells.dtype.isnative:
+        cells = cells & (2**bits - 1)
+    elif bits < 8 * cells.itemsize:
+        np.bitwise_and(cells, 2**bits - 1, out=cells)
+    return cells.astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
 
 
 def _exceeds(patterns: NDArray[Any], bits: int, signed_precision: int) -> bool:
@@ -187,7 +190,7 @@ def _codestream(header: Header, index: int) -> Codestream:
         samples, bits = header.integer("SamplesPerPixel"), header.integer("BitsAllocated")
         codestream = Codestream(RLE, data, rows, columns, samples, bits)
     else:
-        if not data.rstrip(b"\0\xff").endswith(END):
+        if not data[-1024:].rstrip(b"\0\xff").endswith(END):  # padded to an even length, or to a block
             raise header.truncated()
         found = read_codestream(data, header.name)
         if found is None or (found.height, found.width) != (rows, columns):
