@@ -59,7 +59,7 @@ def assembler(sm: int) -> str:
 
 
 def is_known(sm: int) -> bool:
-    """Whether one of triton's assemblers knows the architecture: those of Triton 3.6 do not know sm_110."""
+    """True where one of triton's assemblers knows the architecture: those of Triton 3.6 do not know sm_110."""
     return bool(_that_know(sm))
 
 

@@ -1,4 +1,4 @@
-"""From a variant to its files: Triton to PTX, without a GPU or a driver, then the assembler and the gates."""
+"""Files of a variant: Triton to PTX, without a GPU or a driver, then the assembler and the gates."""
 
 from __future__ import annotations
 

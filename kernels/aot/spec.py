@@ -1,4 +1,4 @@
-"""What an operation declares about a kernel so that it can be compiled ahead of time and launched by others."""
+"""Facts that an operation declares about a kernel, so that it can be compiled ahead of time and launched by others."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What its files are called, before the device."""
+        """Name of its files, before that of the device."""
         return ".".join(filter(None, (self.operation, self.variant, self.dtype)))
 
     @property
     def arguments(self) -> tuple[Argument, ...]:
-        """In the order of the launch: a tuple is spelled out, as cams_1, cams_2 and so on."""
+        """Arguments in the order of the launch: a tuple is spelled out, as cams_1, cams_2 and so on."""
         found = []
         for name, types in self.signature.items():
             if isinstance(types, str):

@@ -16,7 +16,7 @@ DTYPES = ("fp16", "fp32")
 
 
 def variants() -> tuple[Variant, ...]:
-    """In the order of kernels.json."""
+    """List all kernels, in the order of kernels.json."""
     return (*_fused(), *_findings(), _peaks(), *_window_resize(), *_regions())
 
 

@@ -14,13 +14,13 @@ from msloc_edge.kernels.fuse_cams.programs import class_of, tile_of
 
 
 def fits(grid: tuple[int, int], stride: int, size: tuple[int, int]) -> bool:
-    """Whether a stage's grid (h, w) makes a map (H, W) by square cells of `stride` pixels; two columns at least."""
+    """True where a stage's grid (h, w) makes a map (H, W) by square cells of `stride` pixels; two columns at least."""
     return grid[1] > 1 and (stride * grid[0], stride * grid[1]) == size
 
 
 @triton.jit
 def strided_columns(x, w, stride: tl.constexpr):
-    """Of pairs of columns x [2, n]: the source column to their left [n], and how far behind it they are [2, n]."""
+    """Find the source column left of pairs of columns x [2, n]: [n], and how far behind it they are [2, n]."""
     cell = tl.min((x + stride // 2) // stride, axis=0)
     part = ((2 * x + 1 + stride) % (2 * stride)).to(tl.float32) * (0.5 / stride)
     part = tl.where(cell < w, part, 1.0)  # past the right edge all of the last column,

@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def runs_of(runs, plane, H, W):
-    """Where a map's runs are: how many each row has [H], and [ceil(W / 2), H, 4] of left, right, peak and parent.
+    """Place the runs of a map: how many each row has [H], and [ceil(W / 2), H, 4] of left, right, peak and parent.
 
     The n-th run of row y is the (n H + y)-th, and that is its name too: lanes of `regions_kernel` are rows.
     """
@@ -24,7 +24,7 @@ def read(row, x, first, last):
 
 @triton.jit
 def highest_of_run(run, peak, next_run, next_peak):
-    """Of two neighbouring stretches: the run that they end in, and its highest value."""
+    """Join two neighbouring stretches: the run that they end in, and its highest value."""
     return next_run, tl.where(run == next_run, tl.maximum(peak, next_peak), next_peak)
 
 
@@ -78,7 +78,7 @@ def runs_kernel(
 
 @triton.jit
 def hook(counts, runs, H, BLOCK_H: tl.constexpr):
-    """Of every two runs that touch, the higher parent gets the lower one as its own; how many had different ones.
+    """Give the higher parent of every two runs that touch the lower one as its own; return how many had different ones.
 
     A lane goes through the runs of a row and of the one above as through two sorted lists.
     """
@@ -111,7 +111,7 @@ def hook(counts, runs, H, BLOCK_H: tl.constexpr):
 
 @triton.jit
 def flatten(counts, runs, H, BLOCK_H: tl.constexpr):
-    """The parent of every run becomes its parent's parent; how many had another one before.
+    """Make the parent of every run its parent's parent; return how many had another one before.
 
     Four runs of a row at a time: their reads, one after the other for each, are what this takes.
     """

@@ -20,7 +20,7 @@ def window(place, image_size, size, enlarge: tl.constexpr):
 
 @triton.jit
 def weight(source, place, image_size, size, enlarge: tl.constexpr):
-    """Of a source pixel in an output pixel, along one axis: a whole number, so exact."""
+    """Weight of a source pixel in an output pixel, along one axis: a whole number, so exact."""
     if enlarge:
         centre = (2 * place + 1) * image_size - size  # both clamped and counted in 1 / (2 size) source pixels
         centre = tl.minimum(tl.maximum(centre, 0), 2 * size * (image_size - 1))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def enlarges(geometry: Geometry) -> bool:
-    """Whether the film is smaller than its place in the input: bilinear then, area averages otherwise.
+    """True where the film is smaller than its place in the input: bilinear then, area averages otherwise.
 
     Raises ValueError when it is smaller along one axis and larger along the other, which `Geometry.fit` never makes.
     """

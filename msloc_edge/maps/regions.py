@@ -1,4 +1,4 @@
-"""Where localization maps exceed their thresholds: regions, the one definition, and their highest pixels.
+"""Regions, where localization maps exceed their thresholds: the one definition; and the highest pixels of maps.
 
 Thresholds are absolute: a map that nowhere exceeds its class's threshold has no region, and that is a valid result.
 """
@@ -123,7 +123,7 @@ def _join(runs: Runs, count: int, width: int) -> list[list[Region]]:
 
 
 def _roots(runs: Runs, width: int) -> Places:
-    """For each run: the first run of its 8-connected region."""
+    """Find the first run of each run's 8-connected region."""
     # The maps are one picture, read as one line: with a free row after each map, and a free column after each row.
     height, width = int(runs.rows.max(initial=0)) + 2, width + 1
     lines = (runs.maps * height + runs.rows) * width

@@ -76,7 +76,7 @@ class HeatmapFolder:
         self._scores = _read_scores(scores, self.problems) if scores else {}
 
     def labels(self, candidates: Iterable[str]) -> tuple[str, ...]:
-        """Those of `candidates` that some map or score in the folder is named after."""
+        """Keep those of `candidates` that some map or score in the folder is named after."""
         names = [key for mine in self._files.values() for key in mine]
         flat = set(names) | {label for mine in self._scores.values() for label in mine}
         loose = {_file_form(label) for label in flat}
@@ -84,8 +84,11 @@ class HeatmapFolder:
         return tuple(label for label in candidates if label in flat or _file_form(label) in loose | dotted)
 
     def film(self, record: Record, parts: Mapping[str, Sequence[str]]) -> FilmMaps:
-        """What the folder says of a film; `parts` as of `resolve_labels`. A map that cannot be used goes to `problems`
-        and counts as missing. Raises InputError for a film that cannot be read."""
+        """Read the maps and scores of a film; `parts` as of `resolve_labels`.
+
+        A map that cannot be used goes to `problems` and counts as missing. Raises InputError for a film that cannot be
+        read.
+        """
         size = picture_size(record.path)
         own = self._scores.get(record.name) or self._scores.get(Path(record.name).stem) or {}
         scores = {

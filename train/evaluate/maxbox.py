@@ -23,7 +23,7 @@ SIDE = 224
 
 
 def best_ious(map: NDArray[np.float32], true: Boxes) -> NDArray[np.float64]:
-    """The highest IoU of any box of a map [h, w] with any true box [M, 4] (in its pixels), at each level [25];
+    """Find the highest IoU of any box of a map [h, w] with any true box [M, 4] (in its pixels), at each level [25];
     exact where it reaches the lowest delta, and below it either the IoU or 0."""
     low, high = float(map.min()), float(map.max())
     best = np.zeros(len(LEVELS))
@@ -52,8 +52,10 @@ def best_ious(map: NDArray[np.float32], true: Boxes) -> NDArray[np.float64]:
 
 
 def _can_reach(around: tuple[int, int, int, int], true: Boxes) -> bool:
-    """Whether a box within `around` can reach the lowest delta with some true box: IoU is at most the share of the true
-    box that lies within. In plain numbers, as it is asked at every level."""
+    """True where a box within `around` can reach the lowest delta with some true box.
+
+    IoU is at most the share of the true box that lies within. In plain numbers, as it is asked at every level.
+    """
     left, top, across, down = around
     for x, y, w, h in true.tolist():
         width, height = min(left + across, x + w) - max(left, x), min(top + down, y + h) - max(top, y)
@@ -63,6 +65,6 @@ def _can_reach(around: tuple[int, int, int, int], true: Boxes) -> bool:
 
 
 def max_box_acc(hits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """From the macro share of hits [B, levels, deltas]: the share at the best level [B, deltas], and that level."""
+    """Find the best level of the macro share of hits [B, levels, deltas]: the share there, and the level [B, deltas]."""
     best = np.nan_to_num(hits, nan=-1).argmax(axis=1)
     return np.take_along_axis(hits, best[:, None], axis=1)[:, 0], best

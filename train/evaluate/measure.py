@@ -47,7 +47,7 @@ WIDTH = max(part.stop for part in COLUMNS.values())
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilmMaps:
-    """What a method says of one film.
+    """Maps and scores of a method for one film.
 
     size    (height, width) of the picture file
     scores  finding -> score, higher is more; a finding may be missing

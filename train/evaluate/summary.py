@@ -41,7 +41,7 @@ class _Units:
 
     @classmethod
     def of(cls, values: Array, weights: NDArray[np.float32]) -> _Units:
-        """From measures [U, WIDTH] and the weight of each in the resamples [B, U]."""
+        """Sum up measures [U, WIDTH] by the weight of each in the resamples [B, U]."""
         w = weights.astype(np.float64)
         return cls(w @ values, w.sum(axis=1), len(values))
 

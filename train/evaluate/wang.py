@@ -38,7 +38,7 @@ PUBLISHED = {
         "0.5": {"accuracy": (0.0500, 0.1780, 0.1111, 0.0650, 0.0117, 0.0126, 0.0333, 0.0306)},
     },
 }
-"""What Wang et al. 2017 report, in the order of CHESTXRAY8."""
+"""Figures that Wang et al. 2017 report, in the order of CHESTXRAY8."""
 
 
 def published(overlap: str, threshold: str, figure: str) -> dict[str, float]:
