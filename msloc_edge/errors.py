@@ -20,10 +20,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+def printable(text: str) -> str:
+    r"""Escape control characters, and what does not encode: a file's name may hold a newline, to forge a log line.
+
+    >>> printable("film\n.png")
+    'film\\n.png'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 class MslocError(Exception):
     """Base of all expected errors: `reason` is a stable code, `str(error)` one clear sentence."""
 
     def __init__(self, reason: str, message: str) -> None:
+        message = printable(message)
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -79,7 +89,9 @@ class Reason(NamedTuple):
 REASONS = {
     "missing": Reason((InputError,), "no such file", "check the path"),
     "unreadable": Reason(
-        (InputError,), "the path cannot be opened as a file: a folder, no permission", "check it; name the films in it"
+        (InputError,),
+        "the path cannot be opened as a file: a folder, a device or a pipe, no permission",
+        "check it; name the films in it",
     ),
     "truncated": Reason(
         (InputError,), "the file, or the compressed film inside it, ends early or is empty", "copy or export it again"
@@ -91,8 +103,9 @@ REASONS = {
     ),
     "corrupt": Reason(
         (InputError,),
-        "the file is of a known kind but does not decode, lacks its pixels or another required element, or its "
-        "codestream has another size than its header says",
+        "the file is of a known kind but does not decode, or not within limits of time and memory; it lacks its pixels "
+        "or another required element; its codestream has another size than its header says; its window or slope give no "
+        "number",
         "export it again",
     ),
     "wrong_modality": Reason(
@@ -108,7 +121,8 @@ REASONS = {
     ),
     "too_large": Reason(
         (InputError,),
-        "more than 120,000,000 pixels (`MAX_PIXELS`), refused before decoding; the sentence names the size",
+        "more than 120,000,000 pixels (`MAX_PIXELS`); more memory to decode than a film of this file size takes, 1 GB at "
+        "most; more pages, scans or elements than a film has; refused before decoding, the sentence names which",
         "scale it down",
     ),
     "constant": Reason(

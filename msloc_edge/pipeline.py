@@ -135,8 +135,8 @@ class Localizer:
             read = decode_frame(film, "-", frame=frame)
         elif isinstance(film, (str, Path)):
             read = read_frame(film, frame=frame)
-        elif hasattr(film, "__array__") or hasattr(film, "__array_interface__"):
-            read = frame_from_array(np.asarray(film))
+        elif hasattr(type(film), "__array__") or hasattr(type(film), "__array_interface__"):  # arrays, PIL images
+            read = frame_from_array(film)
         else:
             raise InputError("not_an_image", f"expected a path, bytes, an array or a Frame, got {type(film).__name__}")
         clock.lap("decode")

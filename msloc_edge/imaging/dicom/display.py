@@ -72,7 +72,7 @@ def _modality_lut(header: Header, stored: Values) -> Values:
         return _lookup(header, luts[0], stored)[0]
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
-        header.warn()
+        header.warn("dicom_nonconformant")
         slope = None
     return stored * (1 if slope is None else slope) + (intercept or 0)
 
@@ -84,14 +84,14 @@ def _voi(header: Header, values: Values, film: Values) -> Values:
     """
     luts = header.luts.get("VOILUTSequence", [])
     if None in luts:
-        header.warn()
+        header.warn("dicom_nonconformant")
     if lut := next((lut for lut in luts if lut), None):
         shown, top = _lookup(header, lut, values)
         return shown / top
     center, width = header.number("WindowCenter"), header.number("WindowWidth")
     function = header.text("VOILUTFunction") or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        header.warn()
+        header.warn("dicom_nonconformant")
         function = "LINEAR"
     if center is not None and width is not None:
         if width >= 1 or (width > 0 and function != "LINEAR"):

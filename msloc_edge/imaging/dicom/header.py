@@ -131,7 +131,8 @@ class Header:
     def frames(self) -> int:
         return max(1, self.integer("NumberOfFrames", 1))
 
-    def warn(self, code: str = "dicom_nonconformant") -> None:
+    def warn(self, code: str) -> None:
+        """Note something unusual that does not stop the film from being read."""
         self.codes.append(code)
 
     def quoted(self, keyword: str) -> str:
@@ -169,7 +170,7 @@ def read_header(data: bytes, name: str) -> Header:
     if any("End of file" in str(warning.message) for warning in caught):
         raise header.truncated()
     if any(issubclass(warning.category, UserWarning) for warning in caught):
-        header.warn()
+        header.warn("dicom_nonconformant")
     return header
 
 

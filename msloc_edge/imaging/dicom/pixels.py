@@ -131,14 +131,14 @@ def _from_codestream(
 ) -> tuple[NDArray[Any], int]:
     """PS3.5 section 8.2: where codestream and header differ, the codestream controls the decoding."""
     if codestream.samples != header.integer("SamplesPerPixel"):
-        header.warn()
+        header.warn("dicom_nonconformant")
         bits = codestream.bits
     if codestream.samples == 3:
         return _luma(header, cells, _is_ybr(header, codestream)), codestream.bits
     precision, signed = codestream.bits, header.integer("PixelRepresentation", 0) == 1
     patterns = cells & np.array(2**precision - 1, cells.dtype) if codestream.signed else cells
     if precision > bits and _exceeds(patterns, bits, precision if signed else 0):
-        header.warn()
+        header.warn("dicom_nonconformant")
         bits = precision
     elif precision < bits and signed and codestream.kind != JPEG:  # the sign of a shorter sample
         sign = np.uint16(1 << (precision - 1))
@@ -200,7 +200,7 @@ def _codestream(header: Header, index: int) -> Codestream:
         if found.samples not in (1, 3) or not 2 <= found.bits <= 16:
             raise _unsupported(header, f"a codestream of {found.samples} samples of {found.bits} bits")
         if found.kind != expected:
-            header.warn()
+            header.warn("dicom_nonconformant")
         codestream = found
     memory = decoder.bytes_per_sample(codestream.kind) * codestream.samples
     check_size(rows, columns, header.name, memory, stored=len(codestream.data))
