@@ -65,6 +65,6 @@ def _can_reach(around: tuple[int, int, int, int], true: Boxes) -> bool:
 
 
 def max_box_acc(hits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Find the best level of the macro share of hits [B, levels, deltas]: the share there, and the level [B, deltas]."""
+    """Find the best level of the macro hits [B, levels, deltas]: the share there, and the level [B, deltas]."""
     best = np.nan_to_num(hits, nan=-1).argmax(axis=1)
     return np.take_along_axis(hits, best[:, None], axis=1)[:, 0], best
