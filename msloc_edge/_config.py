@@ -11,15 +11,16 @@ class Schedule:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
-_BOUNDS = {
-    "min": ("at least {}", lambda value, bound: value >= bound),
-    "above": ("above {}", lambda value, bound: value > bound),
-    "max": ("at most {}", lambda value, bound: value <= bound),
-    "below": ("below {}", lambda value, bound: value < bound),
+_BOUNDS: Mapping[str, tuple[str, Callable[[float, float], bool]]] = {
+    "min": ("at least {}", operator.ge),
+    "above": ("above {}", operator.gt),
+    "max": ("at most {}", operator.le),
+    "below": ("below {}", operator.lt),
     "multiple": ("a multiple of {}", lambda value, bound: value % bound == 0),
 }
 

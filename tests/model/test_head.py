@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import ModelConfig, build
-from msloc_edge.model.head import POOLING, RelevanceHead, pool_avg, pool_lse, pool_pcam
+from msloc_edge.model.head import POOLING, RelevanceHead, pool_avg, pool_lse, pool_max, pool_pcam
 
 CHANNELS = (3, 5, 4, 2)
 SUM_ERROR = 1e-12
@@ -72,7 +72,7 @@ def test_the_whole_network_keeps_the_identity(stages: str, size: tuple[int, int]
     torch.testing.assert_close(maps.mean(dim=(2, 3)), logits - net.head.bias, rtol=0, atol=SUM_ERROR)
 
 
-@pytest.mark.parametrize("pool", ["lse", "pcam"])
+@pytest.mark.parametrize("pool", ["lse", "max", "pcam"])
 def test_the_identity_belongs_to_average_pooling_alone(pool: str) -> None:
     made = random_head(2, 4, pool, seed=1)
     logits, cams = made(random_features(2, 64, 64, 4, seed=1))
@@ -123,6 +123,24 @@ def test_pools_by_hand() -> None:
     # exp(4 a) = 1, 2, 2, 3 with mean 2.
     maps = torch.tensor([1.0, 2.0, 2.0, 3.0], dtype=torch.float64).log().reshape(1, 1, 2, 2) / 4
     assert pool_lse(maps).item() == pytest.approx(math.log(2) / 4)
+    assert pool_max(maps).item() == pytest.approx(math.log(3) / 4)
+
+
+def test_the_largest_of_some_cells() -> None:
+    maps = torch.tensor([[[[5.0, -3.0], [-2.0, 1.0]], [[5.0, -3.0], [-2.0, 1.0]], [[5.0, -3.0], [-2.0, 1.0]]]])
+    cells = torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    assert pool_max(maps, cells).tolist() == [[-2.0, 5.0, 0.0]]  # no cell: 0
+    assert pool_max(maps).tolist() == [[5.0, 5.0, 5.0]]
+
+
+def test_the_sharpness_of_a_network_is_that_of_its_pool() -> None:
+    maps = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    for sharpness in (0.5, 16.0):
+        pool = RelevanceHead((1,), 3, "lse", sharpness).pool
+        torch.testing.assert_close(pool(maps), pool_lse(maps, sharpness=sharpness))
+        net = build(ModelConfig(("a", "b", "c"), size=64, pool="lse", sharpness=sharpness))
+        torch.testing.assert_close(net.head.pool(maps), pool_lse(maps, sharpness=sharpness))
+    assert not torch.allclose(pool_lse(maps, sharpness=0.5), pool_lse(maps, sharpness=16.0))
 
 
 @pytest.mark.parametrize("pool", POOLING)
@@ -164,6 +182,7 @@ def test_pools_lie_between_mean_and_maximum(seed: int, scale: float) -> None:
     maps = scale * torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     mean, top = maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))
     torch.testing.assert_close(pool_avg(maps), mean)
+    torch.testing.assert_close(pool_max(maps), top)
     for pooled in (pool_lse(maps), pool_pcam(maps)):
         assert torch.isfinite(pooled).all()
         assert (pooled >= mean - 1e-9 * scale).all()

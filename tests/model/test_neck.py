@@ -41,6 +41,44 @@ def test_by_hand() -> None:
     torch.testing.assert_close(shallow, torch.full((1, WIDTH, 4, 4), 2.5))
 
 
+def test_pyramid_by_hand() -> None:
+    # P_2 = 2, P_1 = 2.5 as above; then a 3x3 sum of each channel, halved by the 1x1, and norms that do nothing.
+    neck = TopDownNeck((1, 1), refine=True).eval()
+    assert neck.second is not None
+    for lateral, weight in zip(neck.laterals, (1.0, 10.0), strict=True):
+        assert isinstance(lateral, nn.Conv2d)
+        nn.init.constant_(lateral.weight, weight)
+    for layer in neck.second:
+        assert isinstance(layer, nn.Sequential)
+        depthwise, pointwise, norm, _ = layer
+        assert isinstance(depthwise, nn.Conv2d)
+        assert isinstance(pointwise, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.ones_(depthwise.weight)
+        with torch.no_grad():
+            pointwise.weight.copy_(torch.eye(WIDTH)[:, :, None, None] / 2)
+        norm.eps = 0.0
+    for norm in neck.norms:
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.eps = 0.0
+    shallow, deep = neck([torch.full((1, 1, 4, 4), 0.5), torch.full((1, 1, 2, 2), 0.2)])
+    torch.testing.assert_close(deep, torch.full((1, WIDTH, 2, 2), 4 * 2.0 / 2))  # four cells of nine are on the grid
+    assert shallow.shape == (1, WIDTH, 4, 4)
+    assert shallow[0, 7].tolist()[:2] == [[5.0, 7.5, 7.5, 5.0], [7.5, 11.25, 11.25, 7.5]]
+
+
+def test_the_second_layer_is_for_the_maps_alone() -> None:
+    """What goes down to the shallower stages is P, not Q: a changed second layer changes its own stage and no other."""
+    neck = TopDownNeck((2, 2, 2), refine=True).eval()
+    assert neck.second is not None
+    before = neck(features((2, 2, 2)))
+    with torch.no_grad():
+        for parameter in neck.second[2].parameters():
+            parameter.add_(1)
+        after = neck(features((2, 2, 2)))
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, False]
+
+
 @pytest.mark.parametrize("changed", [0, 1, 2])
 def test_context_goes_down_only(changed: int) -> None:
     neck = TopDownNeck((2, 2, 2)).eval()
@@ -56,9 +94,11 @@ def test_one_stage_alone() -> None:
     assert [tuple(cam.shape) for cam in net(torch.zeros(1, 1, 64, 64)).cams] == [(1, 1, 2, 2)]
 
 
-@pytest.mark.parametrize("backbone", ["edge", "densenet121"])
-def test_the_map_accounts_for_the_logit(backbone: str) -> None:
-    net = build(ModelConfig(("a", "b"), backbone, 64, neck="topdown")).double().eval()
+@pytest.mark.parametrize(
+    ("backbone", "neck"), [("edge", "topdown"), ("densenet121", "topdown"), ("efficientnet_lite0", "pyramid")]
+)
+def test_the_map_accounts_for_the_logit(backbone: str, neck: str) -> None:
+    net = build(ModelConfig(("a", "b"), backbone, 64, neck=neck)).double().eval()
     with torch.no_grad():
         net.head.theta.normal_(generator=torch.Generator().manual_seed(1))
         logits, cams = net(torch.rand(2, 1, 64, 96, dtype=torch.float64))

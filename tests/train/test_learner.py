@@ -105,6 +105,21 @@ def test_prior_of_a_source_by_hand() -> None:
     assert source_priors(sources[2:])[0].tolist() == [0, 0]
 
 
+def test_a_source_that_shows_no_film_with_a_finding_says_nothing_of_its_frequency() -> None:
+    def films(source: str, labels: list[list[float]]) -> Films:
+        names = tuple(map(str, range(len(labels))))
+        return Films(
+            source, ("a", "b"), np.zeros((len(labels), 2, 2), np.uint8), np.array(labels, np.float32), names, names
+        )
+
+    nan = math.nan
+    sources = [films("nih:x", [[1, 0], [0, 1], [0, 1], [0, 1]]), films(PHANTOM, [[0, 0], [nan, 1], [nan, 1], [nan, 1]])]
+    # a is absent from the one phantom that it is known of: were that a frequency, it would be one in a hundred.
+    assert source_priors(sources)[1].tolist() == [0, 0]
+    sources[1] = films(PHANTOM, [[0, 0], [1, 1], [nan, 1], [nan, 1]])
+    assert source_priors(sources)[1].tolist() == pytest.approx([math.log(3), 0])
+
+
 # schedule
 
 
