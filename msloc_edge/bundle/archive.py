@@ -30,12 +30,12 @@ _BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(OSError, EOFError, RuntimeError, ValueError),
 )
-"""What the readers of archives raise for one that is cut, mangled, encrypted or nested without end."""
+"""Errors of the readers of archives for one that is cut, mangled, encrypted or nested without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What an archive says of one of its members."""
+    """Claims of an archive about one of its members."""
 
     name: str
     size: int
@@ -45,7 +45,10 @@ class _Entry:
 
 
 def unpack(archive: Path, folder: Path, source: str) -> None:
-    """Write the files of the one bundle in an archive into `folder`, under names without a path."""
+    """Write the files of the one bundle in an archive into `folder`, under names without a path.
+
+    `source` is what messages call it. Raises BundleError: bundle_missing, bundle_damaged, archive_refused; OutputError.
+    """
     with reading(archive), archive.open("rb") as file:
         magic = file.read(6)
         file.seek(0)
@@ -70,7 +73,7 @@ def unpack(archive: Path, folder: Path, source: str) -> None:
 
 
 def _unpack_entries(entries: Iterable[_Entry], folder: Path, source: str) -> None:
-    files = _checked(entries, source)
+    files = _check_entries(entries, source)
     manifests = [path for path in files if path.name == MANIFEST]
     if len(manifests) != 1 or len(manifests[0].parts) > 2:
         raise BundleError(
@@ -84,8 +87,8 @@ def _unpack_entries(entries: Iterable[_Entry], folder: Path, source: str) -> Non
                 save(blocks(content), folder / path.name)
 
 
-def _checked(entries: Iterable[_Entry], source: str) -> dict[PurePosixPath, _Entry]:
-    """The files among the entries. Each entry is checked before the next is asked for: a tar skips what it believes."""
+def _check_entries(entries: Iterable[_Entry], source: str) -> dict[PurePosixPath, _Entry]:
+    """Files among the entries, by path. Each is checked before the next is asked for: a tar skips what it believes."""
     files: dict[PurePosixPath, _Entry] = {}
     total = 0
     for count, entry in enumerate(entries, 1):

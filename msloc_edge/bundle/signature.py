@@ -1,4 +1,4 @@
-"""Who vouches for a bundle: an Ed25519 signature (RFC 8032) of its manifest, and the keys that this machine trusts.
+"""Signatures of bundles: Ed25519 (RFC 8032) over the manifest, and the public keys that this machine trusts.
 
     manifest.sig   {"schema": "msloc-edge/signature/1", "key": KEYID, "signature": base64 of 64 bytes}
     KEYID          sha256 of the public key's DER form (SubjectPublicKeyInfo): which key, without the key
@@ -33,8 +33,8 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}")
 def trusted_keys() -> list[Path]:
     """The public keys that this machine trusts: *.pem in MSLOC_TRUSTED_KEYS, or in the user's data folder.
 
-    None, where that folder is not there. Raises BundleError (key_unusable) for a folder that cannot be read, or that
-    MSLOC_TRUSTED_KEYS names and that holds no key: a mistyped name must not mean that everything is trusted.
+    An empty list where that folder is not there. Raises BundleError (key_unusable) for a folder that cannot be read,
+    or that MSLOC_TRUSTED_KEYS names and that holds no key: a mistyped name must not mean that everything is trusted.
     """
     named = os.environ.get("MSLOC_TRUSTED_KEYS")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
@@ -53,10 +53,10 @@ def trusted_keys() -> list[Path]:
 
 
 def require_trusted(folder: Path, manifest: bytes) -> None:
-    """The whole policy: where a key is trusted, its signature is needed; where none is, none is.
+    """Hold a bundle to the policy: where a key is trusted, its signature is needed; where none is, none is.
 
     It is asked for models that are, or are to be, installed. A shipped model is part of the package, as this line is.
-    Raises BundleError: what `signer` and `trusted_keys` raise.
+    Raises what `signer` and `trusted_keys` raise.
     """
     if keys := trusted_keys():
         signer(folder, manifest, keys)
@@ -194,7 +194,7 @@ def _private_key(file: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey
 
 
 def _pem(file: Path) -> bytes:
-    """The bytes of a key's file, where there is the package to make something of them."""
+    """Bytes of a key's file, once the package is here that reads them."""
     try:
         import cryptography  # noqa: F401
     except ImportError as error:

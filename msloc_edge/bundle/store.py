@@ -36,8 +36,8 @@ from msloc_edge.errors import BundleError, MslocError, OutputError
 TIMEOUT = 30.0
 """Seconds without a byte until a download counts as failed."""
 
-Told = Callable[[int, "int | None"], None]
-"""Hears of a download: bytes that have come, bytes that will (None: unknown)."""
+Progress = Callable[[int, "int | None"], None]
+"""Listener to a download: called with the bytes that have come, and all that will (None: unknown)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,14 +51,14 @@ class Known:
 
 
 def known_models() -> list[Known]:
-    """All shipped and installed models."""
+    """List all shipped and installed models, with those that do not open."""
     folders = [(SHIPPED / name, "shipped") for name in shipped_models()]
     folders += [(store_folder() / name, "installed") for name in installed_models()]
     return [Known(path.name, where, path, _open(path)) for path, where in folders]
 
 
 def look_at(model: str) -> Known:
-    """One model by name or folder, also one that does not open."""
+    """Open one model by name or folder; one that does not open is found, too."""
     opened = _open(model)
     path = opened.path if isinstance(opened, Bundle) else Path(model)
     homes = {SHIPPED: "shipped", store_folder(): "installed"}
@@ -106,7 +106,7 @@ def add_url(
     name: str | None = None,
     replace: bool = False,
     allow_rollback: bool = False,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Install the one bundle in an archive at an https, http or file URL, checked against `sha256` before it is opened.
 
@@ -115,7 +115,7 @@ def add_url(
 
     def fill(fresh: Path) -> None:
         archive = fresh.with_name("archive")
-        _download(url, archive, told or (lambda done, total: None))
+        _download(url, archive, progress or (lambda done, total: None))
         _check_hash(archive, sha256, url)
         unpack(archive, fresh, url)
 
@@ -209,7 +209,7 @@ def _check_hash(archive: Path, sha256: str | None, source: str) -> None:
             )
 
 
-def _download(url: str, target: Path, told: Told) -> None:
+def _download(url: str, target: Path, progress: Progress) -> None:
     done = 0
     try:
         with urlopen(Request(url, headers={"User-Agent": f"msloc-edge/{__version__}"}), timeout=TIMEOUT) as answer:
@@ -222,7 +222,7 @@ def _download(url: str, target: Path, told: Told) -> None:
                 for block in blocks(answer):
                     done += len(block)
                     check_size(done, MAX_ARCHIVE, url)
-                    told(done, total)
+                    progress(done, total)
                     yield block
 
             save(coming(), target)

@@ -1,4 +1,4 @@
-"""No way back: the highest version of each model that was ever installed, remembered when the model is gone.
+"""Guard against rollback: the highest version of each model that was ever installed, remembered when it is gone.
 
 An old bundle stays validly signed for ever, with all that was found wrong with it since. What counts is the name in the
 manifest, which is signed; the name that a model is installed under is the user's, and would be a way around.
@@ -23,7 +23,10 @@ _DOTTED = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
 
 def recorded(store: Path) -> dict[str, str]:
-    """Model -> the highest version that was installed in the folder `store`. Raises BundleError: bundle_rollback."""
+    """Highest version of each model that was installed in the folder `store`, by the name in its manifest.
+
+    Raises BundleError (bundle_rollback) when the record is damaged: what was here cannot be told any more.
+    """
     file = store / RECORD
     try:
         record = json.loads(file.read_bytes())
@@ -71,7 +74,11 @@ def require_no_rollback(name: str, version: str, seen: Sequence[str]) -> None:
 
 
 def highest(versions: Sequence[str]) -> str:
-    """The highest of some versions, the first of equals; one without an order is below all that have one."""
+    """The highest of some versions, the first of equals; one without an order is below all that have one.
+
+    >>> highest(["1.9", "1.10", "beta"])
+    '1.10'
+    """
     return max(versions, key=lambda version: _numbers(version) or ())
 
 

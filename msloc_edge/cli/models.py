@@ -180,5 +180,5 @@ def _fetch(url: str, sha256: str, name: str | None, replace: bool, allow_rollbac
             name,
             replace,
             allow_rollback,
-            told=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

@@ -46,13 +46,17 @@ def palette(labels: Iterable[str]) -> dict[str, str]:
 
 
 def rgb(color: str) -> tuple[int, int, int]:
-    """ "#rrggbb" -> (red, green, blue) in 0..255."""
+    """Red, green, blue in 0..255 of a colour.
+
+    >>> rgb("#ff8000")
+    (255, 128, 0)
+    """
     red, green, blue = bytes.fromhex(color[1:])
     return red, green, blue
 
 
 def heat(share: float) -> str:
-    """A share in 0..1 -> "#rrggbb", dark to bright on one absolute scale."""
+    """Colour of a share in 0..1, as "#rrggbb": dark to bright on one absolute scale."""
     place = min(max(share, 0.0), 1.0) * (len(_HEAT) - 1)
     step = min(int(place), len(_HEAT) - 2)
     ends = zip(rgb(_HEAT[step]), rgb(_HEAT[step + 1]), strict=True)
@@ -60,6 +64,6 @@ def heat(share: float) -> str:
 
 
 def ink(color: str) -> str:
-    """The text colour, dark or light, that can be read on a colour (luma of ITU-R BT.601)."""
+    """Colour of a text, dark or light, that can be read on a colour (by its luma, ITU-R BT.601)."""
     red, green, blue = rgb(color)
     return _DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 115 else _LIGHT

@@ -23,6 +23,9 @@ def color_index(map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]
 
     map        float [...], logit units
     threshold  t, logit units
+
+    >>> color_index(np.float32([-1, 1, 2, 5]), 2.0)
+    array([  0,  64, 128, 255], dtype=uint8)
     """
     if not np.isfinite(threshold):
         return np.zeros(map.shape, np.uint8)

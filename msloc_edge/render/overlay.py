@@ -21,6 +21,9 @@ from msloc_edge.types import Box
 
 _Film = NDArray[np.float32]  # [h, w, 3] RGB in 0..255 while it is drawn on
 _INK = (8, 9, 12)  # dark halo: keeps a line readable on white bone
+SHOWN = 3
+"""Findings that are drawn where nobody asks for more: a film under ten outlines can no longer be read."""
+
 _MIN_HEIGHT = 700  # a tiny film is enlarged to this, so that the panel beside it can be read
 
 
@@ -29,6 +32,7 @@ def overlay(
     result: Result,
     max_side: int = 1400,
     map_thresholds: Mapping[str, float] | None = None,
+    show: int | None = SHOWN,
 ) -> NDArray[np.uint8]:
     """Draw the positive findings of one film.
 
@@ -36,6 +40,8 @@ def overlay(
     max_side        the longest side of the film in the picture, pixels; the panel adds to the width
     map_thresholds  label -> absolute map threshold, logit units: where the outline and the tint of a map begin;
                     a class without one gets neither
+    show            how many findings are drawn, those first that exceed their thresholds most; the panel lists the
+                    others; None draws all
     returns         [H', W', 3] uint8 BGR: the film at the left, centred vertically, then the panel
     """
     image = grey_film(display, max_side)
@@ -43,14 +49,15 @@ def overlay(
     height, width = image.shape
     scale = (width / display.shape[1], height / display.shape[0])
     line = max(1, round(min(height, width) / 450))
+    drawn = result.positive[:show]
     colors = palette(finding.label for finding in result.findings)
     boxes = [
         (number, finding.label, _corners(box, scale, width, height))
-        for number, finding in enumerate(result.positive, 1)
+        for number, finding in enumerate(drawn, 1)
         for box in finding.boxes
     ]
 
-    for finding in result.positive:
+    for finding in drawn:
         threshold = (map_thresholds or {}).get(finding.label)
         if threshold is not None and finding.label in result.maps:
             _draw_map(film, result.maps[finding.label], threshold, rgb(colors[finding.label]), line)
@@ -60,7 +67,7 @@ def overlay(
     picture = np.rint(film).astype(np.uint8)
     picture = _draw_tags(picture, [(number, colors[label], corners) for number, label, corners in boxes], em)
 
-    side = panel(result, colors, em, height)
+    side = panel(result, colors, em, height, show)
     canvas = np.full((side.shape[0], width, 3), rgb(BACKGROUND), np.uint8)
     top = (side.shape[0] - height) // 2
     canvas[top : top + height] = picture

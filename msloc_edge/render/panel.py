@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from msloc_edge.result import Result
-from msloc_edge.types import Finding
+from msloc_edge.types import FilmGate, Finding, OperatingPoint
 
 BACKGROUND = "#0b0d11"
 TEXT, SOFT, FAINT, TRACK, _DIM_BAR = "#f1f3f5", "#a9b1bc", "#858e9b", "#252b34", "#5f6977"
-_MOST_ROWS = 14  # classes below threshold that are listed by name
+_MAX_ROWS = 14  # classes that are listed by name
 
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -25,42 +25,52 @@ def font(size: int) -> _Font:
     return ImageFont.load_default(size=size)
 
 
-def panel(result: Result, colors: dict[str, str], em: int, min_height: int) -> NDArray[np.uint8]:
-    """The panel as [h, w, 3] uint8 RGB, h >= min_height; `em` is the size of its text in pixels.
+def panel(
+    result: Result, colors: dict[str, str], em: int, min_height: int, show: int | None = None
+) -> NDArray[np.uint8]:
+    """Make the panel, [h, w, 3] uint8 RGB, h >= min_height; `em` is the size of its text in pixels.
+
+    show  how many positive findings are drawn on the film, and get a number here; None: all
 
     It is drawn at twice its size and then halved: small text keeps its spacing, and every edge is soft.
     """
     em *= 2
     positive = result.positive
-    rest = sorted((f for f in result.findings if not f.positive), key=lambda f: -f.score)
-    page = _Page(em, rows=4 * len(positive) + 2 * min(len(rest), _MOST_ROWS) + len(result.warnings) + 24)
+    drawn, listed = positive[:show], positive[len(positive[:show]) :]
+    rest = [finding for finding in result.ranked if not finding.positive]
+    rows = 4 * len(drawn) + 2 * (len(listed) + min(len(rest), _MAX_ROWS)) + len(result.warnings) + 28
+    page = _Page(em, rows)
 
     page.text(result.input.replace("\\", "/").rsplit("/", 1)[-1], SOFT, 0.85)
     page.y += round(0.35 * em)
     count = len(positive)
-    headline = f"{count} finding{'s' * (count > 1)} above threshold" if count else "No finding above threshold"
-    page.text(headline, TEXT, 1.25)
+    page.text(f"{count} finding{'s' * (count > 1)}" if count else "No finding", TEXT, 1.25)
+    if result.gate:
+        page.text(_gate(result.gate), SOFT, 0.85)
     page.y += round(1.1 * em)
-    for number, finding in enumerate(positive, 1):
+    for number, finding in enumerate(drawn, 1):
         page.positive(number, finding, colors[finding.label])
-    if rest:
-        page.rule()
-        page.text("Below threshold", FAINT, 0.85)
-        page.y += round(0.5 * em)
-    for finding in rest[:_MOST_ROWS]:
-        page.negative(finding)
-    if len(rest) > _MOST_ROWS:
-        page.text(f"and {len(rest) - _MOST_ROWS} more", FAINT, 0.85)
+    for title, findings in (("Also found, not drawn", listed), ("Not positive", rest)):
+        if findings:
+            page.rule()
+            page.text(title, FAINT, 0.85)
+            page.y += round(0.5 * em)
+        for finding in findings[:_MAX_ROWS]:
+            page.negative(finding)
+        if len(findings) > _MAX_ROWS:
+            page.text(f"and {len(findings) - _MAX_ROWS} more", FAINT, 0.85)
     if result.warnings:
         page.rule()
         for warning in result.warnings:
             page.text(f"Note: {warning}", "#ffd479", 0.85)
 
     page.y += round(1.2 * em)
-    footer = _Page(em, rows=7)
+    footer = _Page(em, rows=9)
     footer.y = 0
-    if any(f.label in result.maps for f in positive):
+    if any(f.label in result.maps for f in drawn):
         footer.text("Outlines: maps at their absolute thresholds", FAINT, 0.75)
+    for line in operating_point(result.operating_point):
+        footer.text(line, FAINT, 0.75)
     footer.text(f"{result.model.name} {result.model.version} {result.model.sha256[:12]}", FAINT, 0.75)
     footer.text("Research use, not a diagnosis", FAINT, 0.75)
     footer.y += em
@@ -140,6 +150,28 @@ class _Page:
     def _write(self, text: str, at: tuple[int, int], color: str, size: float, width: int, anchor: str = "la") -> None:
         face = font(round(size * self.em))
         self.draw.text(at, fit(plain(text), face, width), color, face, anchor=anchor)
+
+
+def operating_point(point: OperatingPoint) -> list[str]:
+    """Say which profile decided and how often it flags a normal film, a line each; nothing where neither is known."""
+    lines = [f"Profile {point.profile}"] if point.profile else []
+    if point.normals_flagged is not None:
+        lines.append(f"It flags {share(point.normals_flagged)} (measured)")
+    return lines
+
+
+def share(normals_flagged: float) -> str:
+    """Say a share of normal films as people count: 0.098 is "about 1 normal film in 10"."""
+    if normals_flagged >= 0.35:
+        return f"{normals_flagged * 100:.0f} of 100 normal films"
+    return f"about 1 normal film in {1 / normals_flagged:.0f}" if normals_flagged >= 0.002 else "hardly any normal film"
+
+
+def _gate(gate: FilmGate) -> str:
+    words = f"Film as a whole: {_score(gate.score)}"
+    if gate.threshold is None:
+        return words
+    return f"{words}, {'above' if gate.positive else 'below'} {_score(gate.threshold)}"
 
 
 def _score(value: float) -> str:

@@ -20,11 +20,13 @@ async function choose(index) {
   $("warnings").hidden = !film.warnings.length;
   $("warnings").textContent = `Note: ${film.warnings.join(", ")}`;
 
-  const ranked = [...film.findings].sort((a, b) => b.positive - a.positive || b.score - a.score);
+  const ranked = [...film.findings].sort((a, b) => b.positive - a.positive || b.excess - a.excess);
   drawSheet(film, ranked);
   const rows = ranked.map((finding) => findingRow(finding, state.layers.find((layer) => layer.finding === finding)));
   const count = ranked.filter((finding) => finding.positive).length;
-  $("positive-title").textContent = count ? `${plural(count, "finding")} above threshold` : "No finding above threshold";
+  $("positive-title").textContent = count ? plural(count, "finding") : "No finding";
+  $("abnormal").hidden = !film.abnormal;
+  $("abnormal").textContent = film.abnormal ? gateLine(film.abnormal) : "";
   $("positive").replaceChildren(...rows.slice(0, count));
   $("rest").replaceChildren(...rows.slice(count));
   $("rest").parentElement.hidden = count === rows.length;
@@ -69,7 +71,7 @@ function drawSheet(film, ranked) {
     return layer;
   });
   sheet.append(drawing, ...state.layers.flatMap((layer) => layer.tags));
-  for (const layer of state.layers) show(layer, layer.finding.positive);
+  for (const layer of state.layers) show(layer, layer.finding.positive && layer.number <= (model.show ?? Infinity));
   zoom(1);
 }
 
@@ -114,11 +116,17 @@ function findingRow(finding, layer) {
   return row;
 }
 
+function gateLine({ score: value, threshold, positive }) {
+  const words = `Film as a whole: ${score(value)}`;
+  return threshold === null ? words : `${words}, ${positive ? "above" : "below"} ${score(threshold)}`;
+}
+
 function showFacts(film) {
   const { geometry: g } = film;
   const facts = {
     File: film.input, "SHA-256": film.sha256, "Film size": `${g.image_width} × ${g.image_height} px`,
     "Model input": `${g.input_width} × ${g.input_height} px, film in ${g.width} × ${g.height}`, Backend: film.backend,
+    Profile: film.profile, Program: film.program, Localized: film.time,
     "Time, ms": Object.entries(film.timing_ms).map(([stage, ms]) => `${stage} ${ms.toFixed(1)}`).join(", "),
   };
   describe($("facts"), facts);

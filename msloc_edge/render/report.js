@@ -1,7 +1,7 @@
 // ---- the list
 
 function drawList() {
-  const worst = (card) => Math.max(-1, ...card.positive.map((finding) => finding.score));
+  const worst = (card) => Math.max(-1, ...card.positive.map((finding) => finding.excess));
   const orders = {
     findings: (a, b) => worst(cards[b]) - worst(cards[a]) || a - b,
     name: (a, b) => cards[a].name.localeCompare(cards[b].name, undefined, { numeric: true }),
@@ -11,7 +11,7 @@ function drawList() {
   $("films").replaceChildren(...order.map((index) => {
     const card = cards[index];
     const chips = card.positive.map((f) => colored(el("span", { className: "chip" }, `${spaced(f.label)} ${score(f.score)}`), f.color));
-    if (!chips.length) chips.push(el("span", { className: "quiet" }, "No finding above threshold"));
+    if (!chips.length) chips.push(el("span", { className: "quiet" }, "No finding"));
     if (card.warnings) chips.push(el("span", { className: "warned" }, plural(card.warnings, "note")));
     const button = el("button", { type: "button", title: card.name, onclick: () => choose(index), "aria-current": String(index === state.index) },
       el("img", { src: card.thumb, alt: "", loading: "lazy", decoding: "async" }), el("span", { className: "what" }, el("strong", {}, base(card.name)), el("span", { className: "chips" }, ...chips)));
@@ -110,7 +110,7 @@ function drawPage() {
   $("model-line").textContent = [model.name, model.version, (model.sha256 ?? "").slice(0, 12)].filter(Boolean).join(" · ");
   $("about-title").textContent = [model.name, model.version].filter(Boolean).join(" ");
   $("use").textContent = model.intended_use ?? "";
-  describe($("identity"), { "SHA-256": model.sha256, Classes: model.classes?.map(spaced).join(", ") });
+  describe($("identity"), { Profile: model.operating_point, "SHA-256": model.sha256, Classes: model.classes?.map(spaced).join(", ") });
   const weights = Object.entries(model.relevance ?? {});
   if (weights.length) {
     const stages = weights[0][1].map((_, s) => el("th", { scope: "col" }, `Stage ${s + 1}`));

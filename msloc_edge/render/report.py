@@ -39,7 +39,8 @@ class Report:
     before an exception is a whole report.
 
     model  name, version, sha256, classes, intended_use, map_thresholds (label -> logit units), relevance (label ->
-           one weight per stage); what is missing is left out of the page
+           one weight per stage), operating_point (a sentence), show (findings that are drawn at first); what is
+           missing is left out of the page
     """
 
     def __init__(self, path: Path, title: str, model: Mapping[str, Any]) -> None:
@@ -64,11 +65,14 @@ class Report:
             "name": result.input,
             "thumb": _jpeg(display, _THUMB_SIDE, 75),
             "warnings": len(result.warnings),
-            "positive": [{"label": f.label, "score": f.score, "color": colors[f.label]} for f in result.positive],
+            "positive": [
+                {"label": f.label, "score": f.score, "excess": f.excess, "color": colors[f.label]}
+                for f in result.positive
+            ],
         }
         film = result.to_dict() | {"image": _jpeg(display, _FILM_SIDE, 90), "links": dict(links or {})}
         for record, finding in zip(film["findings"], result.findings, strict=True):
-            record["color"] = colors[finding.label]
+            record |= {"color": colors[finding.label], "excess": finding.excess}
             record |= self._maps(result, finding)
         self._write(_block("card", card) + _block("film", film))
 

@@ -157,7 +157,7 @@ def test_a_signature_comes_along(small: Path, tmp_path: Path, models: Path) -> N
 
 def test_a_url(packed: bytes, small: Path, models: Path, serve: Serve) -> None:
     heard: list[tuple[int, int | None]] = []
-    store.add_url(serve(packed), sha256(packed), told=lambda done, total: heard.append((done, total)))
+    store.add_url(serve(packed), sha256(packed), progress=lambda done, total: heard.append((done, total)))
     assert kept(models) == ["tiny"]
     assert contents(models / "tiny") == contents(small)
     assert len(heard) > 1
@@ -167,7 +167,7 @@ def test_a_url(packed: bytes, small: Path, models: Path, serve: Serve) -> None:
 
 def test_a_url_that_states_no_length(packed: bytes, serve: Serve) -> None:
     heard: list[tuple[int, int | None]] = []
-    store.add_url(serve(packed, promised=None), sha256(packed), told=lambda *told: heard.append(told))
+    store.add_url(serve(packed, promised=None), sha256(packed), progress=lambda *told: heard.append(told))
     assert heard[-1] == (len(packed), None)
     assert installed_models() == ("tiny",)
 
@@ -234,7 +234,7 @@ def test_a_download_that_is_too_large(
     assert len(packed) > 200_000
     heard: list[int] = []
     url = serve(packed, promised=promised)
-    error = refused(models, lambda: store.add_url(url, sha256(packed), told=lambda done, total: heard.append(done)))
+    error = refused(models, lambda: store.add_url(url, sha256(packed), progress=lambda done, total: heard.append(done)))
     assert error.reason == "archive_refused"
     assert max(heard, default=0) <= 100_000  # given up on the way, or before
 
@@ -472,7 +472,8 @@ def test_a_taken_name_is_refused_before_the_download(packed: bytes, small: Path,
     store.add_folder(small)
     heard: list[int] = []
     error = refused(
-        models, lambda: store.add_url(serve(packed), sha256(packed), "tiny", told=lambda *told: heard.append(told[0]))
+        models,
+        lambda: store.add_url(serve(packed), sha256(packed), "tiny", progress=lambda *told: heard.append(told[0])),
     )
     assert (error.reason, heard) == ("out_occupied", [])
 
@@ -494,7 +495,7 @@ def test_ctrl_c_in_a_download(packed: bytes, models: Path, serve: Serve) -> None
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.add_url(serve(packed), sha256(packed), told=stop)
+        store.add_url(serve(packed), sha256(packed), progress=stop)
     assert list(models.iterdir()) == []
 
 
