@@ -29,7 +29,7 @@ def register() -> None:
 
     Raises BackendError (backend_missing) without TensorRT 10.9 or later, or without Triton, which compiles the kernel
     while an engine is built. Building with class maps of other cells than 4, 8, 16 and 32 pixels ends with ExportError
-    (plugin_route).
+    (option_invalid).
     """
     try:
         import tensorrt.plugin as trtp

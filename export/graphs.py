@@ -39,19 +39,19 @@ def outputs(bundle: Bundle) -> list[str]:
 def check_graph(model: onnx.ModelProto, outputs: list[str]) -> bytes:
     """Serialise a graph after the ONNX checker, strict shape inference, and the contract of its inputs and outputs.
 
-    Raises ExportError (onnx_invalid) when one finds a fault, or an operator is not a standard one.
+    Raises ExportError (parity) when one finds a fault, or an operator is not a standard one.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError("onnx_invalid", f"the ONNX graph is not valid: {error}") from error
+        raise ExportError("parity", f"the ONNX graph is not valid: {error}") from error
     found = [output.name for output in model.graph.output]
     if [i.name for i in model.graph.input] != ["image"] or found != outputs:
-        raise ExportError("onnx_invalid", f"expected the input image and the outputs {outputs}, got {found}")
+        raise ExportError("parity", f"expected the input image and the outputs {outputs}, got {found}")
     foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if foreign or any(entry.domain not in ("", "ai.onnx") for entry in model.opset_import):
-        raise ExportError("onnx_invalid", f"expected standard operators only, got the domains {sorted(foreign)}")
+        raise ExportError("parity", f"expected standard operators only, got the domains {sorted(foreign)}")
     return model.SerializeToString()
 
 

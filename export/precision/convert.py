@@ -44,7 +44,7 @@ def convert(bundle: Bundle, precision: str, films: Films, keep: Sequence[str] = 
     keep   layers that stay in fp32, as patterns such as "head.*"; without one, int8 keeps one group of layers after the
            other until the gate is passed
 
-    Raises ExportError: gate, which names the classes and their figures; layer_unknown.
+    Raises ExportError: parity, which names the classes and their figures; option_invalid.
     """
     network = onnx.load(bundle.onnx)
     make = _maker(bundle, network, precision, films)

@@ -29,7 +29,7 @@ class Assembled:
 
 
 def assemble(text: str, sm: int) -> Assembled:
-    """The cubin for one architecture. Raises ExportError kernel_refused with the assembler's own words."""
+    """The cubin for one architecture. Raises ExportError build_failed with the assembler's own words."""
     tool = assembler(sm)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kernel.ptx").write_text(text)

@@ -43,7 +43,7 @@ def strip_scratch(text: str, sizes: tuple[int, ...]) -> str:
     """The kernel with its own parameters alone, whose sizes in bytes are `sizes`.
 
     Whoever launches it, TensorRT above all, passes what the operation declares and nothing else. A kernel that reads
-    its scratch memory cannot do without it, and is refused: ExportError kernel_refused.
+    its scratch memory cannot do without it, and is refused: ExportError build_failed.
     """
     name, parameters = entry(text)
     own, scratch = parameters[: len(sizes)], parameters[len(sizes) :]

@@ -165,7 +165,7 @@ def test_a_report_ends_whole_when_the_run_breaks_off(make_result, model, tmp_pat
     path = tmp_path / "report.html"
     with pytest.raises(KeyboardInterrupt), Report(path, "Round", model) as report:  # noqa: PT012
         report.add(film(), make_result((80, 100)))
-        report.add_failure("b.dcm", "dicom.no_pixels", "no pixels")
+        report.add_failure("b.dcm", "corrupt", "no pixels")
         assert not path.exists()
         raise KeyboardInterrupt
     blocks = Blocks(path)

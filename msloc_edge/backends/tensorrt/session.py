@@ -60,7 +60,7 @@ class Session:
 
     pool  addresses on the device of heatmaps that nobody has any more
 
-    Raises BackendError: engine when the library does not take the plan, backend_failed when it is not such a network,
+    Raises BackendError: build_failed when the library does not take the plan, backend_failed when it is no such network,
     or when the fault is not the plan's: of the driver, or for want of memory.
     """
 
