@@ -14,21 +14,23 @@ from rich.progress import Progress
 from msloc_edge.errors import TrainError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.model import ModelConfig, build
-from msloc_edge.train.calibrate import fit_to_masks
 from msloc_edge.train.data import Films, load_films, open_collection
 from msloc_edge.train.data.collection import in_fitting_half
 from msloc_edge.train.evaluate.truth import Truth, collection_boxes, read_boxes
+from msloc_edge.train.map_thresholds import fit_to_masks, masked_maps
+from msloc_edge.train.network import TorchNetwork
 
 
 def fit_to_boxes(
     state: Mapping[str, Any], data: str, split: str, boxes: Path | None, progress: Progress
 ) -> dict[str, Any]:
-    """A calibrated checkpoint whose map thresholds agree best (mean IoU) with true boxes.
+    """Fit the map thresholds of a calibrated checkpoint so that maps agree best (mean IoU) with true boxes.
 
     data, split   nih:DIR or csv:FILE, and which films of it; boxes: a csv in place of the collection's own
 
     Only films of the patients of the fitting half count: `msloc-edge eval` leaves these out for such a model. A finding
-    without a box there keeps its threshold. Raises TrainError when there is no box to fit on.
+    without a box there keeps its threshold. Rates go: they were measured at the old ones. Raises TrainError when there
+    is no box to fit on.
     """
     config = ModelConfig.from_dict(state["config"]["model"])
     collection = open_collection(data, split)
@@ -41,11 +43,13 @@ def fit_to_boxes(
     films = _with_masks(load_films(replace(collection, records=kept), config.size, config.classes, progress), truth)
     net = build(config)
     net.load_state_dict(state["model"])
-    fits = fit_to_masks(net, [films], progress)
+    fits = fit_to_masks(masked_maps(TorchNetwork(net), [films], 1, progress))
     profiles = {
         name: {**profile, "map": [fits[k].threshold if k in fits else old for k, old in enumerate(profile["map"])]}
         for name, profile in state["profiles"].items()
     }
+    for profile in profiles.values():
+        profile.pop("rates", None)
     rules = {config.classes[k]: f"true boxes of {data}, half of the patients" for k in fits}
     calibration = state["calibration"]
     half = {"data": data, "patients": len(set(films.patients)), "boxes": truth.count}

@@ -1,174 +1,304 @@
-"""Calibration of a trained network: temperature, score thresholds, map thresholds. No box is used."""
+"""Calibration of a trained network: temperature, film gate, thresholds, and what they do, measured. No box is used.
+
+Everything is fitted on validation films, and measured by cross-validation: a film is judged by numbers that no film of
+its patient had a part in.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from msloc_edge.backends import Backend
+from msloc_edge.bundle import Bundle, Profile, RegionRule
+from msloc_edge.bundle.profile import film_evidence
 from msloc_edge.errors import TrainError
-from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import CamNet
+from msloc_edge.train.abnormal import (
+    FOLDS,
+    AbnormalFit,
+    abnormal_films,
+    film_threshold,
+    fit_abnormal,
+    normal_films,
+)
+from msloc_edge.train.coarse import choose_films
 from msloc_edge.train.data import Films, real
-from msloc_edge.train.loader import resized
-from msloc_edge.train.thresholds import fit_temperature, map_threshold, profiles
-from msloc_edge.train.validate import validate
+from msloc_edge.train.data.collection import fold_of
+from msloc_edge.train.map_thresholds import MapThresholds, Masks, fit_to_masks, masked_maps
+from msloc_edge.train.network import BundleNetwork, Network, TorchNetwork
+from msloc_edge.train.observe import Observed, count_boxes, observe
+from msloc_edge.train.rates import LabelledFilms, operating_point
+from msloc_edge.train.region_rule import fit_region_rule, lesion_regions
+from msloc_edge.train.thresholds import PROFILES, fit_temperature, missing_thresholds, score_thresholds
+from msloc_edge.train.tradeoff import GatedFilms, TradeOff
+from msloc_edge.train.validate import Validation
 
-MAP_STRIDE = 4
-"""Map thresholds are fitted on the grid of the finest stage, one cell per 4 x 4 input pixels."""
+GATED: Mapping[str, float] = {"normal-90": 0.10, "normal-95": 0.05}
+"""Profiles with a film gate, and the share of normal films that may pass it. The first sets the trade-off of both."""
 
-Maps = list[NDArray[np.float32]]
+UNGATED_DEFAULT = "youden"
+RESAMPLES = 1000
+
+FitMaps = Callable[[Observed, Collection[str]], MapThresholds]
+"""(films, patients whose masks must not count) -> map thresholds."""
+
+
+def check_films(sources: Sequence[Films]) -> list[str]:
+    """Check before training that its end can be calibrated on these validation films.
+
+    returns  a sentence for each class whose thresholds will be guesses
+
+    Raises TrainError (data_missing) when there is nothing to fit on.
+    """
+    labels = np.concatenate([source.labels for source in real(sources)])
+    patients = {patient for source in real(sources) for patient in source.patients}
+    if len({fold_of(patient, FOLDS) for patient in patients}) < 2 or np.unique(labels[~np.isnan(labels)]).size < 2:
+        raise TrainError(
+            "data_missing",
+            f"expected validation films of several patients, with findings and without, got {len(labels)} films of "
+            f"{len(patients)} patients; add films, or tell the split in a column",
+        )
+    return [
+        f"{label}: expected validation films with and without it, got only one kind; its thresholds are guesses"
+        for k, label in enumerate(sources[0].classes)
+        if np.unique(labels[~np.isnan(labels[:, k]), k]).size < 2
+    ]
 
 
 def calibrate(
     net: CamNet, sources: Sequence[Films], lesions: Films | None, batch: int, progress: Progress
 ) -> dict[str, Any]:
-    """Fit temperature and threshold profiles of a trained network: plain values, for the bundle.
+    """Calibrate a trained network on validation films; plain values, for the bundle.
 
     sources  validation films; scores are fitted on the real ones where there are any
     lesions  real films of them with inserted lesions and their masks, if there are any
 
-    A map threshold is where the map agrees best with the true masks of films that have them, inserted lesions before
-    phantoms. The maps of real films have another height than those of phantoms: the threshold is scaled by the height
-    of the real positives' maps over that of the phantoms'. A class without any mask takes the mean share of the height
-    of those that have one. `calibration` tells which it was.
-
-    Raises TrainError when a class has no film, or no film without it, or when no film has a mask.
+    Returns the manifest's `temperature`, `abnormal`, `regions`, `profiles`, `default_profile`, `calibration` (what was
+    fitted on what) and `validation` (figures). Raises TrainError (data_missing) when there is nothing to fit on.
     """
-    judged = real(sources)
-    checked = validate(net, judged, net.config.size, batch)
-    temperature = fit_temperature(checked.logits, checked.labels)
-    scores = 1 / (1 + np.exp(-checked.logits.astype(np.float64) / temperature))
-    classes = net.config.classes
-    count = sum(len(source) for source in sources)
-    try:
-        thresholds, overlap, rules = _map_thresholds(net, sources, lesions, judged, progress)
-        table = profiles(scores, checked.labels, thresholds)
-    except ValueError as error:
-        raise TrainError(
-            "data_missing", f"cannot calibrate on {count} films: {error}; add films or raise val_films"
-        ) from error
-    auroc = [None if np.isnan(value) else round(float(value), 4) for value in checked.auroc]
-    return {
-        "temperature": temperature,
-        "profiles": table,
-        "calibration": {
-            "scores": f"{len(checked.labels)} validation films of {', '.join(source.source for source in judged)}",
-            "maps": dict(zip(classes, rules, strict=True)),
-        },
-        "validation": {
-            "films": len(checked.labels),
-            "sources": [source.source for source in judged],
-            "auroc": dict(zip(classes, auroc, strict=True)),
-            "map_iou": {classes[k]: round(iou, 4) for k, iou in overlap.items()},
-        },
-    }
+    check_films(sources)
+    network, judged = TorchNetwork(net), real(sources)
+    masks = Masks(
+        masked_maps(network, [lesions] if lesions else [], batch, progress),
+        masked_maps(network, [source for source in sources if source.masks], batch, progress),
+        all(source.masks for source in judged),
+    )
+    rule, about_rule = _region_rule(network, lesions, masks, batch, progress)
+    observed = observe(network, judged, rule.min_area, batch, progress)
+    found = _calibrated(network, judged, observed, masks.fit, rule, None, batch, progress)
+    return found | {"calibration": found["calibration"] | about_rule}
+
+
+def recalibrate(
+    bundle: Bundle, backend: Backend, sources: Sequence[Films], batch: int, progress: Progress
+) -> dict[str, Any]:
+    """Calibrate a bundle on other films, as `calibrate` does a network.
+
+    Map thresholds and the rule of fragments stay: they belong to the network, and were fitted on masks. A class that
+    the films do not show keeps its score thresholds.
+    """
+    check_films(sources)
+    network = BundleNetwork(bundle, backend)
+    told = bundle.manifest["calibration"]["maps"]
+    kept = MapThresholds(bundle.profile().map, {}, tuple(told[label] for label in bundle.classes))
+    observed = observe(network, sources, bundle.regions.min_area, batch, progress)
+    found = _calibrated(network, sources, observed, lambda *_: kept, bundle.regions, bundle, batch, progress)
+    about_rule = {key: value for key, value in bundle.manifest["calibration"].items() if key == "regions"}
+    return found | {"calibration": found["calibration"] | about_rule}
 
 
 @dataclass(frozen=True, slots=True)
-class MapFit:
-    """A class's threshold, its mean IoU with the masks, and the median height of the maps of those films."""
+class Fitted:
+    """Numbers fitted on some films. `abnormal` is None, and no profile gated, where one kind of film is missing."""
 
-    threshold: float
-    iou: float
-    height: float
-
-    @property
-    def share(self) -> float:
-        return self.threshold / self.height
+    temperature: float
+    abnormal: AbnormalFit | None
+    profiles: Mapping[str, Profile]
+    maps: MapThresholds
+    guessed: tuple[str, ...]
 
 
-def _map_thresholds(
-    net: CamNet, sources: Sequence[Films], lesions: Films | None, judged: Sequence[Films], progress: Progress
-) -> tuple[list[float], dict[int, float], list[str]]:
-    """Fit each class: the threshold, the mean IoU with the masks where there are some, and the rule."""
-    count = len(net.config.classes)
-    by_lesions = fit_to_masks(net, [lesions] if lesions else [], progress)
-    by_masks = fit_to_masks(net, [source for source in sources if source.masks], progress)
-    fits = by_masks | by_lesions
-    if not fits:
-        raise ValueError("expected validation films with masks, got none; add --data phantom or --insert")
-    overlap = {k: fit.iou for k, fit in fits.items()}
-    if all(source.masks for source in judged):
-        if len(by_masks) < count:
-            raise ValueError("expected at least one validation film with each finding")
-        return [by_masks[k].threshold for k in range(count)], overlap, ["true masks of validation films"] * count
-    usual = float(np.mean([fit.share for fit in fits.values()]))
-    peaks = _peaks(net, judged, progress)
-    if not all(peaks):
-        raise ValueError("expected at least one validation film with each finding")
-    thresholds, rules = [], []
-    for k in range(count):
-        height = float(np.median(peaks[k]))
-        if k in by_lesions:
-            thresholds.append(by_lesions[k].threshold)
-            rules.append("lesions inserted into normal validation films")
-        elif k in by_masks:
-            thresholds.append(by_masks[k].share * height)
-            rules.append("phantoms' masks, scaled to the height of the maps of real positives")
-        else:
-            thresholds.append(usual * height)
-            rules.append("the other findings' share of the height of the maps of real positives")
-    return thresholds, overlap, rules
+def fit(observed: Observed, maps: MapThresholds, previous: Bundle | None = None) -> Fitted:
+    """Fit temperature, film gate and score thresholds on films, given the map thresholds.
+
+    previous  whose score thresholds a class keeps that has not both kinds of films
+    """
+    temperature = fit_temperature(observed.logits, observed.labels)
+    odds = observed.logits.astype(np.float64) / temperature
+    scores = _sigmoid(odds)
+    plain, guessed = _plain_thresholds(observed, scores, previous, temperature)
+    profiles = {name: Profile(tuple(table[name] for table in plain), maps.thresholds) for name in PROFILES}
+    normal, ill = normal_films(observed.labels), abnormal_films(observed.labels)
+    if not normal.any() or not ill.any():
+        return Fitted(temperature, None, profiles, maps, guessed)
+    known = normal | ill
+    evidence = film_evidence(observed.logits[known], temperature)
+    abnormal = fit_abnormal(evidence, ill[known], observed.patients[known].tolist())
+    chance = abnormal.model.probability(observed.logits, temperature)
+    regions = observed.levels > np.array(maps.thresholds, np.float32)
+    gated: dict[str, Profile] = {}
+    posterior = None
+    for name, rate in GATED.items():
+        film = film_threshold(chance[normal], rate)
+        films = GatedFilms(odds, observed.labels, regions, chance >= film)
+        trade_off = TradeOff.fit(films, observed.classes)
+        posterior = posterior or trade_off.posterior(films)
+        score = _sigmoid(trade_off.thresholds(posterior))
+        others = [_kept(previous, name, k, temperature) or plain[k][UNGATED_DEFAULT] for k in range(len(score))]
+        gated[name] = Profile(tuple(np.where(np.isnan(score), others, score).tolist()), maps.thresholds, film)
+    return Fitted(temperature, abnormal, gated | profiles, maps, guessed)
 
 
-def fit_to_masks(net: CamNet, sources: Sequence[Films], progress: Progress) -> dict[int, MapFit]:
-    """Class index -> its map threshold, for the classes that some film has a mask of."""
-    maps: dict[int, Maps] = defaultdict(list)
-    masks: dict[int, list[NDArray[np.bool_]]] = defaultdict(list)
-    for k, found, mask in _maps_with_masks(net, sources, progress):
-        maps[k].append(found)
-        masks[k].append(mask)
+def cross_validate(
+    observed: Observed, fit_fold: Callable[[Observed, frozenset[str]], Fitted], profiles: Sequence[str]
+) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.float64], NDArray[np.float32]]:
+    """Judge every film by numbers fitted without its patient.
+
+    fit_fold  (films of the other folds, patients to be left out) -> numbers
+    returns   by profile which findings are positive [N, K]; p_abnormal [N], nan without a gate; map thresholds [N, K]
+    """
+    folds = np.array([fold_of(patient, FOLDS) for patient in observed.patients])
+    positive = {name: np.zeros(observed.logits.shape, np.bool_) for name in profiles}
+    abnormal = np.full(len(observed), np.nan)
+    thresholds = np.zeros(observed.logits.shape, np.float32)
+    for fold in np.unique(folds):
+        inside = folds == fold
+        fitted = fit_fold(observed.take(~inside), frozenset(observed.patients[inside].tolist()))
+        logits = observed.logits[inside]
+        scores = _sigmoid(logits.astype(np.float64) / fitted.temperature)
+        if fitted.abnormal:
+            abnormal[inside] = fitted.abnormal.model.probability(logits, fitted.temperature)
+        thresholds[inside] = fitted.maps.thresholds
+        regions = observed.levels[inside] > thresholds[inside]
+        for name in profiles:
+            profile = fitted.profiles.get(name, fitted.profiles[UNGATED_DEFAULT])
+            positive[name][inside] = profile.positive(abnormal[inside], scores, regions)
+    return positive, abnormal, thresholds
+
+
+def _calibrated(
+    network: Network,
+    sources: Sequence[Films],
+    observed: Observed,
+    fit_maps: FitMaps,
+    rule: RegionRule,
+    previous: Bundle | None,
+    batch: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Fit on all films that count, measure by cross-validation, and tell it as plain values."""
+    chosen, about_coarse = choose_films(observed)
+    films = observed.take(chosen)
+    fitted = fit(films, fit_maps(films, ()), previous)
+    positive, abnormal, thresholds = cross_validate(
+        films, lambda others, left_out: fit(others, fit_maps(others, left_out), previous), tuple(fitted.profiles)
+    )
+    normal = normal_films(films.labels)
+    looked_at = np.zeros(len(observed), np.bool_)
+    looked_at[chosen] = normal & np.logical_or.reduce([called.any(axis=1) for called in positive.values()])
+    limits = np.zeros(observed.logits.shape, np.float32)
+    limits[chosen] = thresholds
+    boxes = count_boxes(network, sources, looked_at, limits, rule, batch, progress)[chosen]
+    judged = LabelledFilms(films.classes, films.labels, tuple(films.patients.tolist()), films.groups)
+    used = sorted({str(name) for name in films.groups["source"]})
+    protocol = {
+        "protocol": f"{FOLDS}-fold cross-validation by patient, 95% intervals by {RESAMPLES} resamples of patients",
+        "data": used,
+    }
+    rates = {
+        name: protocol
+        | operating_point(
+            judged, called, (boxes * called).sum(axis=1), abnormal if fitted.abnormal else None, RESAMPLES
+        )
+        for name, called in positive.items()
+    }
+    maps = fitted.maps
+    auroc = Validation(observed.logits, observed.labels, math.nan).auroc
     return {
-        k: MapFit(*map_threshold(maps[k], masks[k]), float(np.median([found.max() for found in maps[k]]))) for k in maps
+        "temperature": fitted.temperature,
+        **({"abnormal": _plain_abnormal(fitted.abnormal)} if fitted.abnormal else {}),
+        "regions": {"min_area": rule.min_area, "min_share": rule.min_share},
+        "profiles": {name: _plain_profile(profile, rates[name]) for name, profile in fitted.profiles.items()},
+        "default_profile": next(iter(GATED)) if fitted.abnormal else UNGATED_DEFAULT,
+        "calibration": {
+            "scores": f"{len(films)} validation films of {', '.join(used)}",
+            "maps": dict(zip(films.classes, maps.rules, strict=True)),
+            **({"abnormal": _about_abnormal(fitted.abnormal)} if fitted.abnormal else {}),
+            **({"coarse": about_coarse} if about_coarse else {}),
+            **({"guessed": list(fitted.guessed)} if fitted.guessed else {}),
+        },
+        "validation": {
+            "films": len(observed),
+            "sources": [source.source for source in sources],
+            "auroc": {
+                label: None if np.isnan(value) else round(float(value), 4)
+                for label, value in zip(films.classes, auroc, strict=True)
+            },
+            "map_iou": {films.classes[k]: round(iou, 4) for k, iou in maps.overlap.items()},
+        },
     }
 
 
-def _maps_with_masks(
-    net: CamNet, sources: Sequence[Films], progress: Progress
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_]]]:
-    """(class, map, mask) of every finding with a mask, on the finest stage's grid."""
-    classes, grid = net.config.classes, net.config.size // MAP_STRIDE
-    for source, index, maps in _positive_maps(net, sources, progress):
-        assert source.masks is not None
-        for label, mask in source.masks(index).items():
-            k = classes.index(label)
-            shrunk = resized(mask.astype(np.uint8) * np.uint8(255), grid) > 127
-            if k in maps and shrunk.any():
-                yield k, maps[k], shrunk
+def _region_rule(
+    network: Network, lesions: Films | None, masks: Masks, batch: int, progress: Progress
+) -> tuple[RegionRule, dict[str, Any]]:
+    """Fit the rule of fragments, and tell `calibration` how."""
+    by_lesions = {k: fit.threshold for k, fit in fit_to_masks(masks.lesions).items()}
+    found = list(lesion_regions(network, lesions, by_lesions, batch, progress)) if lesions and by_lesions else []
+    if not found:
+        return RegionRule(), {}
+    rule, f1, without = fit_region_rule(found, network.size)
+    figures = {"lesions": len(found), "f1": round(f1, 4), "f1_without_rule": round(without, 4)}
+    return rule, {"regions": figures}
 
 
-def _peaks(net: CamNet, sources: Sequence[Films], progress: Progress) -> list[list[float]]:
-    """The heights of the maps of each class's positive films."""
-    peaks: list[list[float]] = [[] for _ in net.config.classes]
-    for _, _, maps in _positive_maps(net, sources, progress):
-        for k, found in maps.items():
-            peaks[k].append(float(found.max()))
-    return peaks
+def _plain_thresholds(
+    observed: Observed, scores: NDArray[np.float64], previous: Bundle | None, temperature: float
+) -> tuple[list[dict[str, float]], tuple[str, ...]]:
+    """Fit each class's thresholds of the profiles without a gate; name the classes without both kinds of films."""
+    tables, guessed = [], []
+    for k, label in enumerate(observed.classes):
+        try:
+            tables.append(score_thresholds(scores[:, k], observed.labels[:, k]))
+        except ValueError:
+            guess = missing_thresholds(scores[:, k], observed.labels[:, k])
+            tables.append({name: _kept(previous, name, k, temperature) or guess for name in PROFILES})
+            guessed.append(label)
+    return tables, tuple(guessed)
 
 
-@torch.no_grad()
-def _positive_maps(
-    net: CamNet, sources: Sequence[Films], progress: Progress
-) -> Iterator[tuple[Films, int, dict[int, NDArray[np.float32]]]]:
-    """(source, index, class -> map on the finest stage's grid) of every film with a finding."""
-    net.eval()
-    size, device = net.config.size, net.head.bias.device
-    grid = size // MAP_STRIDE
-    task = progress.add_task("map thresholds", total=sum(len(source) for source in sources))
-    for source in sources:
-        for index, labels in enumerate(source.labels):
-            progress.advance(task)
-            present = np.flatnonzero(labels > 0.5)
-            if present.size:
-                film = resized(source.pixels[index], size).astype(np.float32) / 255
-                cams = net(torch.from_numpy(film)[None, None].to(device)).cams
-                maps = fuse_cams(cams, net.head.relevance, (grid, grid))[0].cpu().numpy()
-                yield source, index, {int(k): maps[k] for k in present}
-    progress.remove_task(task)
+def _kept(previous: Bundle | None, name: str, k: int, temperature: float) -> float | None:
+    """Give a class's score threshold in an earlier bundle, at this temperature; None where there is none."""
+    if previous is None or name not in previous.profiles:
+        return None
+    score = min(max(previous.profiles[name].score[k], 1e-12), 1 - 1e-12)
+    return float(_sigmoid(math.log(score / (1 - score)) * previous.temperature / temperature))
+
+
+def _plain_profile(profile: Profile, rates: Mapping[str, Any]) -> dict[str, Any]:
+    film = {} if profile.film is None else {"film": profile.film}
+    return film | {"score": list(profile.score), "map": list(profile.map), "rates": dict(rates)}
+
+
+def _plain_abnormal(found: AbnormalFit) -> dict[str, Any]:
+    return {"weights": list(found.model.weights), "bias": found.model.bias}
+
+
+def _about_abnormal(found: AbnormalFit) -> dict[str, Any]:
+    strength = "equal weights" if math.isinf(found.strength) else found.strength
+    return {
+        "regularisation": strength,
+        "auroc_weighted": round(found.auroc, 4),
+        "auroc_sum": round(found.sum_auroc, 4),
+    }
+
+
+def _sigmoid(logits: Any) -> Any:
+    return 1 / (1 + np.exp(-np.asarray(logits, np.float64)))

@@ -5,7 +5,7 @@ Every threshold is absolute, one per class, and stored in the bundle; no film is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -65,6 +65,16 @@ def score_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -
     }
 
 
+def missing_thresholds(scores: NDArray[np.float64], labels: NDArray[np.float32]) -> float:
+    """Guess a class's threshold from films of one kind only: above 95% of the scores of those without the finding, or
+    1/2 where there are none.
+
+    scores [N] in [0, 1], labels [N], nan where unknown.
+    """
+    absent = scores[labels == 0]
+    return float(np.quantile(absent, 0.95)) if absent.size else 0.5
+
+
 def map_threshold(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
     """Fit a class's absolute map threshold: the one with the largest mean IoU over its positive validation films.
 
@@ -82,11 +92,3 @@ def map_threshold(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[n
         total += hits / (inside.size + false)
     best = int(total.argmax())
     return float(candidates[best]), float(total[best] / len(maps))
-
-
-def profiles(
-    scores: NDArray[np.float64], labels: NDArray[np.float32], map_thresholds: Sequence[float]
-) -> dict[str, Mapping[str, list[float]]]:
-    """The bundle's threshold profiles: scores and labels [N, K], K map thresholds."""
-    per_class = [score_thresholds(scores[:, k], labels[:, k]) for k in range(scores.shape[1])]
-    return {name: {"score": [t[name] for t in per_class], "map": list(map_thresholds)} for name in PROFILES}

@@ -1,8 +1,11 @@
-"""Thresholds of a trained network: on phantoms from their masks, on real films by the height of their maps."""
+"""Calibration of a trained network: map thresholds by masks and heights, the gate, and figures of unseen films."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +13,18 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from msloc_edge.bundle import Bundle, Profile
 from msloc_edge.errors import TrainError
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import CamNet, ModelConfig, build
-from msloc_edge.train.calibrate import MAP_STRIDE, calibrate
+from msloc_edge.train.abnormal import FOLDS
+from msloc_edge.train.calibrate import GATED, calibrate, check_films, cross_validate, fit
 from msloc_edge.train.data import PHANTOM, Films
-from msloc_edge.train.thresholds import map_threshold
+from msloc_edge.train.data.collection import fold_of
+from msloc_edge.train.map_thresholds import HALF, MapThresholds, Masks, masked_maps
+from msloc_edge.train.network import MAP_STRIDE, TorchNetwork
+from msloc_edge.train.observe import Observed, observe
+from msloc_edge.train.thresholds import PROFILES, map_threshold
 
 CLASSES, SIDE = ("Mass", "Nodule"), 64
 GRID = SIDE // MAP_STRIDE
@@ -65,6 +74,7 @@ def half(k: int) -> NDArray[np.bool_]:
 
 def run(net: CamNet, *sources: Films) -> dict[str, list[float]]:
     profiles = calibrate(net, sources, None, 4, Progress(disable=True))["profiles"]
+    assert list(profiles) == [*GATED, *PROFILES]
     assert {tuple(profile["map"]) for profile in profiles.values()} == {tuple(profiles["youden"]["map"])}
     assert isinstance(profiles["youden"], dict)
     return profiles["youden"]
@@ -107,6 +117,7 @@ def test_inserted_lesions_count_as_they_are(net: CamNet) -> None:
     rules = found["calibration"]["maps"]
     assert "inserted" in rules["Mass"]
     assert "phantoms' masks, scaled" in rules["Nodule"]
+    assert rules["Nodule"].endswith("of real positives")
     assert found["calibration"]["scores"] == "4 validation films of nih:there"
 
 
@@ -119,19 +130,154 @@ def test_scores_are_judged_on_what_is_known(net: CamNet) -> None:
     assert run(net, known)["score"] != run(net, some)["score"]
 
 
-@pytest.mark.parametrize(
-    ("sources", "why"),
-    [
-        ([films("nih:there", BOTH, 3, masks=False)], "expected validation films with masks, got none"),
-        ([films(PHANTOM, [[1, 0], [0, 0]], 1, masks=True)], "expected at least one validation film with each finding"),
-        (
-            [films("nih:there", [[1, 0], [0, 0]], 3, masks=False), films(PHANTOM, BOTH, 1, masks=True)],
-            "expected at least one validation film with each finding",
-        ),
-        ([films(PHANTOM, [[1, 1], [1, 1]], 1, masks=True)], "with and without the finding, got only one kind"),
-    ],
-)
-def test_what_cannot_be_calibrated_is_named(net: CamNet, sources: list[Films], why: str) -> None:
-    with pytest.raises(TrainError, match=why) as caught:
-        calibrate(net, sources, None, 4, Progress(disable=True))
+def test_without_any_mask_half_of_the_height_is_taken(net: CamNet) -> None:
+    real = films("csv:there", BOTH, 3, masks=False)
+    heights = [np.median([found.max() for found in maps_of(net, real, k)]) for k in range(2)]
+    found = calibrate(net, [real], None, 4, Progress(disable=True))
+    expected = [height - (1 - HALF) * abs(height) for height in heights]
+    assert found["profiles"]["youden"]["map"] == pytest.approx(expected, rel=1e-5)
+    assert found["validation"]["map_iou"] == {}
+    assert set(found["calibration"]["maps"].values()) == {"half of the height of the maps of real positives"}
+
+
+def test_a_class_that_no_film_shows_gets_guesses_that_are_named(net: CamNet) -> None:
+    real = films("csv:there", [[1, 0], [0, 0], [1, 0], [0, 0]], 3, masks=False)
+    assert [sentence.split(":")[0] for sentence in check_films([real])] == ["Nodule"]
+    found = calibrate(net, [real], None, 4, Progress(disable=True))
+    assert found["calibration"]["guessed"] == ["Nodule"]
+    assert "other findings" in found["calibration"]["maps"]["Nodule"]
+    assert np.isfinite([number for p in found["profiles"].values() for number in (*p["score"], *p["map"])]).all()
+    assert found["profiles"]["normal-90"]["rates"]["sensitivity"]["Nodule"]["value"] is None
+
+
+def test_without_normal_films_there_is_no_gate(net: CamNet) -> None:
+    found = calibrate(net, [films("csv:there", [[1, 0], [0, 1]] * 3, 3, masks=False)], None, 4, Progress(disable=True))
+    assert "abnormal" not in found
+    assert list(found["profiles"]) == list(PROFILES)
+    assert found["default_profile"] == "youden"
+    assert found["profiles"]["youden"]["rates"]["normals_flagged"]["value"] is None
+
+
+@pytest.mark.parametrize("labels", [[[1, 1], [1, 1]], [[np.nan, np.nan], [np.nan, np.nan]], [[1, 0]]])
+def test_what_cannot_be_calibrated_is_named_before_training(net: CamNet, labels: list[list[float]]) -> None:
+    sources = [films("csv:there", labels, 3, masks=False)]
+    with pytest.raises(TrainError, match="expected validation films of several patients") as caught:
+        check_films(sources)
     assert caught.value.reason == "data_missing"
+    with pytest.raises(TrainError, match="expected validation films of several patients"):
+        calibrate(net, sources, None, 4, Progress(disable=True))
+
+
+# The gate, on observations that are made
+
+
+MAPS = MapThresholds((0.0, 0.0), {}, ("by hand", "by hand"))
+
+
+def observed(count: int, seed: int) -> Observed:
+    """Films of `count` patients, two of each: normal or with one finding, whose logit and level are higher."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((2 * count, 2), np.float32)
+    ill = rng.random(2 * count) < 0.6
+    labels[np.flatnonzero(ill), rng.integers(0, 2, ill.sum())] = 1
+    logits = (rng.normal(-2, 1, labels.shape) + 2.5 * labels).astype(np.float32)
+    levels = (rng.normal(0, 1, labels.shape) + labels).astype(np.float32)
+    patients = np.repeat([f"patient {at}" for at in range(count)], 2)
+    groups = {"source": np.full(2 * count, "csv:there", object)}
+    return Observed(("Mass", "Nodule"), logits, levels, levels, labels, patients, groups, np.ones(2 * count, bool))
+
+
+def numbers(profile: Any) -> tuple[float, ...]:
+    return (*profile.score, profile.film or -1.0)
+
+
+def test_a_gate_lets_one_normal_film_in_ten_pass() -> None:
+    films = observed(400, 0)
+    fitted = fit(films, MAPS)
+    assert fitted.abnormal
+    chance = fitted.abnormal.model.probability(films.logits, fitted.temperature)
+    normal = ~films.labels.any(axis=1)
+    for name, rate in GATED.items():
+        film = fitted.profiles[name].film
+        assert film is not None
+        assert (chance[normal] >= film).mean() == pytest.approx(rate, abs=0.01)
+    assert all(fitted.profiles[name].film is None for name in PROFILES)
+
+
+def test_films_are_judged_by_the_others_alone() -> None:
+    films = observed(60, 1)
+    folds = np.array([fold_of(patient, FOLDS) for patient in films.patients])
+    asked: list[frozenset[str]] = []
+
+    def fit_fold(others: Observed, left_out: frozenset[str]) -> Any:
+        assert not left_out & set(others.patients)
+        assert len(left_out | set(others.patients)) == 60
+        asked.append(left_out)
+        return fit(others, MAPS)
+
+    names = [*GATED, *PROFILES]
+    positive, abnormal, thresholds = cross_validate(films, fit_fold, names)
+    assert frozenset().union(*asked) == set(films.patients)
+    assert (thresholds == 0).all()
+    for fold in range(FOLDS):  # the same by hand
+        inside = folds == fold
+        fitted = fit(films.take(~inside), MAPS)
+        assert fitted.abnormal
+        chance = fitted.abnormal.model.probability(films.logits[inside], fitted.temperature)
+        assert abnormal[inside] == pytest.approx(chance)
+        scores = 1 / (1 + np.exp(-films.logits[inside].astype(float) / fitted.temperature))
+        for name in names:
+            own = fitted.profiles[name].positive(chance, scores, films.levels[inside] > 0)
+            assert (positive[name][inside] == own).all()
+
+
+def test_poisoned_films_change_no_number_that_judges_them() -> None:
+    films = observed(60, 2)
+    inside = np.array([fold_of(patient, FOLDS) == 0 for patient in films.patients])
+    poison = replace(
+        films,
+        logits=np.where(inside[:, None], np.float32(1e3), films.logits),
+        levels=np.where(inside[:, None], np.float32(np.nan), films.levels),
+        labels=np.where(inside[:, None], 1 - films.labels, films.labels),
+    )
+    kept: list[list[Any]] = [[], []]
+    for fits, source in zip(kept, (films, poison), strict=True):
+
+        def fit_fold(others: Observed, left_out: frozenset[str], fits: list[Any] = fits) -> Any:
+            fitted = fit(others, MAPS)
+            if left_out & set(films.patients[inside].tolist()):
+                fits.append(fitted)
+            return fitted
+
+        cross_validate(source, fit_fold, [*GATED, *PROFILES])
+    (clean,), (poisoned,) = kept
+    assert clean.temperature == poisoned.temperature
+    assert clean.abnormal == poisoned.abnormal
+    for name, profile in clean.profiles.items():
+        assert numbers(profile) == numbers(poisoned.profiles[name])
+
+
+def test_masks_of_the_measured_patients_do_not_count(net: CamNet) -> None:
+    real = films("nih:there", BOTH, 3, masks=False)
+    lesions = replace(films("lesions in nih:there", [[1, 0], [1, 0]], 5, masks=True), patients=real.patients[:2])
+    network, silent = TorchNetwork(net), Progress(disable=True)
+    masks = Masks(masked_maps(network, [lesions], 4, silent), [], complete=False)
+    seen = observe(network, [real], 16, 4, silent)
+    maps = maps_of(net, lesions, 0)
+    alone = map_threshold(maps[1:], [half(0)])[0]
+    assert masks.fit(seen, real.patients[:1]).thresholds[0] == pytest.approx(alone, rel=1e-5)
+    assert masks.fit(seen).thresholds[0] == pytest.approx(map_threshold(maps, [half(0)] * 2)[0], rel=1e-5)
+
+
+def test_a_class_without_films_keeps_the_thresholds_of_the_bundle_before(bundle_with: Any) -> None:
+    profile = {"score": [0.9, 0.8], "map": [0.0, 0.0]}
+    before = replace(
+        Bundle.open(bundle_with()), classes=("Mass", "Nodule"), temperature=2.0, profiles={"youden": Profile(**profile)}
+    )
+    films = observed(60, 3)
+    films.labels[:, 1] = 0
+    fitted = fit(films, MAPS, before)
+    assert fitted.guessed == ("Nodule",)
+    logit = math.log(0.8 / 0.2) * 2.0 / fitted.temperature  # the same logit, at another temperature
+    assert fitted.profiles["youden"].score[1] == pytest.approx(1 / (1 + math.exp(-logit)))
+    assert fitted.profiles["normal-90"].score[1] == fitted.profiles["youden"].score[1]

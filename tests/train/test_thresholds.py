@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msloc_edge.train.thresholds import PROFILES, fit_temperature, map_threshold, profiles, score_thresholds
+from msloc_edge.train.thresholds import (
+    PROFILES,
+    fit_temperature,
+    map_threshold,
+    missing_thresholds,
+    score_thresholds,
+)
 
 
 def column(*values: float) -> np.ndarray:
@@ -149,10 +155,7 @@ def test_a_map_threshold_needs_a_film() -> None:
         map_threshold([], [])
 
 
-def test_profiles_collect_the_classes() -> None:
-    scores = np.array([[0.1, 0.9], [0.2, 0.7], [0.7, 0.2], [0.9, 0.1]])
-    labels = np.array([[0, 1], [0, 1], [1, 0], [1, 0]], np.float32)
-    table = profiles(scores, labels, [1.5, -2.0])
-    assert set(table) == set(PROFILES)
-    for name in PROFILES:
-        assert table[name] == {"score": [pytest.approx(0.45)] * 2, "map": [1.5, -2.0]}
+def test_a_class_of_one_kind_of_film_gets_a_guess() -> None:
+    absent = np.arange(101) / 200
+    assert missing_thresholds(absent, np.zeros(101, np.float32)) == pytest.approx(0.475)  # 95 of 100 steps
+    assert missing_thresholds(np.array([0.1, 0.9]), np.array([np.nan, 1], np.float32)) == 0.5

@@ -67,6 +67,14 @@ def in_fitting_half(patient: str) -> bool:
     return _share(f"half {patient}") < 0.5
 
 
+def fold_of(patient: str, folds: int) -> int:
+    """Give the fold of a patient in a cross-validation, 0 to folds - 1.
+
+    It is decided by the id alone, independently of `for_validation` and `in_fitting_half`.
+    """
+    return int(_share(f"fold {patient}") * folds)
+
+
 def _share(text: str) -> float:
     """Make a number in [0, 1) of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64

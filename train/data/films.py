@@ -20,7 +20,7 @@ from msloc_edge.errors import InputError, TrainError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data.cache import films_folder, new_pixels
-from msloc_edge.train.data.collection import Collection
+from msloc_edge.train.data.collection import Collection, Record
 
 LOOKS = 16
 """Pictures of a collection whose size is looked at: no film is kept larger than the largest of them."""
@@ -34,6 +34,7 @@ class Films:
     labels    [N, K] float32: 1, 0, or nan where it is not known
     names, patients   [N]
     problems  what could not be used, and why
+    records   [N] what the tables say of each; none of films that are made
     masks     index -> label -> true region [side, side], where the truth is known
     """
 
@@ -45,6 +46,7 @@ class Films:
     patients: tuple[str, ...]
     problems: tuple[str, ...] = ()
     masks: Callable[[int], Mapping[str, NDArray[np.bool_]]] | None = None
+    records: tuple[Record, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,6 +94,7 @@ def load_films(collection: Collection, side: int, classes: Sequence[str], progre
         tuple(record.name for record in kept),
         tuple(record.patient for record in kept),
         (*collection.problems, *told["problems"]),
+        records=tuple(kept),
     )
 
 

@@ -13,8 +13,8 @@ from msloc_edge._statistics import Array, auroc, average_precision, ratio
 from msloc_edge.train.data import Record
 from msloc_edge.train.evaluate import froc, maxbox, wang
 from msloc_edge.train.evaluate.measure import BLOB_T, COLUMNS, WIDTH, FilmMeasures
-from msloc_edge.train.evaluate.resample import Figure, mean_over, patient_weights
 from msloc_edge.train.evaluate.truth import Truth
+from msloc_edge.train.resample import Figure, mean_over, patient_weights
 
 AGE_BANDS = ((40.0, "under 40"), (60.0, "40-59"), (120.0, "60 and over"))
 SIZE_BANDS = ((40.0, "under 40"), (80.0, "40-80"), (160.0, "80-160"), (1024.0, "over 160"))
