@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ from msloc_edge.imaging.reading import decode_frame, frame_from_array, read_fram
 from msloc_edge.maps.boxes import to_boxes, to_peak
 from msloc_edge.maps.regions import Located
 from msloc_edge.result import LazyMapping, Result
-from msloc_edge.types import Finding, Frame
+from msloc_edge.types import FilmGate, Finding, Frame, OperatingPoint
 
 AnyFilm = Union[str, Path, bytes, NDArray[Any], Frame]  # noqa: UP007 - Python 3.10 cannot join str and a generic alias
 """A film file, its content, an array of stored pixels, or a Frame."""
@@ -89,6 +90,7 @@ class Localizer:
     ) -> None:
         self.bundle = Bundle.open(model)
         self.profile = self.bundle.profile(profile)
+        self.operating_point = OperatingPoint(profile or self.bundle.default_profile, self.profile.normals_flagged)
         self.all_classes = all_classes
         if isinstance(backend, Backend):
             self.backend = backend
@@ -170,11 +172,16 @@ class Localizer:
 
     def _result(self, film: Prepared, outputs: Outputs, at: int, timing_ms: Mapping[str, float]) -> Result:
         clock, bundle = _Clock(), self.bundle
-        scores = bundle.probabilities(outputs.logits[at]).tolist()
-        wanted = [k for k, score in enumerate(scores) if self.all_classes or score >= self.profile.score[k]]
+        scores = bundle.probabilities(outputs.logits[at])
+        gate = self._gate(outputs.logits[at])
+        passes = gate is None or gate.positive
+        candidates = passes & self.profile.reached(scores)
+        wanted = list(range(len(scores))) if self.all_classes else np.flatnonzero(candidates).tolist()
         labels, content = [bundle.classes[k] for k in wanted], film.geometry.content
         found = dict(zip(wanted, outputs.regions(at, wanted, clock.lap), strict=True))
-        findings = tuple(self._finding(k, score, found.get(k), film.geometry) for k, score in enumerate(scores))
+        findings = tuple(
+            self._finding(k, score, found.get(k), film.geometry, passes) for k, score in enumerate(scores.tolist())
+        )
         suspect = ("polarity_suspect",) if looks_inverted(np.asarray(film.input)[content]) else ()
         clock.lap("localize")
         return Result(
@@ -190,15 +197,32 @@ class Localizer:
             stage_maps=LazyMapping(labels, lambda j: outputs.stage_maps(at, wanted[j])),
             map_thresholds=self.map_thresholds,
             film=film.frame,
+            gate=gate,
+            operating_point=self.operating_point,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
-    def _finding(self, k: int, score: float, located: Located | None, geometry: Geometry) -> Finding:
-        label, threshold = self.bundle.classes[k], self.profile.score[k]
-        finding = Finding(label, score, threshold, score >= threshold, tuple(self.bundle.relevance[k].tolist()))
+    def _gate(self, logits: NDArray[np.float32]) -> FilmGate | None:
+        abnormal = self.bundle.abnormal_probability(logits)
+        return None if abnormal is None else FilmGate(float(abnormal), self.profile.film)
+
+    def _finding(self, k: int, score: float, located: Located | None, geometry: Geometry, passes: bool) -> Finding:
+        """A finding of a film that `passes` the gate or not; one that was not localized is not positive."""
+        label, threshold, rule = self.bundle.classes[k], self.profile.score[k], self.bundle.regions
+        finding = Finding(label, score, threshold, False, tuple(self.bundle.relevance[k].tolist()))
         if located is None:
             return finding
-        boxes = to_boxes(located.regions, self.profile.map[k], score, geometry, label)
-        return replace(finding, peak=to_peak(located, geometry), boxes=boxes)
+        boxes = to_boxes(
+            located.regions,
+            self.profile.map[k],
+            score,
+            geometry,
+            label,
+            min_area=rule.min_area,
+            min_share=rule.min_share,
+        )
+        positive = passes and score >= threshold and bool(boxes)
+        return replace(finding, positive=positive, peak=to_peak(located, geometry), boxes=boxes)
 
     def stream(
         self,

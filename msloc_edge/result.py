@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+import msloc_edge
 from msloc_edge.errors import DependencyError
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.types import Box, Finding, Frame, ModelId
+from msloc_edge.types import Box, FilmGate, Finding, Frame, ModelId, OperatingPoint
 
 if TYPE_CHECKING:
     import supervision
@@ -54,6 +55,9 @@ class Result:
     stage_maps      label -> one [h_s, w_s] float32 unweighted class map per stage, over the whole model input
     map_thresholds  label -> the absolute threshold of its map, logit units
     film            the film itself, as stored, for `plot`
+    gate            what the film is as a whole; None where the model has no such number
+    operating_point the profile that decided
+    time            when it was localized, UTC, ISO 8601
     """
 
     input: str
@@ -68,11 +72,19 @@ class Result:
     stage_maps: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
     map_thresholds: dict[str, float] = field(default_factory=dict)
     film: Frame | None = None
+    gate: FilmGate | None = None
+    operating_point: OperatingPoint = UNNAMED
+    time: str = ""
+
+    @property
+    def ranked(self) -> tuple[Finding, ...]:
+        """All findings, positive ones first, then by how far they exceed their threshold."""
+        return tuple(sorted(self.findings, key=lambda f: (not f.positive, -f.excess)))
 
     @property
     def positive(self) -> tuple[Finding, ...]:
-        """Findings whose score reached the profile's threshold, strongest first."""
-        return tuple(sorted((f for f in self.findings if f.positive), key=lambda f: -f.score))
+        """Positive findings, by how far they exceed their threshold."""
+        return tuple(f for f in self.ranked if f.positive)
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -85,9 +97,13 @@ class Result:
             "schema": SCHEMA,
             "input": self.input,
             "sha256": self.sha256,
+            "time": self.time,
+            "program": f"msloc-edge {msloc_edge.__version__}",
+            "profile": self.operating_point.profile,
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "backend": self.backend,
             "geometry": self.geometry.to_dict(),
+            "abnormal": _gate_dict(self.gate),
             "findings": [_finding_dict(f) for f in self.findings],
             "warnings": list(self.warnings),
             "timing_ms": {stage: round(ms, 3) for stage, ms in self.timing_ms.items()},
@@ -167,6 +183,13 @@ def to_coco(results: list[Result]) -> dict[str, Any]:
             for number, (image, box) in enumerate(boxes, 1)
         ],
     }
+
+
+def _gate_dict(gate: FilmGate | None) -> dict[str, Any] | None:
+    if gate is None:
+        return None
+    threshold = None if gate.threshold is None else round(gate.threshold, 6)
+    return {"score": round(gate.score, 6), "threshold": threshold, "positive": gate.positive}
 
 
 def _finding_dict(finding: Finding) -> dict[str, Any]:

@@ -24,9 +24,10 @@ FILM = Path(__file__).with_name("selftest.png")
 
 WIDTH = 420
 
-LOGIT, VALUE, SHIFT, IOU = 1e-3, 1e-2, 0.01, 0.95
-"""Limits: the most that logits and peak values may differ, in logit units, and that peaks may move, in widths of the
-film; the least IoU of boxes. Backends of 32-bit arithmetic differ by about 1e-5, and their boxes not at all."""
+LOGIT, VALUE, SHIFT, IOU, ABNORMAL = 1e-3, 1e-2, 0.01, 0.95, 1e-3
+"""Limits: the most that logits and peak values may differ, in logit units, that peaks may move, in widths of the film,
+and that p_abnormal may differ; the least IoU of boxes. Backends of 32-bit arithmetic differ by about 1e-5, and their
+boxes not at all."""
 
 STRONG = 0.1
 """Share of a finding's score. Boxes below it may be there or not: their maps hardly reach the threshold."""
@@ -34,13 +35,22 @@ STRONG = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Distance of a backend from the golden result: the worst over all classes, and the classes beyond the limits."""
+    """Distance of a backend from the golden result: the worst over all classes, and the classes beyond the limits.
+
+    abnormal  difference of p_abnormal; 0 where the golden result has none
+    """
 
     logit: float
     value: float
     shift: float
     iou: float
     classes: tuple[str, ...]
+    abnormal: float = 0.0
+
+    @property
+    def within(self) -> bool:
+        """Whether all of it is within the limits."""
+        return not self.classes and self.abnormal <= ABNORMAL
 
 
 def result(localizer: Localizer) -> dict[str, Any]:
@@ -48,8 +58,10 @@ def result(localizer: Localizer) -> dict[str, Any]:
     film = localizer.prepare(FILM)
     logits = localizer.backend.run(film.batch).logits[0]
     found = localizer.run([film])[0]
+    gate = {} if found.gate is None else {"abnormal": round(found.gate.score, 6)}
     return {
         "film": sha256_file(FILM),
+        **gate,
         "findings": {
             finding.label: {
                 "logit": round(float(logit), 6),
@@ -75,7 +87,8 @@ def compare(found: Mapping[str, Any], golden: Mapping[str, Any]) -> Deviation:
         if not (logit <= LOGIT and value <= VALUE and shift <= SHIFT and iou >= IOU)  # NaN is beyond every limit
     )
     logit, value, shift, iou = np.array(list(rows.values())).T
-    return Deviation(float(logit.max()), float(value.max()), float(shift.max()), float(iou.min()), beyond)
+    abnormal = abs(found["abnormal"] - golden["abnormal"]) if "abnormal" in golden else 0.0
+    return Deviation(float(logit.max()), float(value.max()), float(shift.max()), float(iou.min()), beyond, abnormal)
 
 
 def golden_of(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:

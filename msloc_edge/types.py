@@ -6,6 +6,7 @@ pixel, so that pixel (i, j) covers [j, j + 1) x [i, i + 1) and its centre is (j 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,10 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One class of one film. `peak` and `boxes` are filled for the classes that were localized."""
+    """One class of one film. `peak` and `boxes` are filled for the classes that were localized.
+
+    positive  the film passes the profile's gate, the score reaches the threshold, and the map has a region
+    """
 
     label: str
     score: float
@@ -80,6 +84,49 @@ class Finding:
     relevance: tuple[float, ...]
     peak: Peak | None = None
     boxes: tuple[Box, ...] = ()
+
+    @property
+    def excess(self) -> float:
+        """How far the score lies above its threshold, in log-odds: what findings of different classes compare by.
+
+        >>> round(Finding("Mass", 0.5, 0.2, True, ()).excess, 4)  # log 1 - log 0.25
+        1.3863
+        """
+        return _log_odds(self.score) - _log_odds(self.threshold)
+
+
+def _log_odds(probability: float) -> float:
+    held = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(held / (1 - held))
+
+
+@dataclass(frozen=True, slots=True)
+class FilmGate:
+    """The profile's judgement of a film as a whole, before any finding.
+
+    score      p_abnormal, the probability that the film shows anything
+    threshold  of the profile; None where its gate is open
+    """
+
+    score: float
+    threshold: float | None
+
+    @property
+    def positive(self) -> bool:
+        """Whether the film passes the gate, so that it may have positive findings."""
+        return self.threshold is None or self.score >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A profile that decided a result: its name, and how often it flags a normal film.
+
+    normals_flagged  share of normal validation films with a positive finding, by cross-validation; None where nobody
+                     measured it
+    """
+
+    profile: str
+    normals_flagged: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

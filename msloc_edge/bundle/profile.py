@@ -36,6 +36,17 @@ class Profile:
     film: float | None = None
     rates: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def normals_flagged(self) -> float | None:
+        """Share of normal films with a positive finding, as measured; None where nobody did."""
+        rate = self.rates.get("normals_flagged") or {}
+        value = rate.get("value")
+        return None if value is None else float(value)
+
+    def reached(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Decide whether scores p_k [..., K] reach the thresholds of their classes: [..., K]."""
+        return np.asarray(scores) >= np.array(self.score)
+
     def passes(self, abnormal: ArrayLike) -> NDArray[np.bool_]:
         """Decide whether films pass the gate: p_abnormal of any shape -> the same shape."""
         abnormal = np.asarray(abnormal)
@@ -47,8 +58,7 @@ class Profile:
         >>> Profile((0.2, 0.4), (1.0, 1.0), film=0.5).positive(0.6, [0.3, 0.3], [True, True])
         array([ True, False])
         """
-        reached = np.asarray(scores) >= np.array(self.score)
-        return self.passes(abnormal)[..., None] & reached & np.asarray(regions, np.bool_)
+        return self.passes(abnormal)[..., None] & self.reached(scores) & np.asarray(regions, np.bool_)
 
 
 @dataclass(frozen=True, slots=True)

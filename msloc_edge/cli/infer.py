@@ -14,7 +14,7 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
-from msloc_edge.cli.options import device_options
+from msloc_edge.cli.options import NumberOrAll, device_options
 
 WATCH_INTERVAL = 0.5
 """Seconds between two looks into a watched folder."""
@@ -33,7 +33,8 @@ WATCH_INTERVAL = 0.5
     metavar="KINDS",
     help="What to write into --out, with commas: json,overlay,heatmap,report.  [default: all]",
 )
-@click.option("--profile", default=None, help="Threshold profile of the bundle, such as youden or sensitivity-90.")
+@click.option("--profile", default=None, help="Threshold profile, such as normal-90; `models show` lists them.")
+@click.option("--show", type=NumberOrAll(), default="3", show_default=True, help="Findings drawn on a film.")
 @click.option("--all-classes", is_flag=True, help="Localize every class, not only the positive ones.")
 @click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Films per engine call.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads that read ahead.")
@@ -50,6 +51,7 @@ def command(
     out: Path | None,
     write: str | None,
     profile: str | None,
+    show: int | None,
     all_classes: bool,
     batch: int,
     workers: int,
@@ -82,7 +84,7 @@ def command(
         localizer = stack.enter_context(
             Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes, precision=precision)
         )
-        folder = stack.enter_context(OutputFolder(out, kinds, localizer, live=watch)) if out else None
+        folder = stack.enter_context(OutputFolder(out, kinds, localizer, show, live=watch)) if out else None
         progress = stack.enter_context(
             Progress(console=console, disable=quiet or watch or not console.is_terminal, transient=True)
         )

@@ -20,6 +20,7 @@ from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
 from msloc_edge.render.heatmap import encode, write_heatmap
 from msloc_edge.render.overlay import overlay
+from msloc_edge.render.panel import operating_point
 from msloc_edge.render.report import Report
 from msloc_edge.result import Result
 
@@ -37,12 +38,16 @@ class OutputFolder:
         NAME.heatmap.png    the same as 8-bit grey on an absolute scale: 128 is the finding's threshold
         report.html         all films of the run, self-contained
 
-    `live` is for a run without an end: results.jsonl grows in place, line by line.
+    show  how many findings are drawn on a film; None: all
+    live  for a run without an end: results.jsonl grows in place, line by line
+
     Raises OutputError: out_unwritable, disk_full.
     """
 
-    def __init__(self, folder: Path, kinds: Collection[str], localizer: Localizer, live: bool = False) -> None:
-        self.folder, self._kinds, self._thresholds = folder, kinds, localizer.map_thresholds
+    def __init__(
+        self, folder: Path, kinds: Collection[str], localizer: Localizer, show: int | None, live: bool = False
+    ) -> None:
+        self.folder, self._kinds, self._thresholds, self._show = folder, kinds, localizer.map_thresholds, show
         self._results: _Lines | None = None
         self._report: Report | None = None
         self._failures = _Lines(folder / FAILURES, live)
@@ -58,7 +63,7 @@ class OutputFolder:
                 self._results.open()
             if "report" in kinds:
                 try:
-                    self._report = Report(folder / REPORT, "Localization report", _model(localizer))
+                    self._report = Report(folder / REPORT, "Localization report", _model(localizer, show))
                 except BaseException:
                     if self._results:
                         self._results.discard()
@@ -87,7 +92,7 @@ class OutputFolder:
         def pictures() -> None:
             if "overlay" in self._kinds:
                 files["overlay"] = f"{source.stem}.overlay.png"
-                picture = overlay(film.frame.display(), result, map_thresholds=self._thresholds)
+                picture = overlay(film.frame.display(), result, map_thresholds=self._thresholds, show=self._show)
                 atomic_write(self.folder / files["overlay"], encode(".png", picture))
             if "heatmap" in self._kinds:
                 files["heatmap"] = f"{source.stem}.heatmap.npy"
@@ -188,9 +193,11 @@ def _writing(folder: Path, action: Callable[[], None]) -> None:
         ) from error
 
 
-def _model(localizer: Localizer) -> dict[str, Any]:
+def _model(localizer: Localizer, show: int | None) -> dict[str, Any]:
     bundle = localizer.bundle
     return {
+        "operating_point": ". ".join(operating_point(localizer.operating_point)),
+        "show": show,
         "name": bundle.name,
         "version": bundle.version,
         "sha256": bundle.sha256,

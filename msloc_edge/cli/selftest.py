@@ -83,5 +83,5 @@ def _test(bundle: Bundle, backend: str, device: str | None, precision: str, aske
         absent = error.reason == "backend_missing" or (error.reason == "backend_device" and device is None)
         state = "absent" if absent and not asked_for else "failed"
         return record | {"state": state, "reason": error.reason, "message": error.message}
-    state = "failed" if deviation.classes else "passed"
+    state = "passed" if deviation.within else "failed"
     return record | {"state": state, "deviation": asdict(deviation), "ms": ms}
