@@ -22,6 +22,9 @@ SCHEMA = "msloc-edge/result/1"
 
 Value = TypeVar("Value")
 
+UNNAMED = OperatingPoint("")
+"""Operating point of a result that no profile decided."""
+
 
 class LazyMapping(Mapping[str, Value]):
     """A mapping whose values are made when they are looked at, each time anew.
