@@ -21,6 +21,10 @@ PLAN_PRECISIONS = ("fp32", "fp16", "int8")
 PRECISIONS = tuple(dict.fromkeys(TORCH_PRECISIONS + PLAN_PRECISIONS))
 """All of them; each backend has some."""
 
+MIN_AREA = 16
+"""Smallest area of a region that becomes a box, where a bundle does not say, in pixels of the model's input: one cell
+of the finest grid (4 x 4)."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

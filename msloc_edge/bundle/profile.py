@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-MIN_AREA = 16
-"""Smallest region that becomes a box where a bundle does not say, pixels of the input: a cell of the finest grid."""
+from msloc_edge.types import MIN_AREA
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +91,11 @@ def film_evidence(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class RegionRule:
-    """Which regions of a map become boxes.
+    """Limits of the regions of a map that become boxes; those that are smaller or weaker do not.
 
     min_area   smallest area, pixels of the model's input
-    min_share  smallest rise of a region's peak above the threshold, as a share of the strongest region's rise, 0 to 1
+    min_share  smallest rise of a region's peak above the threshold, as a share of the highest rise of those of
+               `min_area`, 0 to 1
     """
 
     min_area: int = MIN_AREA

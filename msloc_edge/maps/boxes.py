@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.maps.fuse import Array
 from msloc_edge.maps.regions import Located, Region, regions, strongest_first
-from msloc_edge.types import Box, Peak
+from msloc_edge.types import MIN_AREA, Box, Peak
 
 Boxes = NDArray[np.float64]
-
-MIN_AREA = 16
-"""Smallest area of a region that becomes a box, in pixels of the model's input: one cell of the finest grid (4 x 4)."""
 
 
 def to_peak(located: Located, geometry: Geometry) -> Peak:
