@@ -1,5 +1,5 @@
-// Prints the film that the library makes of a DICOM file: status, or width, height, bits, warnings on a line, then the table
-// [2**bits] float32 and the samples [height, width] uint16 as raw bytes. For test_dicom.py.
+// Prints the film that the library makes of a DICOM file: status, or width, height, bits, warnings on a line, then the
+// table [2**bits] float32 and the samples [height, width] uint16 as raw bytes. For test_dicom.py.
 #include <cstdio>
 #include <vector>
 

@@ -438,8 +438,17 @@ void test_log_and_audit() {
   const Opened other(gated);
   film = {};
   check(msloc_localize(other, &film.pixels, nullptr) == MSLOC_OK, "a film that does not pass the gate");
-  check(audit.lines[4].find(R"("abnormal":0.475285,)") != std::string::npos, "says why");
+  check(audit.lines[4].find(R"("abnormal":{"score":0.475285,"threshold":0.600000,"positive":false},)") !=
+            std::string::npos,
+        "says why");
   check(audit.lines[4].find(R"("positive":[],"boxes":0)") != std::string::npos, "and has nothing");
+  const Gated open("");
+  msloc_options ungated = open.options();
+  ungated.audit = Lines::audit;
+  ungated.audit_user = &audit;
+  const Opened third(ungated);
+  check(msloc_localize(third, &film.pixels, nullptr) == MSLOC_OK, "a film of a profile without a film threshold");
+  check(audit.lines[5].find(R"("score":0.475285,"threshold":null,"positive":true})") != std::string::npos, "passes");
 }
 
 }  // namespace

@@ -152,9 +152,9 @@ enum { MSLOC_LOG_INFO = 0, MSLOC_LOG_WARNING = 1, MSLOC_LOG_ERROR = 2 };
 typedef void (*msloc_log_fn)(void *user, int32_t level, const char *message);
 
 /* One JSON object without a line end, for every film that was begun, also a refused one: schema "msloc-edge/audit/1",
- * time (UTC), status, model with the sha256 of its manifest, engine, size of the film, abnormal (null where the bundle
- * has none), scores, positive classes, number of boxes, warnings, stage times. It holds no pixel, no file name and no
- * element of a DICOM header but the size. */
+ * time (UTC), status, model with the sha256 of its manifest, engine, size of the film, abnormal (score, threshold,
+ * positive; null where the bundle has none), scores, positive classes, number of boxes, warnings, stage times. It holds
+ * no pixel, no file name and no element of a DICOM header but the size. */
 typedef void (*msloc_audit_fn)(void *user, const char *json);
 
 typedef struct msloc_options {

@@ -85,16 +85,22 @@ void Audit::add_time() noexcept {
   add(text);
 }
 
-void Audit::add_abnormal(double abnormal) noexcept {
+/// As result.py writes it.
+void Audit::add_abnormal(const Summary& summary, const Profile& profile) noexcept {
   add(R"(,"abnormal":)");
-  if (std::isnan(abnormal))
-    add("null");
+  if (std::isnan(summary.abnormal)) return add("null");
+  add(R"({"score":)");
+  add_number(summary.abnormal, 6);
+  add(R"(,"threshold":)");
+  if (profile.film)
+    add_number(*profile.film, 6);
   else
-    add_number(abnormal, 6);
+    add("null");
+  add(summary.passes ? R"(,"positive":true})" : R"(,"positive":false})");
 }
 
 void Audit::add_findings(const Localizer& localizer) noexcept {
-  add_abnormal(localizer.summary().abnormal);
+  add_abnormal(localizer.summary(), localizer.bundle().profile);
   int boxes = 0;
   const std::vector<Finding>& findings = localizer.findings();
   add(R"(,"scores":{)");

@@ -23,7 +23,7 @@ class Audit {
   void add(const std::string& text) noexcept { add(text.c_str()); }
   void add_number(double value, int digits) noexcept;
   void add_time() noexcept;
-  void add_abnormal(double abnormal) noexcept;
+  void add_abnormal(const Summary& summary, const Profile& profile) noexcept;
   void add_findings(const Localizer& localizer) noexcept;
   void add_timing(const Summary& summary) noexcept;
 

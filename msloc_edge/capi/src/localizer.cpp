@@ -88,9 +88,9 @@ void Localizer::score() {
   }
   if (bundle_.abnormal) summary_.abnormal = bundle_.abnormal->probability(engine_->logits(), bundle_.temperature);
   const Profile& profile = bundle_.profile;
-  const bool passes = !profile.film || summary_.abnormal >= *profile.film;
+  summary_.passes = !profile.film || summary_.abnormal >= *profile.film;
   for (std::size_t k = 0; k < findings_.size(); ++k)
-    findings_[k].candidate = passes && findings_[k].score >= profile.score[k];
+    findings_[k].candidate = summary_.passes && findings_[k].score >= profile.score[k];
 }
 
 void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {

@@ -35,6 +35,7 @@ struct Summary {
   Geometry geometry{};
   std::uint32_t warnings = 0;
   double abnormal = std::numeric_limits<double>::quiet_NaN();  // p_abnormal; NaN where the bundle has none
+  bool passes = true;                                          // the film's gate
   double preprocess_ms = 0;
   double network_ms = 0;
   double localize_ms = 0;
