@@ -167,6 +167,11 @@ class Localizer:
             clock = _Clock()
             outputs = self.backend.run(inputs, search)
             clock.lap("network")
+        if not np.isfinite(outputs.logits).all():  # they would compare as below every threshold: a normal film
+            raise BackendError(
+                "backend_failed",
+                f"{self.backend.name}: expected finite logits, got infinity or nan; use precision fp32",
+            )
         stages = outputs.timing_ms or clock.laps
         return outputs, {stage: ms / len(films) for stage, ms in stages.items()}
 

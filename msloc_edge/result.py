@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import msloc_edge
 from msloc_edge.errors import DependencyError
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.types import Box, FilmGate, Finding, Frame, ModelId, OperatingPoint
+from msloc_edge.types import SHOWN, Box, FilmGate, Finding, Frame, ModelId, OperatingPoint
 
 if TYPE_CHECKING:
     import supervision
@@ -136,10 +136,14 @@ class Result:
             data={"class_name": np.array([box.label for box in self.boxes], dtype=str)},
         )
 
-    def plot(self, max_side: int = 1400) -> Image:
-        """The overlay as a PIL image: the film, outlines and boxes of the positive findings, a panel that names them.
+    def plot(self, max_side: int = 1400, show: int | None = SHOWN) -> Image:
+        """The overlay as a PIL image: the film, outlines and boxes of the first positive findings, a panel that names
+        all of them.
 
-        max_side is the longest side of the film in it, pixels. Raises ValueError for a result without its film.
+        max_side  longest side of the film in it, pixels
+        show      how many findings are drawn; None draws all
+
+        Raises ValueError for a result without its film.
         """
         if self.film is None:
             raise ValueError("expected a result that holds its film, got one without; localize the film again")
@@ -147,7 +151,7 @@ class Result:
 
         from msloc_edge.render.overlay import overlay  # the one place that asks a room above: what a user calls on
 
-        bgr = overlay(self.film.display(), self, max_side, self.map_thresholds)
+        bgr = overlay(self.film.display(), self, max_side, self.map_thresholds, show)
         return Image.fromarray(np.ascontiguousarray(bgr[:, :, ::-1]))
 
 

@@ -25,6 +25,9 @@ MIN_AREA = 16
 """Smallest area of a region that becomes a box, where a bundle does not say, in pixels of the model's input: one cell
 of the finest grid (4 x 4)."""
 
+SHOWN = 3
+"""Findings that a picture shows where nobody asks for more: a film under ten outlines can no longer be read."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:

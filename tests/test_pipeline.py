@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import msloc_edge
 from msloc_edge import Localizer
 from msloc_edge.backends import BACKENDS
 from msloc_edge.errors import BackendError, BundleError, InputError
@@ -21,7 +24,7 @@ from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import in_order
 from msloc_edge.result import Result
 from msloc_edge.train.phantom import generate, write_dicom, write_png
-from msloc_edge.types import Box, Finding, Frame, Peak
+from msloc_edge.types import Box, FilmGate, Finding, Frame, OperatingPoint, Peak
 
 MakeBundle = Callable[..., Path]
 LONG = 60.0  # seconds until a thread that should come counts as lost
@@ -29,22 +32,37 @@ LONG = 60.0  # seconds until a thread that should come counts as lost
 EVERYTHING, NOTHING = 0.0, 1.1
 """Score thresholds that every probability, and none, reaches."""
 
+GATE = {"weights": [0.5, 0.25, 0.0, 1.0, 0.0, 0.125, 0.0, 0.0], "bias": -1.5}
+"""A manifest's `abnormal` for the eight classes of the tiny bundle."""
+
 ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
 """The others need a GPU: tests/backends/tensorrt."""
 
 
-def profiles(bundle: Path, score: list[float] | float, map: list[float] | float = -1e6) -> dict[str, Any]:
-    """The manifest entries of a bundle whose one profile has these thresholds."""
+def profiles(
+    bundle: Path, score: list[float] | float, map: list[float] | float = -1e6, **entries: Any
+) -> dict[str, Any]:
+    """The manifest entries of a bundle whose one profile has these thresholds, and `entries` (film, rates)."""
     count = len(json.loads((bundle / "manifest.json").read_text())["classes"])
     rows = {"score": score, "map": map}
     profile = {key: value if isinstance(value, list) else [value] * count for key, value in rows.items()}
-    return {"profiles": {"only": profile}, "default_profile": "only"}
+    return {"profiles": {"only": profile | entries}, "default_profile": "only"}
 
 
 @pytest.fixture(scope="module")
 def localizer(tiny_bundle: Path) -> Iterator[Localizer]:
     with Localizer(tiny_bundle) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def gated(tiny_bundle: Path, bundle_with: MakeBundle) -> MakeBundle:
+    """A maker of bundles that judge the film first, by GATE: gated(film=0.5, regions=...), the rest as in `profiles`."""
+
+    def make(film: float | None, score: list[float] | float = EVERYTHING, regions: Any = None, **entries: Any) -> Path:
+        return bundle_with(abnormal=GATE, regions=regions, **profiles(tiny_bundle, score, film=film, **entries))
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +129,13 @@ def test_the_result_line_is_the_schema(localizer: Localizer, film: np.ndarray) -
     record = result.to_dict()
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert list(record) == [
-        *("schema", "input", "sha256", "model", "backend", "geometry", "findings", "warnings", "timing_ms")
+        *("schema", "input", "sha256", "time", "program", "profile", "model", "backend", "geometry"),
+        *("abnormal", "findings", "warnings", "timing_ms"),
     ]
     assert record["schema"] == "msloc-edge/result/1"
+    assert record["program"] == f"msloc-edge {msloc_edge.__version__}"
+    assert record["profile"] == localizer.bundle.default_profile == "youden"
+    assert record["abnormal"] is None  # the bundle has no such number
     assert kinds(record["model"]) == {"name": str, "version": str, "sha256": str}
     assert kinds(record["geometry"]) == dict.fromkeys(
         ("image_width", "image_height", "input_width", "input_height", "left", "top", "width", "height"), int
@@ -140,13 +162,20 @@ def kinds(record: dict[str, Any]) -> dict[str, type]:
     return {key: type(value) for key, value in record.items()}
 
 
+def test_a_result_says_when_it_was_made(localizer: Localizer, film: np.ndarray) -> None:
+    begin = datetime.now(timezone.utc).replace(microsecond=0)
+    time = datetime.fromisoformat(localizer.localize(film).to_dict()["time"])
+    assert time.utcoffset() == timedelta(0)
+    assert begin <= time <= datetime.now(timezone.utc)
+
+
 def test_positive_is_sorted_and_the_others_are_not_localized(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
     score = [EVERYTHING, NOTHING] * 4
     with Localizer(bundle_with(**profiles(tiny_bundle, score))) as localizer:
         result = localizer.localize(generate(5, 80).stored)
     assert [finding.positive for finding in result.findings] == [True, False] * 4
     assert {finding.label for finding in result.positive} == set(localizer.bundle.classes[::2])
-    assert [f.score for f in result.positive] == sorted((f.score for f in result.positive), reverse=True)
+    assert [f.excess for f in result.positive] == sorted((f.excess for f in result.positive), reverse=True)
     assert [finding.peak is None for finding in result.findings] == [False, True] * 4
     assert list(result.maps) == list(localizer.bundle.classes[::2])
 
@@ -160,10 +189,12 @@ def test_a_film_without_findings_is_a_valid_result(tiny_bundle: Path, bundle_wit
     assert len(result.to_dict()["findings"]) == 8
 
 
-def test_a_positive_class_may_have_an_empty_map(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+def test_a_class_with_an_empty_map_is_not_positive(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
+    """Its score has reached its threshold, so it was localized: its map is there to be looked at."""
     with Localizer(bundle_with(**profiles(tiny_bundle, EVERYTHING, 1e6))) as localizer:
         result = localizer.localize(generate(5, 80).stored)
-    assert len(result.positive) == len(result.maps) == 8
+    assert result.positive == ()
+    assert len(result.maps) == 8
     assert all(finding.peak and finding.boxes == () for finding in result.findings)
 
 
@@ -187,6 +218,151 @@ def test_a_score_equal_to_its_threshold_is_positive(
         assert len(localizer.localize(film).positive) == 8
     with Localizer(bundle_with(**profiles(tiny_bundle, higher))) as localizer:
         assert len(localizer.localize(film).positive) == 0
+
+
+# The film as a whole
+
+
+def by_hand(logits: np.ndarray, temperature: float) -> float:
+    """p_abnormal by the formula of docs/method.md, in plain Python."""
+    evidence = sum(w * math.log1p(math.exp(z / temperature)) for w, z in zip(GATE["weights"], logits, strict=True))
+    return 1 / (1 + math.exp(-evidence - GATE["bias"]))
+
+
+@pytest.fixture(scope="module")
+def p_abnormal(localizer: Localizer, film: np.ndarray) -> float:
+    """Of `film` by GATE."""
+    (logits,) = localizer.backend.run(localizer.prepare(film).batch).logits.astype(float)
+    return by_hand(logits.tolist(), localizer.bundle.temperature)
+
+
+def test_the_gate_of_a_film_by_hand(gated: MakeBundle, film: np.ndarray, p_abnormal: float) -> None:
+    with Localizer(gated(film=0.25)) as localizer:
+        result = localizer.localize(film)
+    assert result.gate == FilmGate(pytest.approx(p_abnormal, rel=1e-5), 0.25)
+    assert 0.05 < p_abnormal < 0.95, "a gate that this film tells nothing about"
+    assert result.to_dict()["abnormal"] == {
+        "score": pytest.approx(p_abnormal, abs=1e-5),
+        "threshold": 0.25,
+        "positive": p_abnormal >= 0.25,
+    }
+
+
+def test_a_film_that_fails_the_gate_has_no_finding_and_no_map(
+    gated: MakeBundle, film: np.ndarray, p_abnormal: float
+) -> None:
+    with Localizer(gated(film=p_abnormal + 1e-3)) as localizer:
+        result = localizer.localize(film)
+    assert result.gate
+    assert not result.gate.positive
+    assert all(finding.score >= finding.threshold for finding in result.findings)
+    assert result.positive == result.boxes == ()
+    assert result.maps == result.stage_maps == {}
+    assert result.to_dict()["abnormal"]["positive"] is False
+
+
+def test_all_classes_of_a_film_that_fails_the_gate(gated: MakeBundle, film: np.ndarray, p_abnormal: float) -> None:
+    """They are localized, with boxes, for who wants to look; none is positive."""
+    with Localizer(gated(film=p_abnormal + 1e-3), all_classes=True) as localizer:
+        result = localizer.localize(film)
+    assert result.positive == result.boxes == ()
+    assert list(result.maps) == list(localizer.bundle.classes)
+    assert all(finding.peak and finding.boxes for finding in result.findings)
+
+
+def test_behind_the_gate_a_finding_needs_its_score_and_a_region(
+    gated: MakeBundle, film: np.ndarray, p_abnormal: float
+) -> None:
+    """Classes 0 and 1 have both, 2 and 3 no region, 4 and 5 no score, 6 and 7 neither."""
+    score, map = [EVERYTHING] * 4 + [NOTHING] * 4, [-1e6, -1e6, 1e6, 1e6] * 2
+    with Localizer(gated(film=p_abnormal - 1e-3, score=score, map=map), all_classes=True) as localizer:
+        result = localizer.localize(film)
+    assert result.gate
+    assert result.gate.positive
+    assert [finding.positive for finding in result.findings] == [True] * 2 + [False] * 6
+    assert [bool(finding.boxes) for finding in result.findings] == [True, True, False, False] * 2
+
+
+def test_each_film_of_a_batch_has_its_own_gate(gated: MakeBundle) -> None:
+    films = [generate(seed, 80).stored for seed in range(30, 36)]
+    with Localizer(gated(film=None)) as localizer:
+        scores = [result.gate.score for result in localizer.localize_batch(films) if result.gate]
+    middle = float(np.mean(sorted(scores)[2:4]))  # halfway between the third and the fourth
+    with Localizer(gated(film=middle)) as localizer:
+        results = localizer.localize_batch(films)
+    assert [bool(result.positive) for result in results] == [score > middle for score in scores]
+    assert sum(bool(result.positive) for result in results) == 3
+
+
+def test_a_gate_may_be_open(gated: MakeBundle, film: np.ndarray, p_abnormal: float) -> None:
+    """A profile without a film threshold: the number is there to be read, and decides nothing."""
+    with Localizer(gated(film=None)) as localizer:
+        result = localizer.localize(film)
+    assert result.gate == FilmGate(pytest.approx(p_abnormal, rel=1e-5), None)
+    assert len(result.positive) == 8
+    assert result.to_dict()["abnormal"]["threshold"] is None
+
+
+@pytest.mark.parametrize(("larger", "boxes"), [(0, 1), (1, 0)])
+def test_fragments_are_no_boxes(gated: MakeBundle, film: np.ndarray, larger: int, boxes: int) -> None:
+    """Every map is above -1e6 all over the film, so its one region is as large as the film's part of the input."""
+    with Localizer(gated(film=0.0)) as localizer:
+        geometry = localizer.prepare(film).geometry
+    min_area = geometry.width * geometry.height + larger
+    with Localizer(gated(film=0.0, regions={"min_area": min_area, "min_share": 0.0})) as localizer:
+        result = localizer.localize(film)
+    assert {len(finding.boxes) for finding in result.findings} == {boxes}
+    assert {finding.positive for finding in result.findings} == {bool(boxes)}
+    assert all(finding.peak for finding in result.findings)
+
+
+def test_weak_regions_are_no_boxes(gated: MakeBundle, localizer: Localizer) -> None:
+    """With a share of 1 only the strongest region of a map stays; with 0 all of them do."""
+    film, thresholds = generate(5, 200).stored, list(localizer.profile.map)
+    counts = {}
+    for share in (0.0, 1.0):
+        bundle = gated(film=0.0, map=thresholds, regions={"min_area": 1, "min_share": share})
+        with Localizer(bundle) as own:
+            found = own.localize(film).findings
+        counts[share] = [len(finding.boxes) for finding in found]
+        scores = [finding.boxes[0].score for finding in found if finding.boxes]
+        assert scores == [finding.score for finding in found if finding.boxes]
+    assert max(counts[0.0]) > 1
+    assert counts[1.0] == [min(count, 1) for count in counts[0.0]]
+
+
+def test_a_result_names_the_profile_and_its_rate(
+    tiny_bundle: Path, bundle_with: MakeBundle, gated: MakeBundle, film: np.ndarray
+) -> None:
+    rates = {"normals_flagged": {"value": 0.098, "low": 0.08, "high": 0.12, "n": 900}}
+    with Localizer(gated(film=0.5, rates=rates)) as localizer:
+        result = localizer.localize(film)
+    assert result.operating_point == OperatingPoint("only", 0.098)
+    assert result.to_dict()["profile"] == "only"
+    with Localizer(tiny_bundle, profile="specificity-95") as localizer:
+        assert localizer.localize(film).operating_point == OperatingPoint("specificity-95", None)
+
+
+def test_logits_that_are_no_numbers_are_an_error(tiny_bundle: Path, film: np.ndarray) -> None:
+    """NaN is below every threshold: a broken engine must not read as a normal film."""
+    with Localizer(tiny_bundle) as localizer:
+        run = localizer.backend.run
+
+        def broken(*arguments: Any) -> Any:
+            outputs = run(*arguments)
+            outputs.logits[0, 3] = np.nan
+            return outputs
+
+        localizer.backend.run = broken  # type: ignore[method-assign]
+        with pytest.raises(BackendError, match="finite logits") as error:
+            localizer.localize(film)
+        (outcome,) = localizer.stream([film])
+    assert error.value.reason == "backend_failed"
+    assert outcome.error
+    assert outcome.error.reason == "backend_failed"
+
+
+# The map
 
 
 def test_the_map_is_an_account_of_the_score(tiny_bundle: Path, bundle_with: MakeBundle) -> None:
@@ -239,13 +415,18 @@ def test_a_batch_is_its_films(localizer: Localizer) -> None:
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
-def test_every_backend_gives_the_same_result(localizer: Localizer, tiny_bundle: Path, backend: str) -> None:
+def test_every_backend_gives_the_same_result(localizer: Localizer, gated: MakeBundle, backend: str) -> None:
     pytest.importorskip(backend)
-    film = generate(9, (90, 150)).stored
-    with Localizer(tiny_bundle, backend) as other:
-        result = other.localize(film)
-    expected = localizer.localize(film)
+    film, thresholds = generate(9, (90, 150)).stored, localizer.profile
+    bundle = gated(film=0.0, score=list(thresholds.score), map=list(thresholds.map))
+    with Localizer(bundle, backend) as other, Localizer(bundle) as usual:
+        result, expected = other.localize(film), usual.localize(film)
     assert result.backend == backend
+    assert result.gate
+    assert expected.gate
+    assert result.gate.score == pytest.approx(expected.gate.score, abs=1e-5)
+    assert [f.label for f in result.ranked] == [f.label for f in expected.ranked]
+    assert result.positive
     for one, reference in zip(result.findings, expected.findings, strict=True):
         assert one.score == pytest.approx(reference.score, abs=1e-4)
         assert len(one.boxes) == len(reference.boxes)

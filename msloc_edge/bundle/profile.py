@@ -110,9 +110,12 @@ def parse_profile(entry: Mapping[str, Any], classes: int) -> Profile:
     rates = entry.get("rates") or {}
     if not isinstance(rates, Mapping):
         raise ValueError(f"expected rates by name, got {rates}")
-    return Profile(
+    profile = Profile(
         numbers(entry["score"], classes), numbers(entry["map"], classes), None if film is None else float(film), rates
     )
+    if profile.normals_flagged is not None and not 0 <= profile.normals_flagged <= 1:
+        raise ValueError(f"expected a share of normal films of 0 to 1, got {profile.normals_flagged}")
+    return profile
 
 
 def parse_abnormal(entry: Mapping[str, Any] | None, classes: int) -> Abnormal | None:

@@ -15,6 +15,7 @@ import click
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
 from msloc_edge.cli.options import NumberOrAll, device_options
+from msloc_edge.types import SHOWN
 
 WATCH_INTERVAL = 0.5
 """Seconds between two looks into a watched folder."""
@@ -34,7 +35,7 @@ WATCH_INTERVAL = 0.5
     help="What to write into --out, with commas: json,overlay,heatmap,report.  [default: all]",
 )
 @click.option("--profile", default=None, help="Threshold profile, such as normal-90; `models show` lists them.")
-@click.option("--show", type=NumberOrAll(), default="3", show_default=True, help="Findings drawn on a film.")
+@click.option("--show", type=NumberOrAll(), default=SHOWN, show_default=True, help="Findings drawn on a film.")
 @click.option("--all-classes", is_flag=True, help="Localize every class, not only the positive ones.")
 @click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Films per engine call.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads that read ahead.")

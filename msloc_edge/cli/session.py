@@ -111,7 +111,7 @@ class Session:
                 for finding in result.positive
             )
             overlay = str(self._folder.folder / files["overlay"]) if self._folder and "overlay" in files else ""
-            self._rows.append((source.path, found or "none above threshold", overlay))
+            self._rows.append((source.path, found or "no finding", overlay))
 
     def show(self, console: Console) -> None:
         """Print the table of findings and the places of the files."""

@@ -17,13 +17,10 @@ from msloc_edge.render.colors import palette, rgb
 from msloc_edge.render.heatmap import color_index
 from msloc_edge.render.panel import BACKGROUND, font, panel
 from msloc_edge.result import Result
-from msloc_edge.types import Box
+from msloc_edge.types import SHOWN, Box
 
 _Film = NDArray[np.float32]  # [h, w, 3] RGB in 0..255 while it is drawn on
 _INK = (8, 9, 12)  # dark halo: keeps a line readable on white bone
-SHOWN = 3
-"""Findings that are drawn where nobody asks for more: a film under ten outlines can no longer be read."""
-
 _MIN_HEIGHT = 700  # a tiny film is enlarged to this, so that the panel beside it can be read
 
 
