@@ -35,6 +35,8 @@ GENERAL = {
     "maps as large, and larger": Case((23, 131), 16, grids=((23, 131), (29, 140), (2, 1), (1, 3))),
     "no such class": Case((61, 128), 128, grids=((16, 32), (8, 16), (4, 8), (2, 4)), classes=((1, -1, 5),)),
     "one pixel": Case((1, 1), 8, grids=((1, 1), (2, 2), (3, 3), (1, 2))),
+    "stages of one column, a warp less": Case((9, 96), 8, grids=((1, 1), (3, 1), (1, 1), (2, 1))),
+    "at the threshold": Case((9, 5), 8, grids=((3, 2), (1, 1), (2, 2), (1, 1)), flat=True),
     "divisions too small": Case((37, 51), 8, grids=((9, 13), (5, 7), (3, 4), (1, 1)), ulps=-2),
     "divisions too large": Case((37, 51), 8, grids=((9, 13), (5, 7), (3, 4), (1, 1)), ulps=2),
 }

@@ -15,14 +15,19 @@ DTYPES = ("fp16", "fp32")
 SPIRALS = ("#######.", "......#.", "#.###.#.", "#.#.#.#.", "#.#...#.", "#.#####.", "#.......", "########")
 COMB = ("#.#.#.#", "###.###", ".#...#.", ".#####.", ".......", "##.....", "..##...")
 
+EDGES = ((0, 33, 3, 20), (1, 65, 2, 20), (0, 97, 2, 20), (0, 5, 3, 141))
+"""Content that begins and ends at columns of each of the four pixels that a thread has of a turn."""
+
 CASES = {
     "spirals": Case(SPIRALS),
     "two films": Case(COMB, batch=2, content=((1, 0, 5, 6), (-2, 2, 7, 99))),
+    "peaks below 0, and 0 itself": Case(COMB, threshold=-4.5),
     "nothing inside": Case(COMB, content=((5, 0, 0, 7),)),
     "more than the table has": Case(COMB, max_regions=1),
     "nothing": Case(("." * 9,) * 3),
     "all": Case(("#" * 9,) * 3),
     "two turns along x": Case(size=(41, 150), batch=2, wanted=2, content=((3, 5, 30, 140), (0, 0, 41, 150))),
+    "edges in every part of a turn": Case(("#" * 150,) * 3, batch=4, content=EDGES),
     "two turns along y": Case(size=(530, 21)),
 }
 

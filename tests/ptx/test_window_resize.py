@@ -20,12 +20,19 @@ SHRINK = {
     "windows wider than a turn": Case((23, 301), (9, 9), 8),
     "as large, with stray bits": Case((9, 9), (9, 9), 7, stray=True),
     "one pixel": Case((1, 1), (1, 1), 1),
+    "begins in the fourth part of a program": Case((16, 200), (8, 200), 8),
+    "ends in the third": Case((16, 40), (8, 200), 5),
+    "an input that ends in the second": Case((48, 48), (24, 24), 7),
+    "in the third": Case((20, 80), (10, 40), 8),
+    "in the fourth": Case((9, 110), (9, 56), 8),
     "the division too small": Case((40, 30), (8, 8), 8, ulps=-2),
     "the division too large": Case((40, 30), (8, 8), 8, ulps=2),
 }
 ENLARGE = {
     "enlarges": Case((5, 7), (16, 24), 8),
+    "without a letterbox": Case((4, 6), (16, 24), 5),
     "two programs a row, with stray bits": Case((3, 2), (9, 200), 5, stray=True),
+    "an input that ends in the second half of a program": Case((5, 30), (9, 80), 8),
     "one pixel": Case((1, 1), (3, 5), 1),
 }
 DEEP = {8: 12, 5: 16, 7: 10, 1: 2}

@@ -25,6 +25,7 @@ class Case:
     grids    (h, w) of each stage; None: those of a network
     classes  of each film; None: all K
     spoilt   (stage, value): one cell of each of its maps has that value
+    flat     all maps are 0, and so is the threshold
     content  of each film: top, left, height, width
     """
 
@@ -36,6 +37,7 @@ class Case:
     classes: tuple[tuple[int, ...], ...] | None = None
     spoilt: tuple[int, float] | None = None
     content: tuple[tuple[int, int, int, int], ...] | None = None
+    flat: bool = False
     ulps: int = 0
 
     @property
@@ -58,7 +60,8 @@ def inputs(case: Case, dtype: type[np.floating]) -> Inputs:
     draw = np.random.default_rng(sum(case.size) + case.count)
     height, width = case.size
     grids = case.grids or tuple((height // stride, width // stride) for stride in STRIDES)
-    cams = tuple(draw.normal(size=(case.batch, case.count, *grid)).astype(dtype) for grid in grids)
+    scale = 0.0 if case.flat else 1.0
+    cams = tuple((scale * draw.normal(size=(case.batch, case.count, *grid))).astype(dtype) for grid in grids)
     if case.spoilt:
         stage, value = case.spoilt
         cams[stage][:, :, grids[stage][0] // 2, grids[stage][1] // 2] = value

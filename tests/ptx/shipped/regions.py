@@ -21,6 +21,7 @@ class Case:
     """What is in a launch's maps.
 
     rows         one map as a drawing, # is above the threshold; None: smooth noise of `size`
+    threshold    of the first map of a film; others have higher ones
     content      of each film: top, left, height, width; None: all
     max_regions  rows of a table
     """
@@ -29,16 +30,18 @@ class Case:
     size: tuple[int, int] = (0, 0)
     batch: int = 1
     wanted: int = 1
+    threshold: float = 0.0
     content: tuple[tuple[int, int, int, int], ...] | None = None
     max_regions: int = 64
 
 
 def maps_of(case: Case, dtype: type[np.floating]) -> NDArray[np.floating]:
-    """The maps [B, J, H, W]; of a drawing, with values that differ, NaN among those that exceed nothing."""
+    """The maps [B, J, H, W]; of a drawing, with values that differ, NaN and 0 among those that exceed nothing."""
     if case.rows:
         over = np.array([[character == "#" for character in row] for row in case.rows])
         values = np.arange(over.size).reshape(over.shape) * 7 % 11 + 1.0
-        drawn = np.where(over, values, np.where(values == 3, np.nan, -values)).astype(dtype)
+        under = np.select([values == 3, values == 5], [np.nan, 0.0], -values)  # 0 is the threshold
+        drawn = np.where(over, values, under).astype(dtype)
         return np.broadcast_to(drawn, (case.batch, case.wanted, *over.shape)).copy()
     draw, (height, width) = np.random.default_rng(sum(case.size)), case.size
     coarse = torch.from_numpy(draw.normal(size=(case.batch, case.wanted, 2 + height // 5, 2 + width // 5)))
@@ -51,7 +54,7 @@ def run(runs_form: Shipped, regions_form: Shipped, case: Case) -> tuple[Outcome,
     memory = Memory()
     maps = maps_of(case, runs_form.numpy_type)
     batch, wanted, height, width = maps.shape
-    thresholds = np.linspace(0, 0.25, wanted).astype(np.float32)
+    thresholds = np.linspace(case.threshold, case.threshold + 0.25, wanted).astype(np.float32)
     content = np.array(case.content or [(0, 0, height, width)] * batch, np.int32)
     sizes = {"B": batch, "J": wanted, "H": height, "W": width, "max_regions": case.max_regions}
     inputs = {"maps": maps, "thresholds": thresholds, "content": content}
