@@ -58,7 +58,7 @@ def command(model: str, backends: tuple[str, ...], device: str | None, precision
         words = row.get("message") or ", ".join(found["classes"] if found else ())
         table.add_row(row["backend"], Text(row["state"], STYLES[row["state"]]), *cells, Text(words))
         if row["state"] == "failed":
-            reason = row.get("reason", "selftest")
+            reason = row.get("reason", "parity")
             click.echo(f"msloc-edge: [{reason}] {row['backend']}: {words or 'beyond the limits'}", err=True)
     if not quiet:
         people().print(f"{bundle.name} {bundle.version}", table, sep="\n")

@@ -60,8 +60,8 @@ class Session:
 
     pool  addresses on the device of heatmaps that nobody has any more
 
-    Raises BackendError: build_failed when the library does not take the plan, backend_failed when it is no such network,
-    or when the fault is not the plan's: of the driver, or for want of memory.
+    Raises BackendError: build_failed when the library does not take the plan, backend_failed when it is no such
+    network, or when the fault is not the plan's: of the driver, or for want of memory.
     """
 
     def __init__(self, library: TensorRTLibrary, plan: Plan, stream: Stream) -> None:
