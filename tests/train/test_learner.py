@@ -287,7 +287,7 @@ def test_arithmetic_of_a_cpu() -> None:
     assert autocast_type("auto", CPU) == torch.float32
     assert autocast_type("fp32", CPU) == torch.float32
     assert autocast_type("bf16", CPU) == torch.bfloat16
-    with pytest.raises(TrainError, match="fp16 is not for this cpu device; choose another --precision") as caught:
+    with pytest.raises(TrainError, match="fp16 is not for this cpu device; choose another precision") as caught:
         autocast_type("fp16", CPU)
     assert caught.value.reason == "option_invalid"
 
