@@ -15,9 +15,9 @@ MAX_PIXELS = 120_000_000
 MAX_MEMORY = 1 << 30
 """Largest amount of memory that decoding a film may take, in bytes, and the largest file that is read."""
 
-MAX_EXPANSION = 1000
+MAX_EXPANSION = 500
 """Largest amount of memory for each byte of a compressed film, beyond the first 128 MB: a film has noise, and shrinks
-to a tenth, or a fiftieth; what shrinks to a thousandth is a bomb."""
+to a tenth, or a fiftieth; what shrinks to a hundredth of that is a bomb."""
 
 MIN_SIDE = 32
 """Smallest side of a film, in pixels."""

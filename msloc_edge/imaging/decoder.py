@@ -162,6 +162,10 @@ class _Helper:
     def runs(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         self._close()
         self._process.kill()
@@ -189,6 +193,12 @@ def _unnamed_file() -> int:
 _idle: list[_Helper] = []
 
 
+def peaks_mb() -> list[int]:
+    """Highest resident memory of each idle helper so far, in MB; Linux only."""
+    status = [Path(f"/proc/{helper.pid}/status").read_text() for helper in _idle]
+    return [int(line.split()[1]) >> 10 for text in status for line in text.splitlines() if line.startswith("VmHWM")]
+
+
 def _idle_helper() -> _Helper | None:
     with suppress(IndexError):
         while True:
@@ -205,7 +215,8 @@ def _forget_helpers() -> None:
 
 
 @atexit.register
-def _end_helpers() -> None:
+def end_helpers() -> None:
+    """End all idle helpers; the next compressed film starts a new one."""
     while _idle:
         _idle.pop().kill()
 

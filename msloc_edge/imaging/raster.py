@@ -36,7 +36,7 @@ _SCAN = b"\xff\xda"
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # "I": how Pillow before 11 holds a 16-bit PNG
 # Bytes per pixel that Pillow, the array made of its image, and luma take together at most
 _MEMORY = {"L": 3, "P": 4, "LA": 8, "I;16": 6, "I;16B": 6, "I": 8}
-_COLOUR_MEMORY = 12
+_COLOUR_MEMORY, _DEEP_COLOUR_MEMORY = 12, 20
 
 
 def image_format(data: bytes) -> str | None:
@@ -129,7 +129,7 @@ def _open(data: bytes, kind: str | None, name: str, frame: int | None) -> ImageF
 
 def _check_memory(image: ImageFile, data: bytes, name: str) -> None:
     deep = image.format == "PNG" and png.is_16_bit_colour(data)
-    memory = _COLOUR_MEMORY if deep else _MEMORY.get(image.mode, _COLOUR_MEMORY)
+    memory = _DEEP_COLOUR_MEMORY if deep else _MEMORY.get(image.mode, _COLOUR_MEMORY)
     check_size(image.height, image.width, name, memory, stored=len(data))
 
 

@@ -42,7 +42,7 @@ def decode_dicom(data: bytes, name: str, frame: int | None = None) -> Frame:
 
 def _check_kind(header: Header) -> None:
     """Refuse what is no projection radiograph; note what is no frontal chest film meant for display."""
-    sop, modality = UID(header.text("SOPClassUID")), header.text("Modality")
+    sop, modality = header.uid("SOPClassUID"), header.text("Modality")
     known = sop.name != sop
     if known and "Image" not in sop.name:
         raise _wrong_modality(header, f"'{sop.name}'")

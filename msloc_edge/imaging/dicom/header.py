@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
@@ -42,10 +43,11 @@ _SEQUENCES = ("ModalityLUTSequence", "VOILUTSequence")
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 _TAGS: list[Any] = [Tag(k) for k in (*_ELEMENTS, *_SEQUENCES, *_OFFSETS, "PixelData", *FLOAT_PIXELS)]
 
-MAX_READS = 200_000
+MAX_READS = 100_000
 """Largest number of times that the file is read from, which is up to three times for an element; one value each."""
 
 MAX_ITEMS = 100
+MAX_INFLATION, _FREE_BYTES = 100, 64 << 20
 _MAX_BYTES = {"LUTData": 1 << 18, **dict.fromkeys(_OFFSETS, 1 << 20)}
 _MAX_VALUE = 1 << 14
 _ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
@@ -64,7 +66,7 @@ class _BoundedFile(BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads += 1
         if self.reads > MAX_READS:
-            raise _TooMany("a header of more than 60,000 elements")
+            raise _TooMany("more than 30,000 elements")
         return super().read(size)
 
 
@@ -96,6 +98,10 @@ class Header:
     def text(self, keyword: str) -> str:
         """Read the first value as text, in upper case; "" where there is none."""
         return str(self._first(keyword) or "").strip().upper()
+
+    def uid(self, keyword: str) -> UID:
+        """Read the first value as a UID, which need not be a legal one; pydicom would print what it is instead."""
+        return UID(self.text(keyword), config.IGNORE)
 
     def number(self, keyword: str) -> float | None:
         """Read the first value as a number; None where there is none. Raises InputError `corrupt`."""
@@ -163,15 +169,24 @@ def read_header(data: bytes, name: str) -> Header:
         with captured_warnings() as caught:
             ds = _parse(data)
             header = _plain(ds, name)
-    except _TooMany as error:
+    except Exception as error:
+        if (cause := _too_many(error)) is None:
+            raise
         raise InputError(
-            "too_large", f"{name}: expected the header of a film, got {error}; export the film again."
+            "too_large", f"{name}: expected the header of a film, got {cause}; export the film again."
         ) from None
     if any("End of file" in str(warning.message) for warning in caught):
         raise header.truncated()
     if any(issubclass(warning.category, UserWarning) for warning in caught):
         header.warn("dicom_nonconformant")
     return header
+
+
+def _too_many(error: BaseException | None) -> _TooMany | None:
+    """Find the bound that was met, which pydicom may have turned into an error of its own."""
+    while error is not None and not isinstance(error, _TooMany):
+        error = error.__context__
+    return error
 
 
 def _parse(data: bytes) -> Dataset:
@@ -202,7 +217,7 @@ def _deflated(data: bytes) -> tuple[FileMetaDataset, int] | None:
 
 
 def _inflate(rest: bytes) -> bytes:
-    limit = 4 * MAX_PIXELS
+    limit = min(4 * MAX_PIXELS, _FREE_BYTES + MAX_INFLATION * len(rest))
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(rest, limit + 1)
     if len(inflated) > limit:
         raise _TooMany(f"more than {limit:,} bytes inflated")

@@ -211,12 +211,13 @@ def _compressed_frame(header: Header, index: int) -> bytes:
     """PS3.5 annex A.4: the fragments of a frame. A single frame is all of them, whatever its offset table says."""
     pixels, values = header.pixel_data or b"", header.values
     try:
-        if header.frames == 1:
-            table = 8 + int.from_bytes(pixels[4:8], "little")
-            return b"".join(generate_fragments(BytesIO(pixels[table:])))
-        tables = values.get("ExtendedOffsetTable"), values.get("ExtendedOffsetTableLengths")
-        offsets = tables if all(isinstance(table, bytes) for table in tables) else None
-        return get_frame(pixels, index, number_of_frames=header.frames, extended_offsets=offsets)  # type: ignore[arg-type]
+        with captured_warnings():
+            if header.frames == 1:
+                table = 8 + int.from_bytes(pixels[4:8], "little")
+                return b"".join(generate_fragments(BytesIO(pixels[table:])))
+            tables: Any = values.get("ExtendedOffsetTable"), values.get("ExtendedOffsetTableLengths")
+            offsets = tables if all(isinstance(table, bytes) for table in tables) else None
+            return get_frame(pixels, index, number_of_frames=header.frames, extended_offsets=offsets)
     except Exception:  # damaged item tags and lengths
         wanted = "the compressed pixels in fragments"
         raise header.error("corrupt", wanted, "none that hold together", "export the film again") from None
