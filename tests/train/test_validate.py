@@ -16,6 +16,7 @@ from msloc_edge.model import CamNet, ModelConfig
 from msloc_edge.model.head import RelevanceHead
 from msloc_edge.model.network import Prediction
 from msloc_edge.train.data import Films
+from msloc_edge.train.loop import Judged
 from msloc_edge.train.validate import Validation, pointing
 
 CLASSES, SIDE, GRID = ("Mass", "Nodule"), 64, 16
@@ -68,6 +69,14 @@ def test_pointing_by_hand(batch: int) -> None:
     )
     net = cast(CamNet, Drawn())
     assert pointing(net, found, batch) == pytest.approx(3 / 5)  # of five regions on four films
+
+
+def test_the_column_of_lesions_in_the_history() -> None:
+    net, inside = cast(CamNet, Drawn()), (slice(10, 11), slice(42, 43))
+    lesions = films([(9, 41), (30, 30), (50, 50)], [{"Mass": inside}] * 3)
+    assert Judged([], lesions).pointing(net, 2, first=True) == {"lesion_pointing": 0.3333}
+    assert Judged([], lesions).pointing(net, 2, first=False) == {}, "one rank is enough"
+    assert Judged([], None).pointing(net, 2, first=True) == {}, "a run that inserts none"
 
 
 def test_auroc_of_what_is_known() -> None:
