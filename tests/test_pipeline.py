@@ -57,7 +57,7 @@ def localizer(tiny_bundle: Path) -> Iterator[Localizer]:
 
 @pytest.fixture(scope="module")
 def gated(tiny_bundle: Path, bundle_with: MakeBundle) -> MakeBundle:
-    """A maker of bundles that judge the film first, by GATE: gated(film=0.5, regions=...), the rest as in `profiles`."""
+    """A maker of bundles that judge the film first, by GATE: gated(film=0.5, regions=...), the rest as `profiles`."""
 
     def make(film: float | None, score: list[float] | float = EVERYTHING, regions: Any = None, **entries: Any) -> Path:
         return bundle_with(abnormal=GATE, regions=regions, **profiles(tiny_bundle, score, film=film, **entries))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from msloc_edge import Box, Finding, Localizer, Result, to_coco
 from msloc_edge.backends import BACKENDS
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.train.phantom import generate, write_png
-from msloc_edge.types import ModelId
+from msloc_edge.types import FilmGate, ModelId, OperatingPoint
 
 ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
 """The others need a GPU."""
@@ -44,6 +44,53 @@ NONE = result_of(finding("Mass", 0.1), finding("Edema", 0.1), finding("Nodule", 
 def localizer(tiny_bundle: Path) -> Iterator[Localizer]:
     with Localizer(tiny_bundle) as opened:
         yield opened
+
+
+def test_excess_is_the_distance_in_log_odds() -> None:
+    # odds 1 and 1/9: log 9; odds 1/49 and 1/99: log 99/49
+    assert Finding("Mass", 0.5, 0.1, True, ()).excess == pytest.approx(np.log(9))
+    assert Finding("Hernia", 0.02, 0.01, True, ()).excess == pytest.approx(np.log(99 / 49))
+    assert Finding("Mass", 0.1, 0.5, False, ()).excess == pytest.approx(-np.log(9))
+    assert Finding("Mass", 0.3, 0.3, True, ()).excess == 0
+
+
+def test_excess_of_certain_scores_is_finite() -> None:
+    findings = [Finding("Mass", score, threshold, True, ()) for score in (0.0, 1.0) for threshold in (0.0, 1.0, 1.1)]
+    assert np.isfinite([finding.excess for finding in findings]).all()
+
+
+def test_findings_are_ranked_by_how_far_they_exceed_their_thresholds() -> None:
+    """Not by raw score: a rare class at 0.02 may be further above its threshold than a common one at 0.6."""
+    result = result_of(
+        Finding("Hernia", 0.02, 0.01, True, ()),
+        Finding("Effusion", 0.95, 0.5, False, ()),  # the score alone is no finding
+        Finding("Mass", 0.5, 0.1, True, ()),
+        Finding("Infiltration", 0.6, 0.55, True, ()),
+        Finding("Edema", 0.3, 0.5, False, ()),
+    )
+    assert [f.label for f in result.positive] == ["Mass", "Hernia", "Infiltration"]
+    assert [f.label for f in result.ranked] == ["Mass", "Hernia", "Infiltration", "Effusion", "Edema"]
+    assert [f.label for f in result.findings] == ["Hernia", "Effusion", "Mass", "Infiltration", "Edema"]
+
+
+def test_a_gate_is_passed_from_its_threshold_on() -> None:
+    assert FilmGate(0.3, 0.3).positive
+    assert not FilmGate(0.2999, 0.3).positive
+    assert FilmGate(0.0, None).positive
+
+
+def test_the_line_of_a_gated_film() -> None:
+    result = replace(
+        SOME,
+        gate=FilmGate(0.12345678, 0.5),
+        operating_point=OperatingPoint("normal-90", 0.1),
+        time="2026-11-30T19:24:25+00:00",
+    )
+    line = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert line["abnormal"] == {"score": 0.123457, "threshold": 0.5, "positive": False}
+    assert (line["profile"], line["time"]) == ("normal-90", "2026-11-30T19:24:25+00:00")
+    assert list(line)[:6] == ["schema", "input", "sha256", "time", "program", "profile"]
+    assert SOME.to_dict()["abnormal"] is None
 
 
 def test_boxes_are_those_of_the_positive_findings_strongest_first() -> None:
@@ -121,6 +168,17 @@ def test_plot_shows_the_film_and_what_was_found(localizer: Localizer, tmp_path: 
         shown, plain = picture[:180, :300].astype(int), bare[:180, :300].astype(int)
         assert np.ptp(plain, axis=2).max() == 0, "a film is grey"
         assert np.ptp(shown, axis=2).max() > 50, "findings are drawn in colour"
+
+
+def test_plot_draws_as_many_findings_as_asked_for(localizer: Localizer, bundle_with: Callable[..., Path]) -> None:
+    everything = {"score": [0.0] * 8, "map": list(localizer.profile.map)}
+    with Localizer(bundle_with(profiles={"all": everything}, default_profile="all")) as opened:
+        result = opened.localize(generate(3, (90, 150)).stored)
+    assert len(result.positive) > 3
+    pictures = {show: np.asarray(result.plot(max_side=300, show=show)) for show in (0, 3, None)}
+    colored = {show: int((np.ptp(each[:, :300], axis=2) > 20).sum()) for show, each in pictures.items()}
+    assert colored[0] == 0 < colored[3] < colored[None]
+    np.testing.assert_array_equal(result.plot(max_side=300), pictures[3])
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

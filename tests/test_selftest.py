@@ -82,6 +82,44 @@ def test_the_limits(found: dict[str, Any], passes: bool) -> None:
     assert selftest.compare(found, golden()).classes == (() if passes else ("Mass",))
 
 
+@pytest.mark.parametrize(
+    ("found", "expected", "within"),
+    [
+        (0.3, 0.3009, True),
+        (0.3, 0.3011, False),
+        (0.3011, 0.3, False),
+        (math.nan, 0.3, False),
+        (0.3, None, True),  # made before bundles had the number
+    ],
+)
+def test_the_limit_of_the_film_as_a_whole(found: float, expected: float | None, within: bool) -> None:
+    mine = golden() | {"abnormal": found}
+    theirs = golden() if expected is None else golden() | {"abnormal": expected}
+    deviation = selftest.compare(mine, theirs)
+    assert deviation.classes == ()
+    assert deviation.within == within
+    assert deviation.abnormal == pytest.approx(0 if expected is None else abs(found - expected), nan_ok=True)
+
+
+def test_a_class_beyond_its_limit_is_not_within() -> None:
+    assert selftest.compare(golden(), golden()).within
+    assert not selftest.compare(changed(logit=1.002), golden()).within
+
+
+def test_a_gate_that_changed_is_noticed(bundle_with: Callable[..., Path]) -> None:
+    """The classes are as before: only the number for the whole film tells."""
+    with Localizer(bundle_with(abnormal={"weights": [0.1] * 8, "bias": -1.0}), all_classes=True) as localizer:
+        expected = selftest.result(localizer)
+        (gate,) = [result.gate for result in localizer.localize_batch([selftest.FILM])]
+    assert gate
+    assert expected["abnormal"] == round(gate.score, 6)
+    with Localizer(bundle_with(abnormal={"weights": [0.1] * 8, "bias": -1.1}), all_classes=True) as localizer:
+        deviation = selftest.compare(selftest.result(localizer), expected)
+    assert deviation.classes == ()
+    assert 0.01 < deviation.abnormal < 0.1
+    assert not deviation.within
+
+
 def test_a_golden_result_that_cannot_be_used(tiny_bundle: Path, bundle_with: Callable[..., Path]) -> None:
     for entry in (None, {"film": "of another version", "findings": {}}):
         manifest = Bundle.open(bundle_with(golden=entry)).manifest

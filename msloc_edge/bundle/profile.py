@@ -38,9 +38,8 @@ class Profile:
     @property
     def normals_flagged(self) -> float | None:
         """Share of normal films with a positive finding, as measured; None where nobody did."""
-        rate = self.rates.get("normals_flagged") or {}
-        value = rate.get("value")
-        return None if value is None else float(value)
+        rate = self.rates.get("normals_flagged") or {"value": None}
+        return None if rate["value"] is None else float(rate["value"])
 
     def reached(self, scores: ArrayLike) -> NDArray[np.bool_]:
         """Decide whether scores p_k [..., K] reach the thresholds of their classes: [..., K]."""

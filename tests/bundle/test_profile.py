@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from msloc_edge.bundle import Abnormal, Profile
+from msloc_edge.bundle.profile import parse_profile
 
 
 def test_abnormal_is_the_chance_that_some_finding_is_there() -> None:
@@ -44,3 +47,33 @@ def test_without_a_film_threshold_the_gate_is_open() -> None:
     assert profile.passes([0.0, 1.0, np.nan]).tolist() == [True] * 3
     expected = [[True, False], [True, True], [False, True]]
     assert profile.positive([0.0, 0.0, 0.0], SCORES, REGIONS).tolist() == expected
+
+
+def test_a_score_reaches_its_threshold_from_equality_on() -> None:
+    profile = Profile((0.5, 0.1), (0.0, 0.0))
+    below = float(np.nextafter(0.5, 0))
+    assert profile.reached([[0.5, 0.09], [below, 0.1]]).tolist() == [[True, False], [False, True]]
+    assert profile.reached([np.nan, 1.0]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("rates", "flagged"),
+    [
+        ({}, None),
+        ({"normals_flagged": None}, None),
+        ({"normals_flagged": {"value": None, "n": 0}}, None),  # no normal film was there
+        ({"normals_flagged": {"value": 0.098, "low": 0.08, "high": 0.12, "n": 900}}, 0.098),
+        ({"normals_flagged": {"value": 0}}, 0.0),
+    ],
+)
+def test_the_rate_that_was_measured(rates: dict[str, Any], flagged: float | None) -> None:
+    entry = {"score": [0.5], "map": [1.0], "rates": rates}
+    assert parse_profile(entry, 1).normals_flagged == flagged
+
+
+@pytest.mark.parametrize(
+    "rate", [{"value": 1.5}, {"value": -0.1}, {"value": float("nan")}, {"value": "few"}, {"n": 1}, 0.1]
+)
+def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        parse_profile({"score": [0.5], "map": [1.0], "rates": {"normals_flagged": rate}}, 1)

@@ -10,7 +10,8 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ def build_result(
     name: str = "film.png",
     warnings: tuple[str, ...] = (),
     input_side: int = 64,
+    labels: Sequence[str] = LABELS,
+    **entries: Any,
 ) -> Result:
     """A result for a film of (height, width): each label of `boxes` is positive, and its map is 3 inside its box and
-    -1 outside, in logit units, with two stages that add up to about that."""
+    -1 outside, in logit units, with two stages that add up to about that. `entries` replace its own."""
     geometry = Geometry.fit(size, (input_side, input_side))
     maps, stages, findings = {}, {}, []
-    for order, label in enumerate(LABELS):
+    for order, label in enumerate(labels):
         box = (boxes or {}).get(label)
         peak = None
         if box is not None:
@@ -54,7 +57,8 @@ def build_result(
         findings.append(Finding(label, score, 0.5, box is not None, RELEVANCE, peak, found))
     model = ModelId("tiny", "1.2.3", "ab" * 32)
     timing = {"infer": 1.25}
-    return Result(name, "cd" * 32, model, "onnxruntime", geometry, tuple(findings), warnings, timing, maps, stages)
+    made = Result(name, "cd" * 32, model, "onnxruntime", geometry, tuple(findings), warnings, timing, maps, stages)
+    return replace(made, **entries)
 
 
 @pytest.fixture

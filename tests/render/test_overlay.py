@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from msloc_edge.render.colors import palette, rgb
 from msloc_edge.render.overlay import grey_film, overlay
-from msloc_edge.types import Box, Finding
+from msloc_edge.render.panel import _Page, operating_point, panel, share
+from msloc_edge.result import Result
+from msloc_edge.types import Box, FilmGate, Finding, OperatingPoint
 
 NIH = [
     "Atelectasis",
@@ -139,6 +142,107 @@ def test_many_boxes_hostile_names_and_long_lists(make_result) -> None:
     grey = grey_film(film(500, 500), 1400)
     middle = np.s_[180:290, 180:290]
     np.testing.assert_array_equal(film_area(picture, grey)[middle], np.repeat(grey[middle][:, :, None], 3, axis=2))
+
+
+FIVE = {
+    label: (100.0 + 160 * order, 100.0 + 160 * order, 80.0, 80.0)
+    for order, label in enumerate(("Effusion", "Mass", "Nodule", "Pneumothorax", "Edema"))
+}
+
+
+@pytest.mark.parametrize(("show", "drawn"), [(None, 5), (7, 5), (3, 3), (1, 1), (0, 0)])
+def test_the_strongest_findings_are_drawn_and_no_more(make_result, show: int | None, drawn: int) -> None:
+    """Label after label is fainter (0.9, 0.8, ...) at one threshold, so they are drawn in the order of FIVE."""
+    display = np.full((1000, 1000), 0.5, np.float32)
+    result = make_result((1000, 1000), FIVE, labels=tuple(FIVE))
+    picture = film_area(overlay(display, result, show=show), display)
+    colored = [np.ptp(picture[int(y) - 40 : int(y) + 120, int(x) - 40 : int(x) + 120], axis=2).max() > 50
+               for x, y, _, _ in FIVE.values()]  # fmt: skip
+    assert colored == [True] * drawn + [False] * (5 - drawn)
+
+
+def test_three_findings_are_drawn_where_nobody_asks_for_more(make_result) -> None:
+    display, result = film(500, 500), make_result((500, 500), FIVE, labels=tuple(FIVE))
+    np.testing.assert_array_equal(overlay(display, result), overlay(display, result, show=3))
+
+
+def words(monkeypatch: pytest.MonkeyPatch, result: Result, show: int | None = None) -> list[str]:
+    """What the panel of a result says, text by text, from the top down; the footer comes last."""
+    said: list[str] = []
+    write = _Page._write
+
+    def remember(page: _Page, text: str, *place: Any, **anchor: Any) -> None:
+        said.append(text)
+        write(page, text, *place, **anchor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Page, "_write", remember)
+        panel(result, palette(f.label for f in result.findings), 16, 700, show)
+    return said
+
+
+def test_the_panel_lists_what_is_not_drawn(make_result, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = make_result((1000, 1000), {label: FIVE[label] for label in list(FIVE)[:4]}, labels=tuple(FIVE))
+    said = words(monkeypatch, result, show=3)
+    assert said[:2] == ["film.png", "4 findings"]
+    parts = ("Also found, not drawn", "Not positive")
+    also, rest = (said.index(part) for part in parts)
+    assert [text for text in said[:also] if text in FIVE] == ["Effusion", "Mass", "Nodule"]
+    assert [text for text in said[also:rest] if text in FIVE] == ["Pneumothorax"]
+    assert [text for text in said[rest:] if text in FIVE] == ["Edema"]
+    assert parts[0] not in words(monkeypatch, result, show=4)
+    assert parts[1] not in words(monkeypatch, make_result((1000, 1000), FIVE, labels=tuple(FIVE)))
+
+
+@pytest.mark.parametrize(
+    ("gate", "line"),
+    [
+        (FilmGate(0.62, 0.5), "Film as a whole: 0.62, above 0.50"),
+        (FilmGate(0.031, 0.5), "Film as a whole: 0.031, below 0.50"),
+        (FilmGate(0.62, None), "Film as a whole: 0.62"),
+    ],
+)
+def test_the_panel_says_what_the_film_is_as_a_whole(
+    make_result, monkeypatch: pytest.MonkeyPatch, gate: FilmGate, line: str
+) -> None:
+    said = words(monkeypatch, make_result((80, 100), gate=gate))
+    assert said[:3] == ["film.png", "No finding", line]
+    assert not any("whole" in text for text in words(monkeypatch, make_result((80, 100))))
+
+
+def test_the_panel_names_the_profile_and_its_rate(make_result, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = make_result((80, 100), operating_point=OperatingPoint("normal-90", 0.098))
+    said = words(monkeypatch, result)
+    at = said.index("Profile normal-90")
+    assert said[at + 1] == "It flags about 1 normal film in 10 (measured)"
+    assert not any("Profile" in text or "flags" in text for text in words(monkeypatch, make_result((80, 100))))
+
+
+@pytest.mark.parametrize(
+    ("normals_flagged", "words"),
+    [
+        (0.0, "hardly any normal film"),
+        (0.0019, "hardly any normal film"),
+        (0.002, "about 1 normal film in 500"),
+        (0.05, "about 1 normal film in 20"),
+        (0.098, "about 1 normal film in 10"),
+        (0.103, "about 1 normal film in 10"),
+        (0.34, "about 1 normal film in 3"),
+        (0.35, "35 of 100 normal films"),
+        (0.95, "95 of 100 normal films"),
+        (1.0, "100 of 100 normal films"),
+    ],
+)
+def test_a_share_is_said_as_people_count(normals_flagged: float, words: str) -> None:
+    assert share(normals_flagged) == words
+
+
+def test_an_operating_point_says_what_is_known() -> None:
+    assert operating_point(OperatingPoint("")) == []
+    assert operating_point(OperatingPoint("youden")) == ["Profile youden"]
+    assert operating_point(OperatingPoint("youden", 0.95)) == [
+        *("Profile youden", "It flags 95 of 100 normal films (measured)")
+    ]
 
 
 def test_colors_are_stable_and_distinct() -> None:

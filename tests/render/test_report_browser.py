@@ -31,7 +31,7 @@ def report(make_result, model, tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(page, report: Path):
     page.open(report)
-    page.wait(DRAWN.format(2))  # findings first: the film with the highest score
+    page.wait(DRAWN.format(2))  # findings first: the film whose finding exceeds its threshold most
     yield page
     assert page.errors == []  # no error, no refused script or style, no request
     assert page.eval("document.title") == "Morning round"  # no hostile name has run
@@ -57,7 +57,7 @@ def test_the_chosen_film_and_its_findings(opened) -> None:
     assert texts(opened, "h1") == ["Morning round"]
     assert texts(opened, "#counts") == ["3 films · 2 with findings · 1 failed"]
     assert texts(opened, "#name") == ["two.dcm"]
-    assert texts(opened, "#positive-title") == ["2 findings above threshold"]
+    assert texts(opened, "#positive-title") == ["2 findings"]
     assert texts(opened, "#positive .label") == ["Effusion", "Nodule"]
     assert texts(opened, "#rest .label") == ["Mass"]
     assert texts(opened, "#warnings") == ["Note: dicom.window_guessed"]
@@ -133,7 +133,7 @@ def test_keys_choose_films_and_the_filter_narrows_them(opened) -> None:
     assert opened.eval("document.querySelectorAll('img[onerror]').length") == 0
     opened.key("j")
     opened.wait(DRAWN.format(1))
-    assert texts(opened, "#positive-title") == ["No finding above threshold"]
+    assert texts(opened, "#positive-title") == ["No finding"]
     assert opened.eval("document.querySelector('#method').hidden")
     assert opened.eval("location.hash") == "#1"
     opened.eval("(() => { const f = document.querySelector('#filter'); f.value = 'effusion';"
