@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import warnings
@@ -11,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -28,6 +30,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     RLELossless,
 )
 
@@ -156,6 +159,19 @@ def test_high_bit_above_the_stored_bits() -> None:
     assert (frame.pixels == RAMP).all()
 
 
+@pytest.mark.parametrize(("bits", "high_bit"), [(12, 15), (10, 15), (12, 13), (10, 12)])
+def test_high_bit_above_the_stored_bits_in_rle(bits: int, high_bit: int) -> None:
+    """PS3.5 annex G keeps whole cells, with what is beside the sample."""
+    cells = ((RAMP % 2**bits) << (high_bit - bits + 1) | 1).astype(np.uint16)
+    ds = dataset(cells, bits, HighBit=high_bit)
+    native = read(ds)
+    ds.compress(RLELossless)
+    frame = read(ds)
+    assert (frame.pixels == RAMP % 2**bits).all()
+    assert (frame.pixels == native.pixels).all()
+    assert (frame.lut == native.lut).all()
+
+
 def test_eight_bits_stored_in_sixteen() -> None:
     frame = read(dataset((RAMP % 256).astype(np.uint16), 8))
     assert frame.pixels.dtype == np.uint8
@@ -267,6 +283,74 @@ def test_voi_lut_of_65536_entries_and_a_negative_first_value_in_the_unsigned_for
     assert item.LUTDescriptor[0] == 0
     frame = read(film(12, VOILUTSequence=[item], RescaleSlope=1, RescaleIntercept=-1024))
     assert frame.lut[[0, 4095]].tolist() == pytest.approx([0, 4095 / 65535])
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_voi_lut_of_fewer_bits_than_the_descriptor_can_say(bits: int, inverted: bool) -> None:
+    """The descriptor of an image says 8 or 16 bits alone: the table tells what its full range is."""
+    ds = film(12, VOILUTSequence=[lut_item(0, 16, [0, 2 ** (bits - 2), 2**bits - 1])])
+    ds.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    shown = [0, 2 ** (bits - 2) / (2**bits - 1), 1]
+    assert read(ds).lut[:3].tolist() == pytest.approx([1 - s for s in shown] if inverted else shown)
+
+
+@pytest.mark.parametrize("first", [40000, 40000 - 65536])
+def test_first_mapped_value_of_the_unsigned_values_in_the_signed_form(first: int) -> None:
+    """PS3.3 C.11.2.1.1: its sign is that of Pixel Representation, whatever its VR."""
+    cells = (40000 + RAMP).astype(np.uint16)
+    item = lut_item(0, 16, (np.arange(1024) * 64).tolist())
+    item.add_new("LUTDescriptor", "US" if first > 0 else "SS", [1024, first, 16])
+    frame = read(dataset(cells, 16, VOILUTSequence=[item]))
+    assert frame.lut[[0, 40000, 41023, 65535]].tolist() == pytest.approx([0, 0, 1023 * 64 / 65535, 1023 * 64 / 65535])
+
+
+def test_first_mapped_value_above_signed_pixels_after_a_modality_lut() -> None:
+    """Implicit VR, where pydicom takes the sign of the pixels; a Modality LUT gives unsigned values (C.11.1.1)."""
+    modality = lut_item(-2048, 16, (32768 + np.arange(4096)).tolist())
+    voi = lut_item(0, 16, np.arange(4096).tolist())
+    voi.add_new("LUTDescriptor", "US", [4096, 32768, 16])
+    elements = {"ModalityLUTSequence": [modality], "VOILUTSequence": [voi]}
+    explicit = read(film(12, signed=True, **elements))
+    implicit = read(film(12, signed=True, syntax=ImplicitVRLittleEndian, **elements))
+    assert (explicit.lut == implicit.lut).all()
+    assert [value_of(implicit.lut, v) for v in (-2048, 0, 2047)] == pytest.approx([0, 2048 / 4095, 1])
+
+
+@pytest.mark.parametrize("second", [None, lut_item(0, 8, [0, 255])])
+def test_voi_item_without_a_table(second: Dataset | None) -> None:
+    explanation = Dataset()
+    explanation.LUTExplanation = "NORMAL"
+    items = [explanation] if second is None else [explanation, second]
+    frame = read(film(12, VOILUTSequence=items, WindowCenter=2048, WindowWidth=4096))
+    assert frame.lut[1] == pytest.approx(1 / 4095 if second is None else 1)
+    assert frame.warnings == ("dicom_nonconformant",)
+
+
+def test_modality_item_without_a_table_is_corrupt() -> None:
+    item = Dataset()
+    item.LUTExplanation = "UNITS"
+    assert reason_of(lambda: read(film(12, ModalityLUTSequence=[item]))) == "corrupt"
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"RescaleSlope": "1e308", "RescaleIntercept": "0"},  # to infinity, without a window
+        {"RescaleSlope": "1e308", "RescaleIntercept": "0", "WindowCenter": "1e308", "WindowWidth": "1e308"},
+        {"RescaleSlope": "-1e308", "WindowCenter": "1e308", "WindowWidth": "1e308", "VOILUTFunction": "SIGMOID"},
+    ],
+)
+def test_a_display_that_is_no_number_is_never_shown(elements: dict[str, str]) -> None:
+    try:
+        frame = read(film(12, **elements))
+    except InputError as error:
+        frame = error
+    assert frame.reason in ("corrupt", "constant") if isinstance(frame, InputError) else np.isfinite(frame.lut).all()
+
+
+def test_an_infinite_range_is_corrupt() -> None:
+    assert reason_of(lambda: read(film(12, RescaleSlope="1e308", RescaleIntercept="0"))) == "corrupt"
 
 
 def test_short_lut_is_corrupt() -> None:
@@ -458,6 +542,54 @@ def test_jpeg_baseline() -> None:
     pixels = (RAMP // 4).astype(np.uint8)
     frame = read(encapsulated([jpeg(pixels)], JPEGBaseline8Bit, pixels))
     assert np.abs(frame.pixels.astype(int) - pixels).max() <= 3
+
+
+def test_jpeg_of_8_bits_for_cells_of_16() -> None:
+    """PS3.5 section 8.2.1 allows 16 bits allocated around a lossless JPEG of 8."""
+    pixels = (RAMP % 256).astype(np.uint16)
+    stream = imagecodecs.jpeg8_encode(pixels.astype(np.uint8), lossless=True, predictor=1)
+    ds = encapsulated([stream], JPEGLosslessSV1, pixels)
+    assert ds.BitsAllocated == 16
+    assert (read(ds).pixels == pixels).all()
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_codestream_tells_how_many_components_there_are(colour: bool) -> None:
+    """PS3.5 section 8.2.1: where header and codestream differ, the codestream controls the decoding."""
+    grey = (RAMP // 4).astype(np.uint8)
+    stream = jpeg(np.dstack([grey] * 3) if colour else grey)
+    elements = {} if colour else {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    frame = read(encapsulated([stream], JPEGBaseline8Bit, grey, **elements))
+    assert np.abs(frame.pixels.astype(int) - grey).max() <= 3
+    assert "dicom_nonconformant" in frame.warnings
+    assert frame.lut[255] == 1
+
+
+def test_jpeg_in_a_native_transfer_syntax() -> None:
+    pixels = (RAMP // 4).astype(np.uint8)
+    ds = encapsulated([jpeg(pixels)], JPEGBaseline8Bit, pixels)
+    data = to_bytes(ds).replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.1\0\0\0")
+    frame = decode_frame(data, "film")
+    assert np.abs(frame.pixels.astype(int) - pixels).max() <= 3
+    assert frame.warnings == ("dicom_nonconformant",)
+
+
+def test_jpeg_2000_in_a_jpeg_syntax() -> None:
+    pixels = (RAMP // 4).astype(np.uint8)
+    stream = imagecodecs.jpeg2k_encode(pixels, reversible=True, codecformat="j2k")
+    frame = read(encapsulated([stream], JPEGBaseline8Bit, pixels))
+    assert (frame.pixels == pixels).all()
+    assert frame.warnings == ("dicom_nonconformant",)
+
+
+def test_a_single_frame_is_all_fragments_whatever_the_offset_table_says() -> None:
+    pixels = (RAMP // 4).astype(np.uint8)
+    stream = jpeg(pixels)
+    ds = encapsulated([stream], JPEGBaseline8Bit, pixels)
+    middle = len(stream) // 2
+    fragments = [struct.pack("<I", 1234), stream[:middle], stream[middle:]]
+    ds.PixelData = b"".join(b"\xfe\xff\x00\xe0" + struct.pack("<I", len(f)) + f for f in fragments)
+    assert np.abs(read(ds).pixels.astype(int) - pixels).max() <= 3
 
 
 def shipped(name: str, **elements: Any) -> Dataset:
@@ -729,6 +861,16 @@ def test_a_cut_codestream_in_a_whole_file(keep: float) -> None:
     stream = jpeg(pixels)
     ds = encapsulated([stream[: int(keep * len(stream))]], JPEGBaseline8Bit, pixels)
     assert reason_of(lambda: read(ds)) == "truncated"
+    ds = encapsulated([stream[: int(keep * len(stream))] + b"\xff\xd9"], JPEGBaseline8Bit, pixels)
+    assert reason_of(lambda: read(ds)) in ("truncated", "corrupt")
+
+
+@pytest.mark.parametrize("modality", ["SECRET^NAME", "Secret", "A" * 17])
+def test_what_is_no_code_string_is_not_repeated(modality: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = film(8, Modality=modality)
+    assert reason_of(lambda: read(ds)) == "wrong_modality"
 
 
 def test_codestream_of_another_size_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,6 +308,37 @@ def test_refused_arrays(pixels: np.ndarray, reason: str) -> None:
     assert error_of(lambda: frame_from_array(pixels)).reason == reason
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "PA", "I;16"])
+def test_pil_images_are_their_files(mode: str, tmp_path: Path) -> None:
+    colour = Image.fromarray((NOISE16[..., :3] >> 8).astype(np.uint8))
+    image = Image.fromarray(NOISE16[..., 0]) if mode == "I;16" else colour.convert(mode)
+    if mode == "P":
+        image.putpalette([level for i in range(256) for level in (255 - i, i // 2, i // 3)])
+    image.save(tmp_path / "film.tif" if mode == "PA" else tmp_path / "film.png")
+    path = next(tmp_path.iterdir())
+    ours, theirs = frame_from_array(Image.open(path), "film"), decode_frame(path.read_bytes(), "film")
+    assert (ours.pixels == theirs.pixels).all()
+    assert (ours.lut == theirs.lut).all()
+    assert ours.warnings == theirs.warnings
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV"])
+def test_pil_images_of_other_colour_spaces(mode: str) -> None:
+    rgb = Image.fromarray(np.dstack([RAMP8, RAMP8[::-1], RAMP8.T])).convert(mode)
+    expected = luma_of(np.asarray(rgb.convert("RGB")))
+    assert np.abs(frame_from_array(rgb).pixels - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("mode", ["1", "LAB", "CMYK"])
+def test_pil_images_that_are_refused(mode: str) -> None:
+    assert error_of(lambda: frame_from_array(Image.new(mode, (SIDE, SIDE)))).reason == "unsupported_pixels"
+
+
+def test_a_pil_image_whose_file_is_cut() -> None:
+    data = png(NOISE16[..., 0])
+    assert error_of(lambda: frame_from_array(Image.open(BytesIO(data[: len(data) // 2])))).reason == "truncated"
+
+
 # What is refused
 
 
@@ -466,6 +497,23 @@ def test_damaged_png_is_corrupt() -> None:
         damaged = bytearray(data)
         damaged[len(data) // 2] ^= 0xFF
         assert reason_of(bytes(damaged)) == "corrupt"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.99])
+def test_half_a_jpeg_with_its_end_put_back(progressive: bool, keep: float) -> None:
+    data = saved(Image.fromarray(NOISE16[..., 0].astype(np.uint8)), "JPEG", progressive=progressive)
+    first = data.index(b"\xff\xda") + 10
+    cut = first + int(keep * (len(data) - first))
+    assert reason_of(data[:cut] + b"\xff\xd9") in ("truncated", "corrupt")
+    assert reason_of(data[:cut] + data[cut + 60 :]) in ("truncated", "corrupt") if keep < 0.9 else True
+
+
+def test_names_are_printed_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "film\n[missing] forged.png\x1b[2J\u202e"
+    message = error_of(lambda: read_frame(path)).message
+    assert message.isprintable()
+    assert "film\\n[missing] forged.png" in message
 
 
 def test_jpeg_padded_after_a_cut_that_keeps_its_thumbnail() -> None:

@@ -143,7 +143,7 @@ class Header:
 
     def quoted(self, keyword: str) -> str:
         """Quote a code string; anything else may be a name that a wrong length has brought here."""
-        return quote(self.text(keyword))
+        return quote(str(self._first(keyword) or "").strip())
 
     def error(self, reason: str, expected: str, got: str, remedy: str) -> InputError:
         return InputError(reason, f"{self.name}: expected {expected}, got {got}; {remedy}.")
