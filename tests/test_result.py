@@ -15,6 +15,7 @@ import pytest
 from msloc_edge import Box, Finding, Localizer, Result, to_coco
 from msloc_edge.backends import BACKENDS
 from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.render.colors import palette, rgb
 from msloc_edge.train.phantom import generate, write_png
 from msloc_edge.types import FilmGate, ModelId, OperatingPoint
 
@@ -175,10 +176,17 @@ def test_plot_draws_as_many_findings_as_asked_for(localizer: Localizer, bundle_w
     with Localizer(bundle_with(profiles={"all": everything}, default_profile="all")) as opened:
         result = opened.localize(generate(3, (90, 150)).stored)
     assert len(result.positive) > 3
-    pictures = {show: np.asarray(result.plot(max_side=300, show=show)) for show in (0, 3, None)}
-    colored = {show: int((np.ptp(each[:, :300], axis=2) > 20).sum()) for show, each in pictures.items()}
-    assert colored[0] == 0 < colored[3] < colored[None]
-    np.testing.assert_array_equal(result.plot(max_side=300), pictures[3])
+    colors = palette(finding.label for finding in result.findings)
+
+    def drawn(**options: int | None) -> list[bool]:
+        """Of each positive finding, whether its colour is on the film, which is left of the panel."""
+        film = np.asarray(result.plot(max_side=600, **options))[:, :600]
+        return [bool((film == rgb(colors[finding.label])).all(axis=2).any()) for finding in result.positive]
+
+    count = len(result.positive)
+    assert drawn(show=0) == [False] * count
+    assert drawn() == drawn(show=3) == [True] * 3 + [False] * (count - 3)
+    assert drawn(show=None) == [True] * count
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

@@ -71,9 +71,7 @@ def test_the_rate_that_was_measured(rates: dict[str, Any], flagged: float | None
     assert parse_profile(entry, 1).normals_flagged == flagged
 
 
-@pytest.mark.parametrize(
-    "rate", [{"value": 1.5}, {"value": -0.1}, {"value": float("nan")}, {"value": "few"}, {"n": 1}, 0.1]
-)
+@pytest.mark.parametrize("rate", [*({"value": value} for value in (1.5, -0.1, float("nan"), "few")), {"n": 1}, 0.1])
 def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         parse_profile({"score": [0.5], "map": [1.0], "rates": {"normals_flagged": rate}}, 1)

@@ -25,6 +25,7 @@ import pydicom
 import pytest
 
 from msloc_edge.cli.inputs import Names, expand
+from msloc_edge.render.colors import palette, rgb
 
 PATIENCE = 120  # seconds until something that should happen counts as lost
 Run = Callable[..., Any]
@@ -257,7 +258,53 @@ def test_a_film_without_findings_has_its_files(msloc: Run, films: Path, bundle: 
     assert not any(finding["positive"] for finding in ran.lines[0]["findings"])
     assert np.load(out / "a.heatmap.npy").shape[0] == 0
     assert {"a.overlay.png", "report.html"} <= {file.name for file in out.iterdir()}
-    assert "none above threshold" in ran.err
+    assert "no finding" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "show", "discs"),
+    [((), "3", 3), (("--show", "1"), "1", 1), (("--show", "0"), "0", 0), (("--show", "all"), "null", 4)],
+)
+def test_how_many_findings_are_drawn(
+    msloc: Run, films: Path, bundle: Path, tmp_path: Path, options: tuple[str, ...], show: str, discs: int
+) -> None:
+    """Profile "all" finds every class, each as a box over all of the film: one numbered disc for each that is drawn,
+    in a corner of it; the eight of them share the four corners."""
+    out = tmp_path / "out"
+    ran = msloc("infer", films / "b.png", "--model", bundle, "--profile", "all", "--out", out, *options)
+    assert ran.code == 0
+    labels = [finding["label"] for finding in ran.lines[0]["findings"]]
+    assert [finding["positive"] for finding in ran.lines[0]["findings"]] == [True] * len(labels)
+    picture = cv2.imread(str(out / "b.overlay.png"))
+    film = picture[:, :700]  # enlarged to that; the panel is at the right
+    seen = [(film == rgb(color)[::-1]).all(axis=2).sum() > 100 for color in palette(labels).values()]
+    assert sum(seen) == discs
+    assert f'"show":{show}' in (out / "report.html").read_text()
+
+
+def test_a_gated_model_from_file_to_line(msloc: Run, films: Path, bundle_with: Callable[..., Path]) -> None:
+    """The gate is set between the three films: those below it have no finding, and nothing was localized."""
+
+    def run(film: float | None) -> list[dict[str, Any]]:
+        profile = {"score": [0.0] * 8, "map": [-1e6] * 8, "film": film}
+        model = bundle_with(
+            abnormal={"weights": [0.5] * 8, "bias": -3.0},
+            profiles={"normal-90": profile},
+            default_profile="normal-90",
+        )
+        lines: list[dict[str, Any]] = msloc("infer", films, "--model", model).lines
+        return lines
+
+    scores = [line["abnormal"]["score"] for line in run(None)]
+    lowest, middle, _ = sorted(scores)
+    assert middle - lowest > 1e-4
+    lines = run(middle - 1e-5)
+    passed = [score > lowest for score in scores]
+    assert [line["profile"] for line in lines] == ["normal-90"] * 3
+    assert [line["abnormal"]["positive"] for line in lines] == passed
+    for line, passes in zip(lines, passed, strict=True):
+        assert {finding["positive"] for finding in line["findings"]} == {passes}
+        assert {finding["peak"] is not None for finding in line["findings"]} == {passes}
 
 
 def test_a_second_run_replaces_the_first(msloc: Run, films: Path, bundle: Path) -> None:
@@ -391,6 +438,9 @@ def test_a_damaged_model_is_refused(msloc: Run, films: Path, bundle: Path, tmp_p
         (["--batch", "0"], "0 is not in the range"),
         (["--workers", "many"], "'many' is not a valid integer"),
         (["--frame", "0"], "0 is not in the range"),
+        (["--show", "x"], "expected a whole number of at least 0, or all, got 'x'"),
+        (["--show", "-1"], "expected a whole number of at least 0, or all, got '-1'"),
+        (["--show", "1.5"], "expected a whole number of at least 0, or all, got '1.5'"),
         (["--watch"], "--watch expects folders"),
         (["--out", __file__], "is a file"),
     ],

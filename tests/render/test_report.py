@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from msloc_edge.render.report import Report
+from msloc_edge.types import FilmGate, OperatingPoint
 
 HOSTILE = [
     "</script><script>document.title='owned'</script>.png",
@@ -90,6 +91,24 @@ def test_what_a_film_carries(make_result, model, tmp_path: Path) -> None:
         back = stage["low"] + (stage["high"] - stage["low"]) * levels / 255
         np.testing.assert_allclose(back, map, atol=(stage["high"] - stage["low"]) / 500)
         assert stage["mean"] == pytest.approx(float(map.mean()))
+
+
+def test_a_film_carries_its_gate_and_how_far_each_finding_exceeds(make_result, model, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    boxes = {"Effusion": (0, 0, 20, 20), "Nodule": (60, 50, 20, 20)}
+    gate, point = FilmGate(0.7, 0.4), OperatingPoint("normal-90", 0.098)
+    result = make_result((80, 100), boxes, gate=gate, operating_point=point, time="2026-11-30T19:24:25+00:00")
+    with Report(path, "Round", model) as report:
+        report.add(film(), result)
+    (card,), (page,) = Blocks(path).json["card"], Blocks(path).json["film"]
+    assert page["abnormal"] == {"score": 0.7, "threshold": 0.4, "positive": True}
+    assert (page["profile"], page["time"]) == ("normal-90", "2026-11-30T19:24:25+00:00")
+    # scores 0.9, 0.05 and 0.7, each at 0.5, whose log-odds are 0
+    assert [f["excess"] for f in page["findings"]] == pytest.approx(np.log([9, 1 / 19, 7 / 3]))
+    assert [(f["label"], f["excess"]) for f in card["positive"]] == [
+        ("Effusion", pytest.approx(np.log(9))),
+        ("Nodule", pytest.approx(np.log(7 / 3))),
+    ]
 
 
 def test_large_films_are_scaled_down(make_result, model, tmp_path: Path) -> None:
