@@ -11,10 +11,11 @@ from msloc_edge._lazy import names_of
 
 if TYPE_CHECKING:
     from msloc_edge.export.bundle import export_bundle as export_bundle
+    from msloc_edge.export.bundle import recalibrate_bundle as recalibrate_bundle
     from msloc_edge.export.card import Measured as Measured
     from msloc_edge.export.parity import check_parity as check_parity
 
-__all__ = ["PLUGINS", "TARGETS", "Measured", "check_parity", "export_bundle"]
+__all__ = ["PLUGINS", "TARGETS", "Measured", "check_parity", "export_bundle", "recalibrate_bundle"]
 
 TARGETS = ("onnx", "tensorrt", "tensorrt-rtx", "triton-server")
 """Devices and servers that a bundle can be made for: `targets.write_target`."""
@@ -22,4 +23,7 @@ TARGETS = ("onnx", "tensorrt", "tensorrt-rtx", "triton-server")
 PLUGINS = ("auto", "aot", "library", "plain")
 """Ways of M_k into a TensorRT plan: `tensorrt.route`."""
 
-__getattr__ = names_of(__name__, {"Measured": "card", "check_parity": "parity", "export_bundle": "bundle"})
+__getattr__ = names_of(
+    __name__,
+    {"Measured": "card", "check_parity": "parity", "export_bundle": "bundle", "recalibrate_bundle": "bundle"},
+)

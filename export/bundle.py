@@ -15,6 +15,7 @@ from safetensors.torch import save
 import msloc_edge
 from msloc_edge import selftest
 from msloc_edge._files import atomic_folder
+from msloc_edge.backends import DEFAULT_BACKEND
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
 from msloc_edge.errors import ExportError, OutputError
 from msloc_edge.export.card import Measured, model_card
@@ -65,6 +66,26 @@ def export_bundle(
     return Bundle.open(out), parity
 
 
+def recalibrate_bundle(bundle: Bundle, found: Mapping[str, Any], out: Path, version: str) -> Bundle:
+    """Write a bundle again to the folder `out`, with another operating point and version, and the same network.
+
+    found  what train.calibrate.recalibrate gave
+    out    must not exist, or be another bundle
+
+    Figures that `eval` measured before are no longer in its card: they were of other thresholds. Raises OutputError
+    (out_occupied).
+    """
+    if not _replaceable(out) or (out.exists() and out.samefile(bundle.path)):
+        raise OutputError("out_occupied", f"{out}: expected a new folder, or another bundle to replace; name another")
+    gone = ("abnormal", "golden", "files", "thresholds_for")
+    kept = {key: value for key, value in bundle.manifest.items() if key not in gone}
+    networks = {name: (bundle.path / name).read_bytes() for name in (ONNX, WEIGHTS) if name in bundle.manifest["files"]}
+    with atomic_folder(out) as folder:
+        _write_files(folder, {**kept, "version": version, **_operating_point(found)}, networks)
+        _add_golden(folder, REFERENCE if WEIGHTS in networks else DEFAULT_BACKEND)
+    return Bundle.open(out)
+
+
 def _replaceable(out: Path) -> bool:
     """Tell whether nothing is there, or an empty folder, or a bundle and no other file."""
     if not out.exists():
@@ -88,11 +109,8 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
         "relevance": np.round(relevance, 8).tolist(),
         "bias": net.head.bias.detach().numpy().astype(float).round(8).tolist(),
         "pool": config.pool,
-        "temperature": state["temperature"],
-        "profiles": state["profiles"],
-        "default_profile": "youden",
+        **_operating_point({"default_profile": "youden"} | dict(state)),
         "architecture": config.to_dict(),
-        "calibration": state["calibration"],
         "training": {
             "config": state["config"],
             "epoch": state["epoch"] + 1,
@@ -111,21 +129,30 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
                 f"expected metrics of the network {own[:12]}..., got those of {section.onnx_sha256[:12]}...; run eval "
                 "on a bundle of this checkpoint",
             )
-    contents = {
-        ONNX: onnx,
-        WEIGHTS: save({key: value.contiguous() for key, value in net.state_dict().items()}),
-        CARD: model_card(manifest, measured).encode(),
-    }
-    manifest["files"] = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
-    manifest["thresholds_for"] = manifest["files"][ONNX]
+    weights = save({key: value.contiguous() for key, value in net.state_dict().items()})
+    _write_files(folder, manifest, {ONNX: onnx, WEIGHTS: weights}, measured)
+
+
+def _operating_point(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what calibration found (train.calibrate) for the manifest; older checkpoints have less."""
+    keys = ("temperature", "abnormal", "regions", "profiles", "default_profile", "calibration")
+    return {key: found[key] for key in keys if key in found}
+
+
+def _write_files(
+    folder: Path, manifest: Mapping[str, Any], networks: Mapping[str, bytes], measured: Sequence[Measured] = ()
+) -> None:
+    """Write a bundle's files: its network in each form, its card, and the manifest that binds them."""
+    contents = {**networks, CARD: model_card(manifest, measured).encode()}
+    files = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     for file, content in contents.items():
         (folder / file).write_bytes(content)
-    _write_manifest(folder, manifest)
+    _write_manifest(folder, {**manifest, "files": files, "thresholds_for": files[ONNX]})
 
 
-def _add_golden(folder: Path) -> None:
-    """Add PyTorch's result on the self-test's film, which backends on devices are compared with."""
-    with Localizer(folder, REFERENCE, all_classes=True) as reference:
+def _add_golden(folder: Path, backend: str = REFERENCE) -> None:
+    """Add the result of a backend on the self-test's film, which backends on devices are compared with."""
+    with Localizer(folder, backend, all_classes=True) as reference:
         golden = selftest.result(reference)
         _write_manifest(folder, {**reference.bundle.manifest, "golden": golden})
 

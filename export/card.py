@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msloc_edge._tables import cell
+from msloc_edge.bundle.rates import rate_grids
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -42,14 +45,16 @@ def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -
             f"simulated lesions in {config['insert']:.0%} of the normal real ones; {_start(config)}; epoch "
             f"{training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
             f"- **Score thresholds and temperature**: fitted on {manifest['calibration']['scores']}.",
+            *_calibration(manifest),
             "- **Map thresholds**: absolute, fitted on",
             *maps,
             "",
+            *_operating_points(manifest),
             "## On the validation films",
             "",
             "AUROC; mean IoU of the thresholded map with the true mask, where there are masks; the default profile's",
             "score threshold (on the calibrated probability) and map threshold (logit units); layer relevance weights,",
-            "shallow to deep. Thresholds were fitted on these same films.",
+            "shallow to deep.",
             "",
             f"| finding | AUROC | map IoU | score threshold | map threshold | {relevance} |",
             f"|{columns}|",
@@ -65,6 +70,49 @@ def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -
             "",
         ]
     )
+
+
+def _operating_points(manifest: Mapping[str, Any]) -> list[str]:
+    """Write the section of the measured rates; none where nobody measured."""
+    grids = rate_grids(manifest)
+    if not grids:
+        return []
+    return [
+        "## Operating points",
+        "",
+        "A finding is positive if the film's probability of showing anything reaches the film threshold, the finding's",
+        "own probability its score threshold, and its map has a box. Every film was judged by numbers that were fitted",
+        "without any film of its patient.",
+        "",
+        *(line for grid in grids for line in (*grid.markdown(), "")),
+    ]
+
+
+def _calibration(manifest: Mapping[str, Any]) -> list[str]:
+    """Write what else `calibration` tells, a line each."""
+    told = manifest["calibration"]
+    lines = []
+    if about := told.get("abnormal"):
+        lines.append(
+            f"- **Film gate**: a logistic regression on all logits, regularised towards equal weights "
+            f"({about['regularisation']}); cross-validated AUROC {_figure(about['auroc_weighted'])} with free weights, "
+            f"{_figure(about['auroc_sum'])} with equal ones."
+        )
+    if about := told.get("coarse"):
+        figure = about.get("normals_above_fine_q90")
+        share = f": of their normal films {cell(figure)} lie above the 90% quantile of the others'" if figure else ""
+        used = "used" if about["used"] else "left out"
+        lines.append(f"- **Films coarser than the input**: {about['films']}, {used}{share}.")
+    if about := told.get("regions"):
+        rule = manifest["regions"]
+        lines.append(
+            f"- **Boxes**: regions of at least {rule['min_area']} pixels of the input and {rule['min_share']:.0%} of "
+            f"the strongest one's excess; F1 on {about['lesions']} inserted lesions {_figure(about['f1'])}, without "
+            f"this rule {_figure(about['f1_without_rule'])}."
+        )
+    if guessed := told.get("guessed"):
+        lines.append(f"- **Thresholds that are guesses**, for want of films: {', '.join(guessed)}.")
+    return lines
 
 
 def _by_rule(maps: Mapping[str, str]) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from msloc_edge.backends import Backend
 from msloc_edge.bundle import Bundle, Profile, RegionRule
 from msloc_edge.bundle.profile import film_evidence
 from msloc_edge.errors import TrainError
-from msloc_edge.model import CamNet
+from msloc_edge.model import CamNet, build
 from msloc_edge.train.abnormal import (
     FOLDS,
     AbnormalFit,
@@ -29,8 +29,10 @@ from msloc_edge.train.abnormal import (
     normal_films,
 )
 from msloc_edge.train.coarse import choose_films
+from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, real
 from msloc_edge.train.data.collection import fold_of
+from msloc_edge.train.lesions.films import lesion_films
 from msloc_edge.train.map_thresholds import MapThresholds, Masks, fit_to_masks, masked_maps
 from msloc_edge.train.network import BundleNetwork, Network, TorchNetwork
 from msloc_edge.train.observe import Observed, count_boxes, observe
@@ -96,15 +98,34 @@ def calibrate(
     return found | {"calibration": found["calibration"] | about_rule}
 
 
+def calibrate_run(state: Mapping[str, Any], sources: Sequence[Films], batch: int, progress: Progress) -> dict[str, Any]:
+    """Calibrate the checkpoint of a run, also of one that was never calibrated; its state with what was found.
+
+    Where the run inserted lesions, some are inserted into the normal films.
+    """
+    config = TrainConfig.from_dict(state["config"])
+    net = build(config.model)
+    net.load_state_dict(state["model"])
+    lesions = lesion_films(sources, config.model.classes, config.model.size // 2) if config.insert else None
+    return {"films": {}, **state, **calibrate(net, sources, lesions, batch, progress)}
+
+
 def recalibrate(
     bundle: Bundle, backend: Backend, sources: Sequence[Films], batch: int, progress: Progress
 ) -> dict[str, Any]:
     """Calibrate a bundle on other films, as `calibrate` does a network.
 
     Map thresholds and the rule of fragments stay: they belong to the network, and were fitted on masks. A class that
-    the films do not show keeps its score thresholds.
+    the films do not show keeps its score thresholds. Raises TrainError (data_missing) also where films of one kind,
+    normal or abnormal, are missing.
     """
     check_films(sources)
+    labels = np.concatenate([source.labels for source in sources])
+    if not normal_films(labels).any() or not abnormal_films(labels).any():
+        raise TrainError(
+            "data_missing",
+            f"expected films without any finding and films with one, got {len(labels)} of one kind; add some",
+        )
     network = BundleNetwork(bundle, backend)
     told = bundle.manifest["calibration"]["maps"]
     kept = MapThresholds(bundle.profile().map, {}, tuple(told[label] for label in bundle.classes))

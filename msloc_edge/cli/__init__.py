@@ -15,6 +15,7 @@ from msloc_edge.errors import MslocError
 COMMANDS = {
     "infer": "Localize findings on chest films.",
     "train": "Train a model from image-level labels.",
+    "calibrate": "Fit a model's thresholds on your own films, without training.",
     "eval": "Score a model, or a folder of heatmaps, against labels and boxes.",
     "export": "Turn a run into a bundle, a bundle into what an engine runs.",
     "selftest": "Compare the engines on this machine with the model's golden result.",

@@ -86,6 +86,18 @@ def weights(bundle: Bundle) -> Table:
     return table
 
 
+def rates(bundle: Bundle) -> list[Table]:
+    """Make tables of what was measured at the model's profiles; none where nobody measured."""
+    from msloc_edge.bundle.rates import rate_grids
+
+    return [
+        dataclasses.replace(
+            grid, note=clean(grid.note), rows=tuple(tuple(map(clean, row)) for row in grid.rows)
+        ).table()
+        for grid in rate_grids(bundle.manifest)
+    ]
+
+
 def draw(bundle: Bundle, picture: Path) -> None:
     from msloc_edge._files import atomic_write
     from msloc_edge.render.heatmap import encode

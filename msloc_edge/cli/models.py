@@ -80,7 +80,7 @@ def list_models(quiet: bool) -> None:
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write the weights as a PNG picture.")
 @views.quiet_option
 def show(model: str, picture: Path | None, quiet: bool) -> None:
-    """Show a model's card and its layer relevance weights.
+    """Show a model's card, its measured rates and its relevance weights.
 
     A weight is the share that a depth of the network has in a finding's map and score.
     """
@@ -103,7 +103,8 @@ def show(model: str, picture: Path | None, quiet: bool) -> None:
     console = people()
     if card := views.card(bundle):
         console.print(Markdown(card))
-    console.print(views.weights(bundle))
+    for table in [*views.rates(bundle), views.weights(bundle)]:
+        console.print(table)
     console.print(f"signature: {views.signature_words(record)}", highlight=False, markup=False)
     if picture:
         console.print(f"picture: {picture}", highlight=False, markup=False, soft_wrap=True)

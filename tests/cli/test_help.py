@@ -22,6 +22,7 @@ OPTIONS = {
         *("--out", "--resume", "--config", "--data", "--backbone", "--size", "--insert", "--epochs", "--batch", "--lr"),
         *("--init", "--seed", "--workers", "--help"),
     ),
+    "calibrate": ("--data", "--split", "--exclude", "--out", "--version", "--quiet", "--help"),
     "eval": (
         *("--model", "--heatmaps", "--thresholds", "--scores", "--data", "--split", "--boxes", "--masks", "--map"),
         *("--out", "--backend", "--device", "--profile", "--limit", "--resamples", "--seed", "--batch", "--help"),

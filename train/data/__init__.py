@@ -9,6 +9,7 @@ from msloc_edge.train.data.sources import (
     open_collection,
     real,
     source_classes,
+    split_films,
     training_films,
     validation_films,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "open_collection",
     "real",
     "source_classes",
+    "split_films",
     "training_films",
     "validation_films",
 ]

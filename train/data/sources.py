@@ -75,9 +75,20 @@ def validation_films(
     excluded: AbstractSet[str] = frozenset(),
 ) -> list[Films]:
     """Load the validation films of each source, of patients that no run trains on, less those in `excluded`."""
-    return [
-        _films(spec, "validation", classes, side, (VALIDATION_SEED, phantoms), progress, excluded) for spec in specs
-    ]
+    return split_films(specs, "validation", classes, side, phantoms, progress, excluded)
+
+
+def split_films(
+    specs: Sequence[str],
+    split: str,
+    classes: Sequence[str],
+    side: int,
+    phantoms: int,
+    progress: Progress,
+    excluded: AbstractSet[str] = frozenset(),
+) -> list[Films]:
+    """Load the films of each source in a split, less those in `excluded`; of phantoms always those for validation."""
+    return [_films(spec, split, classes, side, (VALIDATION_SEED, phantoms), progress, excluded) for spec in specs]
 
 
 def excluded_names(files: Sequence[str]) -> frozenset[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from msloc_edge._tables import NONE, Grid, cell
 
 Metrics = Mapping[str, Any]
 
@@ -31,38 +30,23 @@ _METRIC_NAMES = {
     "wang_iou_0.1": "Wang IoU > .1",
     "wang_iobb_0.1": "Wang IoBB > .1",
 }
-_MACRO, NONE = "mean of the findings", "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A table to show: title, one sentence, head, and rows of cells whose first is their name."""
-
-    title: str
-    note: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+_MACRO = "mean of the findings"
 
 
 def grids(metrics: Metrics) -> list[Grid]:
-    """All tables of a metrics.json that have something to show."""
+    """Make all tables of a metrics.json that have something to show."""
     built = [_findings(metrics), _rows(metrics), _wang(metrics), _profiles(metrics), _froc(metrics)]
     return [grid for grid in [*built, *_subgroups(metrics)] if grid is not None and grid.rows]
 
 
 def print_grids(metrics: Metrics, console: Console) -> None:
-    """The tables on a terminal."""
+    """Print the tables on a terminal."""
     for grid in grids(metrics):
-        table = Table(title=Text(grid.title), title_justify="left", caption=Text(grid.note), caption_justify="left")
-        for at, column in enumerate(grid.head):
-            table.add_column(Text(column), justify="right" if at else "left", no_wrap=at == 0)
-        for row in grid.rows:
-            table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == _MACRO else "")
-        console.print(table)
+        console.print(grid.table())
 
 
 def markdown(metrics: Metrics) -> str:
-    """The tables as the section of a model card."""
+    """Word the tables as the section of a model card."""
     run = metrics["run"]
     lines = [
         f"## On {run['data']}, split {run['split']}",
@@ -71,18 +55,8 @@ def markdown(metrics: Metrics) -> str:
         f"Intervals: {run['intervals']}.",
     ]
     for grid in grids(metrics):
-        rows = [grid.head, tuple("---" for _ in grid.head), *grid.rows]
-        lines += ["", f"### {grid.title}", "", grid.note, "", *(f"| {' | '.join(row)} |" for row in rows)]
+        lines += ["", *grid.markdown()]
     return "\n".join(lines)
-
-
-def cell(figure: Mapping[str, Any] | None) -> str:
-    """ "0.52 (0.47-0.57)"; a dash for what the data cannot tell."""
-    if figure is None or figure["value"] is None:
-        return NONE
-    if figure["low"] is None:
-        return f"{figure['value']:.2f}"
-    return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
 
 
 def _findings(metrics: Metrics) -> Grid | None:
@@ -107,7 +81,7 @@ def _findings(metrics: Metrics) -> Grid | None:
     if rows:
         rows.append((_MACRO, str(sum(counts.values()) or NONE), *(cell(table["macro"]) for table in shown.values())))
     note = "With 95% intervals by bootstrap over patients. Blob: the largest region at the map threshold."
-    return Grid("Findings", note, ("finding", "boxed", *shown), tuple(rows))
+    return Grid("Findings", note, ("finding", "boxed", *shown), tuple(rows), (_MACRO,))
 
 
 def _rows(metrics: Metrics) -> Grid | None:
@@ -151,7 +125,7 @@ def _wang(metrics: Metrics) -> Grid | None:
     )
     rows.append((_MACRO, *(text for pair in macro for text in pair)))
     note = "Thresholds 60 and 180 of 255, any box counts. The published figures: other films, another training set."
-    return Grid("The protocol of Wang et al. 2017", note, tuple(head), tuple(rows))
+    return Grid("The protocol of Wang et al. 2017", note, tuple(head), tuple(rows), (_MACRO,))
 
 
 def _profiles(metrics: Metrics) -> Grid | None:
@@ -170,7 +144,7 @@ def _profiles(metrics: Metrics) -> Grid | None:
     ]
     rows.append((_MACRO, *(cell((table or {}).get("macro")) for table, _ in columns)))
     note = "At the score thresholds of the bundle's profiles, fitted before on validation films."
-    return Grid("Threshold profiles", note, ("finding", *(name for _, name in columns)), tuple(rows))
+    return Grid("Threshold profiles", note, ("finding", *(name for _, name in columns)), tuple(rows), (_MACRO,))
 
 
 def _froc(metrics: Metrics) -> Grid | None:
@@ -187,7 +161,7 @@ def _froc(metrics: Metrics) -> Grid | None:
     ]
     rows.append((_MACRO, "", *(cell(table["macro"]) for table in curve.values())))
     note = f"Share of true boxes found (IoU > {metrics['froc']['iou']:g}) at so many false boxes per film."
-    return Grid("FROC", note, ("finding", "films with + without", *curve), tuple(rows))
+    return Grid("FROC", note, ("finding", "films with + without", *curve), tuple(rows), (_MACRO,))
 
 
 def _subgroups(metrics: Metrics) -> list[Grid | None]:
