@@ -29,8 +29,10 @@ def seasoned(net: nn.Module) -> nn.Module:
 
 
 # Normalisations that stay are those of sums and of concatenations: four stages of edge; 58 layers, three transitions
-# and the last of DenseNet-121.
-@pytest.mark.parametrize(("backbone", "all", "left"), [("edge", 20, 4), ("densenet121", 121, 62)])
+# and the last of DenseNet-121; three stages of EfficientNet-Lite0, whose fourth one's stands behind another.
+@pytest.mark.parametrize(
+    ("backbone", "all", "left"), [("edge", 20, 4), ("densenet121", 121, 62), ("efficientnet_lite0", 52, 3)]
+)
 def test_the_same_features(backbone: str, all: int, left: int) -> None:
     torch.manual_seed(0)
     whole = seasoned(build(ModelConfig(("a", "b"), backbone, 64)).backbone)
