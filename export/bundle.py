@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save
+from torch import Tensor
 
 import msloc_edge
 from msloc_edge import selftest
@@ -31,10 +32,19 @@ INTENDED_USE = (
 
 
 def load_network(state: Mapping[str, Any]) -> CamNet:
-    """Build the network of a calibrated checkpoint (train.checkpoint), in evaluation mode."""
+    """Build the network of a calibrated checkpoint (train.checkpoint), in evaluation mode.
+
+    Its convolutions are rounded to what 16 bits hold, so that weights.safetensors, which keeps them so, and model.onnx
+    are one network.
+    """
     net = build(ModelConfig.from_dict(state["config"]["model"]))
-    net.load_state_dict(state["model"])
+    net.load_state_dict({name: _half(tensor).to(tensor.dtype) for name, tensor in state["model"].items()})
     return net.eval()
+
+
+def _half(tensor: Tensor) -> Tensor:
+    """A convolution's weights in 16 bits; anything smaller as it is."""
+    return tensor.half() if tensor.ndim > 2 else tensor
 
 
 def export_bundle(
@@ -129,7 +139,7 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
                 f"expected metrics of the network {own[:12]}..., got those of {section.onnx_sha256[:12]}...; run eval "
                 "on a bundle of this checkpoint",
             )
-    weights = save({key: value.contiguous() for key, value in net.state_dict().items()})
+    weights = save({key: _half(value).contiguous() for key, value in net.state_dict().items()})
     _write_files(folder, manifest, {ONNX: onnx, WEIGHTS: weights}, measured)
 
 
