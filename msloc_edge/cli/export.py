@@ -34,18 +34,11 @@ ENGINE_OPTIONS = {
 _PATH = click.Path(path_type=Path)
 
 
-class _Sizes(click.ParamType):
-    """MIN:OPT:MAX as a Batch."""
-
-    name = "sizes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Batch:
-        if isinstance(value, Batch):
-            return value
-        try:
-            return Batch.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _sizes(context: click.Context, parameter: click.Parameter, value: str) -> Batch:
+    try:
+        return Batch.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group("export")
@@ -124,7 +117,9 @@ def write_bundle(
     show_default=True,
     help="Arithmetic of the network.",
 )
-@click.option("--batch", type=_Sizes(), metavar="MIN:OPT:MAX", default=Batch(), help="Batch sizes.  [default: 1:1:8]")
+@click.option(
+    "--batch", metavar="MIN:OPT:MAX", default="1:1:8", show_default=True, callback=_sizes, help="Batch sizes."
+)
 @click.option(
     "--calibration",
     multiple=True,
