@@ -65,7 +65,7 @@ def check_films(sources: Sequence[Films]) -> list[str]:
         raise TrainError(
             "data_missing",
             f"expected validation films of several patients, with findings and without, got {len(labels)} films of "
-            f"{len(patients)} patients; add films, or tell the split in a column",
+            f"{len(patients)} patients; add films, tell the split in a column, or raise val_films",
         )
     return [
         f"{label}: expected validation films with and without it, got only one kind; its thresholds are guesses"

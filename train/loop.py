@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, build, load_weights
-from msloc_edge.train.calibrate import calibrate
+from msloc_edge.train.calibrate import calibrate, check_films
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state, weights_file
 from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, excluded_names, real, training_films, validation_films
@@ -82,6 +82,8 @@ def _films(config: TrainConfig, ranks: Ranks, journal: Journal) -> tuple[list[Fi
         training = training_films(config.data, classes, size, config.films, config.seed, journal.progress, excluded)
         validation = validation_films(config.data, classes, size, config.val_films, journal.progress, excluded)
     journal.problems([*training, *validation])
+    for remark in check_films(validation):  # what the end of the run needs, before hours of training
+        journal.say(remark)
     return training, validation
 
 

@@ -21,12 +21,12 @@ from msloc_edge.cli import export
 from msloc_edge.errors import TrainError
 from msloc_edge.model import ModelConfig, build
 from msloc_edge.train import TrainConfig, distributed, fit, loop
-from msloc_edge.train.calibrate import calibrate
+from msloc_edge.train.calibrate import GATED
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state
 from msloc_edge.train.data import training_films, validation_films
-from msloc_edge.train.data.phantoms import VALIDATION_SEED, phantom_films
 from msloc_edge.train.losses import label_frequency
 from msloc_edge.train.phantom import FINDINGS
+from msloc_edge.train.thresholds import PROFILES
 
 OPTIONS = [
     *("--config", Path(__file__).with_name("small.toml"), "--data", "phantom", "--backbone", "edge", "--size", 64),
@@ -114,7 +114,8 @@ def test_the_bundle_is_the_best_state(finished: Path) -> None:
     bundle, best = Bundle.open(finished / "bundle"), load_state(finished / "best.pt")
     assert (bundle.name, bundle.version, bundle.classes) == ("cxr-edge", "0.1", FINDINGS)
     assert bundle.temperature == best["temperature"]
-    assert set(bundle.profiles) == {"youden", "sensitivity-90", "specificity-95"}
+    assert list(bundle.profiles) == [*GATED, *PROFILES]
+    assert bundle.default_profile == "normal-90"
     assert bundle.manifest["training"]["validation"]["films"] == 48
     weights = load_file(bundle.weights)
     assert all(torch.equal(weights[name], tensor) for name, tensor in best["model"].items())
@@ -294,11 +295,11 @@ def test_an_unfinished_run_is_not_exported(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_few_validation_films_are_named() -> None:
-    few = phantom_films(VALIDATION_SEED, 2, 64, Progress(disable=True))
-    with pytest.raises(TrainError, match=r"cannot calibrate on 2 films: .* raise val_films") as caught:
-        calibrate(build(CONFIG.model), [few], None, 2, Progress(disable=True))
+def test_too_few_validation_films_are_named_before_training(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"got 1 films of 1 patients; .* raise val_films") as caught:
+        fit(replace(CONFIG, val_films=1), tmp_path / "run", quiet=True)
     assert caught.value.reason == "data_missing"
+    assert not (tmp_path / "run" / "history.csv").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(finished: Path, tmp_path: Path) -> None:
