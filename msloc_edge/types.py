@@ -101,6 +101,11 @@ class Finding:
         """
         return _log_odds(self.score) - _log_odds(self.threshold)
 
+    @property
+    def lacks_region(self) -> bool:
+        """Whether a region is what it lacks to be positive: the score reaches the threshold, the map has no region."""
+        return self.peak is not None and not self.boxes and self.score >= self.threshold
+
 
 def _log_odds(probability: float) -> float:
     held = min(max(probability, 1e-9), 1 - 1e-9)

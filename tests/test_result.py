@@ -17,7 +17,7 @@ from msloc_edge.backends import BACKENDS
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.render.colors import palette, rgb
 from msloc_edge.train.phantom import generate, write_png
-from msloc_edge.types import FilmGate, ModelId, OperatingPoint
+from msloc_edge.types import FilmGate, ModelId, OperatingPoint, Peak
 
 ON_CPU = [name for name in BACKENDS if not name.startswith("tensorrt")]
 """The others need a GPU."""
@@ -72,6 +72,14 @@ def test_findings_are_ranked_by_how_far_they_exceed_their_thresholds() -> None:
     assert [f.label for f in result.positive] == ["Mass", "Hernia", "Infiltration"]
     assert [f.label for f in result.ranked] == ["Mass", "Hernia", "Infiltration", "Effusion", "Edema"]
     assert [f.label for f in result.findings] == ["Hernia", "Effusion", "Mass", "Infiltration", "Edema"]
+
+
+def test_a_region_is_lacking_where_the_score_alone_is_not_enough() -> None:
+    peak, box = Peak(1.0, 1.0, 3.0), Box(0, 0, 2, 2, 0.6)
+    assert Finding("Mass", 0.6, 0.5, False, (), peak).lacks_region
+    assert not Finding("Mass", 0.6, 0.5, True, (), peak, (box,)).lacks_region
+    assert not Finding("Mass", 0.4, 0.5, False, (), peak).lacks_region  # all classes were localized
+    assert not Finding("Mass", 0.6, 0.5, False, ()).lacks_region  # nobody looked: the film fails its gate
 
 
 def test_a_gate_is_passed_from_its_threshold_on() -> None:

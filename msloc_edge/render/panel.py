@@ -106,27 +106,26 @@ class _Page:
         self._write(_score(finding.score), (self.right, self.y), color, 1.15, 4 * em, anchor="ra")
         self._write(spaced(finding.label), (indent, self.y), TEXT, 1.15, self.right - indent - 3 * em)
         self.y += round(1.75 * em)
-        self._bar(finding, color, indent, round(0.36 * em))
+        self._bar(finding, color, indent, self.y, self.right, round(0.36 * em))
         self.y += round(0.85 * em)
         regions = len(finding.boxes)
-        where = f"{regions} region{'s' * (regions != 1)}" if regions else "no region"
-        facts = f"threshold {_score(finding.threshold)} · {where}"
+        facts = f"threshold {_score(finding.threshold)} · {regions} region{'s' * (regions != 1)}"
         if finding.peak is not None:
             facts += f" · peak {finding.peak.value:.1f}"
         self._write(facts, (indent, self.y), SOFT, 0.8, self.right - indent)
         self.y += round(2.1 * em)
 
     def negative(self, finding: Finding) -> None:
-        """Label, a short bar, score: all on one quiet line."""
+        """Label, a short bar, score: all on one quiet line. A bar above its tick that is no finding says why."""
         em = self.em
-        middle = self.left + round(9.2 * em)
+        middle, right = self.left + round(9.2 * em), self.right - round(2.7 * em)
         self._write(spaced(finding.label), (self.left, self.y), SOFT, 0.85, middle - self.left - em)
         self._write(_score(finding.score), (self.right, self.y), SOFT, 0.85, 4 * em, anchor="ra")
-        right, self.right = self.right, self.right - round(2.7 * em)
-        self.y += round(0.45 * em)
-        self._bar(finding, _DIM_BAR, middle, round(0.22 * em))
-        self.right = right
-        self.y += round(0.95 * em)
+        if finding.lacks_region:
+            self._write("no region", (middle, self.y), FAINT, 0.85, 4 * em)
+        else:
+            self._bar(finding, _DIM_BAR, middle, self.y + round(0.45 * em), right, round(0.22 * em))
+        self.y += round(1.4 * em)
 
     def rule(self) -> None:
         """A thin line across, with room around it."""
@@ -134,18 +133,18 @@ class _Page:
         self.draw.line((self.left, self.y, self.right, self.y), TRACK, 2)
         self.y += round(0.7 * self.em)
 
-    def _bar(self, finding: Finding, color: str, left: int, height: int) -> None:
+    def _bar(self, finding: Finding, color: str, left: int, top: int, right: int, height: int) -> None:
         """The score from 0 to 1, with a tick at the threshold."""
 
         def x(value: float) -> int:
-            return left + round((self.right - left - 1) * min(max(value, 0.0), 1.0))
+            return left + round((right - left - 1) * min(max(value, 0.0), 1.0))
 
-        bottom, reach = self.y + height - 1, max(1, height // 2)
-        self.draw.rectangle((left, self.y, self.right - 1, bottom), TRACK)
-        self.draw.rectangle((left, self.y, x(finding.score), bottom), color)
+        bottom, reach = top + height - 1, max(1, height // 2)
+        self.draw.rectangle((left, top, right - 1, bottom), TRACK)
+        self.draw.rectangle((left, top, x(finding.score), bottom), color)
         tick, half = x(finding.threshold), max(0, self.em // 24)
-        self.draw.rectangle((tick - half - 1, self.y - reach, tick + half + 1, bottom + reach), BACKGROUND)
-        self.draw.rectangle((tick - half, self.y - reach, tick + half, bottom + reach), TEXT)
+        self.draw.rectangle((tick - half - 1, top - reach, tick + half + 1, bottom + reach), BACKGROUND)
+        self.draw.rectangle((tick - half, top - reach, tick + half, bottom + reach), TEXT)
 
     def _write(self, text: str, at: tuple[int, int], color: str, size: float, width: int, anchor: str = "la") -> None:
         face = font(round(size * self.em))

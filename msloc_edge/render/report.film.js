@@ -27,6 +27,7 @@ async function choose(index) {
   $("positive-title").textContent = count ? plural(count, "finding") : "No finding";
   $("abnormal").hidden = !film.abnormal;
   $("abnormal").textContent = film.abnormal ? gateLine(film.abnormal) : "";
+  $("operating-point").textContent = model.operating_point ?? "";
   $("positive").replaceChildren(...rows.slice(0, count));
   $("rest").replaceChildren(...rows.slice(count));
   $("rest").parentElement.hidden = count === rows.length;
@@ -102,7 +103,8 @@ function findingRow(finding, layer) {
   const name = layer ? el("button", { type: "button", className: "label", title: "Show how this map came about" }, spaced(finding.label)) : el("span", { className: "label" }, spaced(finding.label));
   const row = colored(el("li", { className: finding.positive ? "finding" : "finding minor" }, name), finding.color);
   const number = el("span", { className: "score" }, score(finding.score));
-  row.append(...finding.positive ? [number, bar] : [bar, number]);
+  const why = finding.lacks_region ? el("small", {}, "no region") : bar; // a bar above its tick would read as a finding
+  row.append(...finding.positive ? [number, bar] : [why, number]);
   if (!layer) return row;
   layer.toggle = el("input", { type: "checkbox", role: "switch", checked: layer.on, "aria-label": `Show ${spaced(finding.label)}`, onchange: () => show(layer, layer.toggle.checked) });
   layer.row = row;
@@ -110,9 +112,8 @@ function findingRow(finding, layer) {
   row.prepend(el("span", { className: "disc", "aria-hidden": "true" }, String(layer.number)));
   row.append(layer.toggle);
   if (!finding.positive) return row;
-  const where = finding.boxes.length ? plural(finding.boxes.length, "region") : "no region stands out";
   const peak = finding.peak ? ` · map peak ${finding.peak.value.toFixed(1)}` : "";
-  row.append(el("small", {}, `threshold ${score(finding.threshold)} · ${where}${peak}`));
+  row.append(el("small", {}, `threshold ${score(finding.threshold)} · ${plural(finding.boxes.length, "region")}${peak}`));
   return row;
 }
 

@@ -110,7 +110,7 @@ function drawPage() {
   $("model-line").textContent = [model.name, model.version, (model.sha256 ?? "").slice(0, 12)].filter(Boolean).join(" · ");
   $("about-title").textContent = [model.name, model.version].filter(Boolean).join(" ");
   $("use").textContent = model.intended_use ?? "";
-  describe($("identity"), { Profile: model.operating_point, "SHA-256": model.sha256, Classes: model.classes?.map(spaced).join(", ") });
+  describe($("identity"), { "Operating point": model.operating_point, "SHA-256": model.sha256, Classes: model.classes?.map(spaced).join(", ") });
   const weights = Object.entries(model.relevance ?? {});
   if (weights.length) {
     const stages = weights[0][1].map((_, s) => el("th", { scope: "col" }, `Stage ${s + 1}`));

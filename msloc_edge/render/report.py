@@ -72,8 +72,8 @@ class Report:
         }
         film = result.to_dict() | {"image": _jpeg(display, _FILM_SIDE, 90), "links": dict(links or {})}
         for record, finding in zip(film["findings"], result.findings, strict=True):
-            record |= {"color": colors[finding.label], "excess": finding.excess}
-            record |= self._maps(result, finding)
+            facts = {"excess": finding.excess, "lacks_region": finding.lacks_region}
+            record |= {"color": colors[finding.label]} | facts | self._maps(result, finding)
         self._write(_block("card", card) + _block("film", film))
 
     def add_failure(self, name: str, reason: str, message: str) -> None:

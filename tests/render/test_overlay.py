@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -192,6 +193,17 @@ def test_the_panel_lists_what_is_not_drawn(make_result, monkeypatch: pytest.Monk
     assert [text for text in said[rest:] if text in FIVE] == ["Edema"]
     assert parts[0] not in words(monkeypatch, result, show=4)
     assert parts[1] not in words(monkeypatch, make_result((1000, 1000), FIVE, labels=tuple(FIVE)))
+
+
+def test_the_panel_says_why_a_score_above_its_threshold_is_no_finding(
+    make_result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = make_result((80, 100), {"Mass": (10, 10, 20, 20)})
+    findings = tuple(replace(found, positive=False, boxes=()) for found in result.findings)
+    said = words(monkeypatch, replace(result, findings=findings))
+    at = said.index("Not positive")
+    assert said[at + 1 : at + 4] == ["Mass", "0.80", "no region"]
+    assert said.count("no region") == 1
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import msloc_edge
+from msloc_edge.render.panel import operating_point
 from msloc_edge.render.report import Report
+from msloc_edge.types import FilmGate, OperatingPoint
 
 DRAWN = "document.body?.dataset.ready === '{}'"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
@@ -163,6 +167,110 @@ def test_reading_a_value_and_how_a_map_came_about(opened) -> None:
     opened.click("#about-open")
     assert opened.eval("document.querySelector('#about').open")
     assert len(texts(opened, "#relevance tr")) == 4
+
+
+FIVE = ("Hernia", "Effusion", "Mass", "Nodule", "Edema")
+
+
+@pytest.fixture
+def gated(make_result, model, tmp_path: Path) -> Path:
+    """Two films of a gated profile: one passes with four findings, one does not pass although its scores do."""
+    path = tmp_path / "gated.html"
+    grey = np.full((300, 400), 0.5, np.float32)
+    boxes = {label: (20.0 + 70 * order, 100.0, 50.0, 50.0) for order, label in enumerate(FIVE[:4])}
+    entries = {
+        "operating_point": OperatingPoint("normal-90", 0.098),
+        "labels": FIVE,
+        "time": "2026-11-30T19:24:25+00:00",
+    }
+    passes, fails = FilmGate(0.62, 0.5), FilmGate(0.031, 0.5)
+    found = make_result((300, 400), boxes, name="sick.dcm", gate=passes, **entries)
+    # Hernia has the lowest score, and is third by how far it exceeds its threshold.
+    hernia = replace(found.findings[0], score=0.02, threshold=0.01)
+    model |= {
+        "classes": list(FIVE),
+        "map_thresholds": dict.fromkeys(FIVE, 1.0),
+        "relevance": dict.fromkeys(FIVE, (0.25, 0.75)),
+        "operating_point": ". ".join(operating_point(found.operating_point)),
+        "show": 3,
+    }
+    with Report(path, "Evening round", model) as report:
+        report.add(grey, make_result((300, 400), name="normal.dcm", gate=fails, **entries))
+        report.add(grey, replace(found, findings=(hernia, *found.findings[1:])))
+    return path
+
+
+def test_a_gated_film(page, gated: Path) -> None:
+    page.open(gated)
+    page.wait(DRAWN.format(2))
+    assert texts(page, "#positive-title") == ["4 findings"]
+    assert texts(page, "#abnormal") == ["Film as a whole: 0.62, above 0.50"]
+    assert texts(page, "#operating-point") == ["Profile normal-90. It flags about 1 normal film in 10 (measured)"]
+    assert texts(page, "#positive .label") == ["Effusion", "Mass", "Hernia", "Nodule"]
+    assert texts(page, "#positive .disc") == ["1", "2", "3", "4"]
+    assert texts(page, "#rest .label") == ["Edema"]
+    assert texts(page, "#films .chip")[:4] == ["Effusion 0.80", "Mass 0.70", "Hernia 0.020", "Nodule 0.60"]
+    assert page.errors == []
+
+
+def test_three_findings_are_on_at_first_and_the_others_a_click_away(page, gated: Path) -> None:
+    def shown(selector: str) -> list[str]:
+        return page.eval(f"[...document.querySelectorAll('#sheet {selector}')].filter((e) => "
+                         "e.getBoundingClientRect().width > 0).map((e) => e.textContent)")  # fmt: skip
+
+    page.open(gated)
+    page.wait(DRAWN.format(2))
+    assert shown(".tag") == ["1", "2", "3"]
+    assert len(shown(".heat")) == len(shown("g.layer")) == 3
+    assert page.eval("[...document.querySelectorAll('#positive input')].map((e) => e.checked)") == [True] * 3 + [False]
+    page.click("#positive li:nth-child(4) input[role=switch]")
+    assert shown(".tag") == ["1", "2", "3", "4"]
+    page.key("1")
+    assert shown(".tag") == ["2", "3", "4"]
+    assert page.errors == []
+
+
+def test_a_film_that_fails_the_gate(page, gated: Path) -> None:
+    page.open(gated)
+    page.wait(DRAWN.format(2))
+    page.key("j")
+    page.wait(DRAWN.format(1))
+    assert texts(page, "#positive-title") == ["No finding"]
+    assert texts(page, "#abnormal") == ["Film as a whole: 0.031, below 0.50"]
+    assert texts(page, "#positive .label") == []
+    assert len(texts(page, "#rest .label")) == 5
+    assert page.errors == []
+
+
+def test_the_profile_the_program_and_the_time(page, gated: Path) -> None:
+    page.open(gated)
+    page.wait(DRAWN.format(2))
+    facts = dict(zip(texts(page, "#facts dt"), texts(page, "#facts dd"), strict=True))
+    assert facts["Profile"] == "normal-90"
+    assert facts["Program"] == f"msloc-edge {msloc_edge.__version__}"
+    assert facts["Localized"] == "2026-11-30T19:24:25+00:00"
+    about = dict(zip(texts(page, "#identity dt"), texts(page, "#identity dd"), strict=True))
+    assert about["Operating point"] == "Profile normal-90. It flags about 1 normal film in 10 (measured)"
+    assert page.errors == []
+
+
+def test_a_score_above_its_threshold_that_is_no_finding_says_why(page, make_result, model, tmp_path: Path) -> None:
+    made = make_result((300, 400), {"Mass": (10.0, 10.0, 50.0, 50.0)})
+    findings = tuple(replace(found, positive=False, boxes=()) for found in made.findings)
+    with Report(tmp_path / "why.html", "Why", model) as report:
+        report.add(np.full((300, 400), 0.5, np.float32), replace(made, findings=findings))
+    page.open(tmp_path / "why.html")
+    page.wait(DRAWN.format(1))
+    assert texts(page, "#rest .label") == ["Mass", "Effusion", "Nodule"]
+    assert texts(page, "#rest li:nth-child(1) small") == ["no region"]
+    assert texts(page, "#rest small") == ["no region"]
+    assert page.eval("document.querySelectorAll('#rest .bar').length") == 2
+    assert page.errors == []
+
+
+def test_a_model_without_a_gate_has_no_line_for_it(opened) -> None:
+    assert opened.eval("document.querySelector('#abnormal').hidden")
+    assert texts(opened, "#operating-point") == [""]
 
 
 @pytest.mark.parametrize("width", [600, 1400])
