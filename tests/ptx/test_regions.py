@@ -26,9 +26,9 @@ CASES = {
     "more than the table has": Case(COMB, max_regions=1),
     "nothing": Case(("." * 9,) * 3),
     "all": Case(("#" * 9,) * 3),
-    "two turns along x": Case(size=(41, 150), batch=2, wanted=2, content=((3, 5, 30, 140), (0, 0, 41, 150))),
+    "two turns along x": Case(size=(17, 150), batch=2, wanted=2, content=((3, 5, 10, 140), (0, 0, 17, 150))),
     "edges in every part of a turn": Case(("#" * 150,) * 3, batch=4, content=EDGES),
-    "two turns along y": Case(size=(530, 21)),
+    "two turns along y": Case(size=(520, 9)),
 }
 
 
