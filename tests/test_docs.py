@@ -25,6 +25,7 @@ def test_the_python_page_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"\w+ [01]\.\d\d at \d+, \d+: \d+ x \d+", lines[0]), "a box of the first film"
+    assert len([line for line in lines if re.fullmatch(r"\w+ [01]\.\d{3} at [01]\.\d{3}: [+-]\d+\.\d\d", line)]) == 3
     assert any(line.startswith("constant - array: expected") for line in lines)
     assert any(line.startswith("missing.png missing.png: expected a file") for line in lines)
     assert len([line for line in lines if ".dcm " in line]) == len(list((ROOT / "examples").rglob("*.dcm")))
