@@ -82,9 +82,13 @@ def operating_point(
         "label_recall": rates.per(true.sum(axis=1), there.sum(axis=1)),
         "wrong_findings_per_film": rates.per(false.sum(axis=1), np.ones(len(flagged))),
         "boxes_per_normal_film": rates.per(np.where(normal, boxes, 0), normal),
-        "sensitivity": {label: rates.share(true[:, k], there[:, k]) for k, label in enumerate(films.classes)},
+        "sensitivity": {
+            "per_class": {label: rates.share(true[:, k], there[:, k]) for k, label in enumerate(films.classes)}
+        },
         "precision": {
-            label: rates.share(true[:, k], true[:, k] | false[:, k]) for k, label in enumerate(films.classes)
+            "per_class": {
+                label: rates.share(true[:, k], true[:, k] | false[:, k]) for k, label in enumerate(films.classes)
+            }
         },
     }
     return found | ({} if abnormal is None else {"abnormal_auroc": rates.auroc(abnormal, normal, ill)})

@@ -26,14 +26,15 @@ def rate_grids(manifest: Mapping[str, Any]) -> list[Grid]:
     default = manifest["default_profile"]
     if not profiles:
         return []
-    grids = [_profiles(profiles, default)]
+    grids = [points_grid(profiles, default)]
     if default in profiles:
         rates = profiles[default]["rates"]
         grids += [_findings(default, profiles[default], manifest["classes"]), _subgroups(default, rates)]
     return grids
 
 
-def _profiles(profiles: Mapping[str, Any], default: str) -> Grid:
+def points_grid(profiles: Mapping[str, Any], default: str) -> Grid:
+    """Make the table of operating points, one or more, as entries of a manifest's `profiles` with rates."""
     rows = [
         (name, _number(profile.get("film")), *(cell(profile["rates"][key]) for key in COLUMNS))
         for name, profile in profiles.items()
@@ -49,13 +50,13 @@ def _profiles(profiles: Mapping[str, Any], default: str) -> Grid:
 
 
 def _findings(name: str, profile: Mapping[str, Any], classes: list[str]) -> Grid:
-    rates = profile["rates"]
+    sensitivity, precision = (profile["rates"][key]["per_class"] for key in ("sensitivity", "precision"))
     rows = [
         (
             label,
-            str(rates["sensitivity"][label]["n"]),
-            cell(rates["sensitivity"][label]),
-            cell(rates["precision"][label]),
+            str(sensitivity[label]["n"]),
+            cell(sensitivity[label]),
+            cell(precision[label]),
             _number(profile["score"][k]),
         )
         for k, label in enumerate(classes)

@@ -22,8 +22,8 @@ RATES = {
     "label_recall": figure(0.5),
     "wrong_findings_per_film": figure(1.25),
     "boxes_per_normal_film": figure(0.3),
-    "sensitivity": {"Mass": figure(0.7, 6), "Nodule": figure(None, 0)},
-    "precision": {"Mass": figure(0.4), "Nodule": figure(None)},
+    "sensitivity": {"per_class": {"Mass": figure(0.7, 6), "Nodule": figure(None, 0)}},
+    "precision": {"per_class": {"Mass": figure(0.4), "Nodule": figure(None)}},
     "normals_flagged_by": {"view": {"PA": figure(0.08, 5), "AP": figure(0.15, 3)}},
     "abnormal_auroc": figure(0.86),
 }

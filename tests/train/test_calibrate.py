@@ -147,7 +147,7 @@ def test_a_class_that_no_film_shows_gets_guesses_that_are_named(net: CamNet) -> 
     assert found["calibration"]["guessed"] == ["Nodule"]
     assert "other findings" in found["calibration"]["maps"]["Nodule"]
     assert np.isfinite([number for p in found["profiles"].values() for number in (*p["score"], *p["map"])]).all()
-    assert found["profiles"]["normal-90"]["rates"]["sensitivity"]["Nodule"]["value"] is None
+    assert found["profiles"]["normal-90"]["rates"]["sensitivity"]["per_class"]["Nodule"]["value"] is None
 
 
 def test_without_normal_films_there_is_no_gate(net: CamNet) -> None:

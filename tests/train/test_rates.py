@@ -64,9 +64,10 @@ def test_boxes_of_normal_films(rates: dict[str, Any]) -> None:
 
 
 def test_each_class(rates: dict[str, Any]) -> None:
-    assert {label: value(figure) for label, figure in rates["sensitivity"].items()} == {"Mass": 0.5, "Nodule": 1}
+    sensitivity, precision = (rates[name]["per_class"] for name in ("sensitivity", "precision"))
+    assert {label: value(figure) for label, figure in sensitivity.items()} == {"Mass": 0.5, "Nodule": 1}
     # Mass: films 1 wrong, 4 right. Nodule: film 3 unknown, 4 wrong, 5 right.
-    assert {label: value(figure) for label, figure in rates["precision"].items()} == {"Mass": 0.5, "Nodule": 0.5}
+    assert {label: value(figure) for label, figure in precision.items()} == {"Mass": 0.5, "Nodule": 0.5}
 
 
 def test_abnormal_against_normal(rates: dict[str, Any]) -> None:

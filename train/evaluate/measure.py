@@ -49,11 +49,13 @@ WIDTH = max(part.stop for part in COLUMNS.values())
 class FilmMaps:
     """Maps and scores of a method for one film.
 
-    size    (height, width) of the picture file
-    scores  finding -> score, higher is more; a finding may be missing
-    called  threshold profile -> finding -> whether the score is positive by it
-    main    gives the map of a finding, None where the method has none
-    others  gives the maps of the method's other rows, such as single stages
+    size      (height, width) of the picture file
+    scores    finding -> score, higher is more; a finding may be missing
+    called    profile -> finding -> whether it is positive, as `msloc-edge infer` decides
+    main      gives the map of a finding, None where the method has none
+    others    gives the maps of the method's other rows, such as single stages
+    boxes     finding -> number of its boxes, positive or not
+    abnormal  probability that the film shows anything; None where the method has none
     """
 
     size: tuple[int, int]
@@ -61,6 +63,8 @@ class FilmMaps:
     called: Mapping[str, Mapping[str, bool]]
     main: Callable[[str], Evidence | None]
     others: Callable[[str], Mapping[str, Evidence]]
+    boxes: Mapping[str, int] = field(default_factory=dict)
+    abnormal: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,8 @@ class FilmMeasures:
     called: Mapping[str, Mapping[str, bool]]
     rows: Mapping[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
     detections: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    boxes: Mapping[str, int] = field(default_factory=dict)
+    abnormal: float | None = None
 
 
 def measure_film(
@@ -109,7 +115,7 @@ def measure_film(
         if (evidence := maps.main(label)) is not None:
             parts = evidence.regions()
             detections[label] = froc.match(boxes_of(parts), scores_of(parts, maps.scores.get(label)), as_boxes([]))
-    return FilmMeasures(name, maps.scores, maps.called, rows, detections)
+    return FilmMeasures(name, maps.scores, maps.called, rows, detections, maps.boxes, maps.abnormal)
 
 
 def measure_map(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msloc_edge.bundle import MANIFEST
+from msloc_edge.bundle import MANIFEST, Profile
 from msloc_edge.errors import MslocError
 from msloc_edge.maps.fuse import fuse_cams
 from msloc_edge.pipeline import Localizer
@@ -51,9 +51,9 @@ class ModelSource:
         self.problems: list[str] = []
         self.parts = resolve_labels(localizer.bundle.classes, mapping)
         self._localizer, self._backend, self._batch = localizer, backend, batch
-        bundle = localizer.bundle
-        self._limits = {
-            name: dict(zip(bundle.classes, profile.score, strict=True)) for name, profile in bundle.profiles.items()
+        # The others would need the boxes of other map thresholds.
+        self._profiles = {
+            name: profile for name, profile in localizer.bundle.profiles.items() if profile.map == localizer.profile.map
         }
 
     def about(self) -> dict[str, Any]:
@@ -71,6 +71,11 @@ class ModelSource:
             "of its parts exceeds its own threshold",
             "thresholds_fitted_on": self.calibration or "the bundle does not say",
             "map_thresholds": {label: round(value, 5) for label, value in self._localizer.map_thresholds.items()},
+            "profile": name,
+            "film_thresholds": {
+                name: None if profile.film is None else round(profile.film, 5)
+                for name, profile in self._profiles.items()
+            },
         }
 
     @property
@@ -79,7 +84,7 @@ class ModelSource:
         return self._localizer.bundle.manifest.get("calibration") or {}
 
     def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
-        self._localizer.all_classes = localize
+        self._localizer.all_classes = True  # whether a finding is positive hangs on its map, too
         prepare = self._localizer.prepare
         with closing(self._localizer.stream(records, lambda record: prepare(record.path), self._batch)) as outcomes:
             for outcome in outcomes:
@@ -91,6 +96,8 @@ class ModelSource:
     def _film(self, result: Result) -> FilmMaps:
         bundle, geometry = self._localizer.bundle, result.geometry
         own = {finding.label: finding.score for finding in result.findings}
+        boxes = {finding.label: len(finding.boxes) for finding in result.findings}
+        abnormal = None if result.gate is None else result.gate.score
 
         def main(label: str) -> Evidence:
             return Evidence.union(
@@ -109,13 +116,22 @@ class ModelSource:
         return FilmMaps(
             (geometry.image_height, geometry.image_width),
             {label: max(own[part] for part in parts) for label, parts in self.parts.items()},
-            {
-                name: {label: any(own[part] >= mine[part] for part in parts) for label, parts in self.parts.items()}
-                for name, mine in self._limits.items()
-            },
+            {name: self._called(profile, own, boxes, abnormal) for name, profile in self._profiles.items()},
             main,
             others,
+            boxes,
+            abnormal,
         )
+
+    def _called(
+        self, profile: Profile, own: Mapping[str, float], boxes: Mapping[str, int], abnormal: float | None
+    ) -> dict[str, bool]:
+        """Decide which findings are positive; a mapped one is where one of its parts is."""
+        classes = self._localizer.bundle.classes
+        shown = [boxes[label] > 0 for label in classes]
+        found = profile.positive(np.nan if abnormal is None else abnormal, [own[label] for label in classes], shown)
+        positive = dict(zip(classes, found.tolist(), strict=True))
+        return {label: any(positive[part] for part in parts) for label, parts in self.parts.items()}
 
 
 class HeatmapSource:

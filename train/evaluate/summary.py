@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from msloc_edge._statistics import Array, auroc, average_precision, ratio
 from msloc_edge.train.data import Record
+from msloc_edge.train.data.films import label_array
 from msloc_edge.train.evaluate import froc, maxbox, wang
 from msloc_edge.train.evaluate.measure import BLOB_T, COLUMNS, WIDTH, FilmMeasures
 from msloc_edge.train.evaluate.truth import Truth
+from msloc_edge.train.rates import LabelledFilms, operating_point
 from msloc_edge.train.resample import Figure, mean_over, patient_weights
+from msloc_edge.train.subgroups import band, in_order, subgroups
 
-AGE_BANDS = ((40.0, "under 40"), (60.0, "40-59"), (120.0, "60 and over"))
 SIZE_BANDS = ((40.0, "under 40"), (80.0, "40-80"), (160.0, "80-160"), (1024.0, "over 160"))
 """Longest side of a finding's largest box, in pixels of a film whose longest side is 1024."""
 
@@ -81,6 +83,7 @@ class Summary:
         self.patients = len(patients)
         weights = patient_weights(len(patients), resamples, seed)
         self._weights = weights[:, [number[record.patient] for record in self._records]]
+        self._resampled = resamples, seed
         self._places = [(row, label, at) for at, film in enumerate(films) for row, label in film.rows]
         self.row_names = tuple(dict.fromkeys(row for row, _, _ in self._places))
         found = {label for _, label, _ in self._places}
@@ -95,6 +98,7 @@ class Summary:
             "auroc": self._ranking(labels, auroc, films),
             "ap": self._ranking(labels, average_precision, films),
             "profiles": self._profiles(labels),
+            "operating_points": self._operating_points(),
             "pointing": _shares(main, "pointing"),
             "wang": _wang(main),
             "blob": {
@@ -167,6 +171,27 @@ class Summary:
             tables[profile] = {name: _table(*part) for name, part in parts.items()}
         return tables
 
+    def _operating_points(self) -> dict[str, Any]:
+        """Measure the rates of each profile, over all findings of the method; none of a method without profiles."""
+        first = self._films[0]
+        if not first.called:
+            return {}
+        classes = tuple(dict.fromkeys(label for called in first.called.values() for label in called))
+        films = LabelledFilms(
+            classes,
+            label_array((record.labels for record in self._records), classes),
+            tuple(record.patient for record in self._records),
+            subgroups(self._records),
+        )
+        known = first.abnormal is not None
+        abnormal = np.array([film.abnormal for film in self._films], np.float64) if known else None
+        points = {}
+        for name in first.called:
+            positive = np.array([[film.called[name][label] for label in classes] for film in self._films], bool)
+            boxes = np.array([[film.boxes.get(label, 0) for label in classes] for film in self._films])
+            points[name] = operating_point(films, positive, (positive * boxes).sum(axis=1), abnormal, *self._resampled)
+        return points
+
     def _froc(self) -> _Table | None:
         samples, counts, films_used = {}, {}, {}
         for label in self.box_labels:
@@ -190,15 +215,10 @@ class Summary:
         return {"iou": froc.MATCH_IOU, "false_boxes_per_film": curve, "mean": mean, "films": films_used}
 
     def _subgroups(self, labels: Sequence[str]) -> _Table:
-        about: dict[str, list[str | None]] = {
-            "view": [record.view for record in self._records],
-            "sex": [record.sex for record in self._records],
-            "age": [None if record.age is None else _band(record.age, AGE_BANDS) for record in self._records],
-        }
         tables: _Table = {}
-        for name, groups in about.items():
+        for name, groups in subgroups(self._records).items():
             tables[name] = {}
-            for group in sorted({group for group in groups if group}, key=_band_order):
+            for group in in_order({group for group in groups if group}):
                 films = np.array([mine == group for mine in groups])
                 units = self._units(self._main, [place for place in self._places if films[place[2]]])
                 ranking = self._ranking(labels, auroc, films)
@@ -207,17 +227,17 @@ class Summary:
                     "auroc": ranking["macro"] if ranking else None,
                     **_row_macros(units),
                 }
-        by_size: dict[str, list[tuple[str, str, int]]] = {band: [] for _, band in SIZE_BANDS}
+        by_size: dict[str, list[tuple[str, str, int]]] = {name: [] for _, name in SIZE_BANDS}
         for place in self._places:
             by_size[self._size_band(place[2], place[1])].append(place)
-        tables["box_size"] = {band: _row_macros(self._units(self._main, places)) for band, places in by_size.items()}
+        tables["box_size"] = {name: _row_macros(self._units(self._main, places)) for name, places in by_size.items()}
         return tables
 
     def _size_band(self, film: int, label: str) -> str:
         name = self._films[film].name
         scale = 1024 / max(self._truth.sizes[name])
         longest = max(max(region.box[2:]) for region in self._truth.regions[name][label])
-        return _band(longest * scale, SIZE_BANDS)
+        return band(longest * scale, SIZE_BANDS)
 
 
 def rates(called: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArray[np.float32]) -> tuple[Array, Array]:
@@ -225,16 +245,6 @@ def rates(called: NDArray[np.bool_], positive: NDArray[np.bool_], weights: NDArr
     w = weights.astype(np.float64)
     sensitivity = ratio(w[:, called & positive].sum(axis=1), w[:, positive].sum(axis=1))
     return sensitivity, ratio(w[:, ~called & ~positive].sum(axis=1), w[:, ~positive].sum(axis=1))
-
-
-def _band(value: float, bands: Sequence[tuple[float, str]]) -> str:
-    """The first band whose end lies above a value, or the last."""
-    return next((name for end, name in bands if value < end), bands[-1][1])
-
-
-def _band_order(name: str) -> tuple[int, str]:
-    names = [band for _, band in AGE_BANDS]
-    return (names.index(name) if name in names else -1), name
 
 
 def _table(samples: Mapping[str, Array], counts: Mapping[str, int]) -> _Table | None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from msloc_edge._tables import NONE, Grid, cell
+from msloc_edge.bundle.rates import points_grid
 
 Metrics = Mapping[str, Any]
 
@@ -35,7 +36,14 @@ _MACRO = "mean of the findings"
 
 def grids(metrics: Metrics) -> list[Grid]:
     """Make all tables of a metrics.json that have something to show."""
-    built = [_findings(metrics), _rows(metrics), _wang(metrics), _profiles(metrics), _froc(metrics)]
+    built = [
+        _points(metrics),
+        _findings(metrics),
+        _rows(metrics),
+        _wang(metrics),
+        _profiles(metrics),
+        _froc(metrics),
+    ]
     return [grid for grid in [*built, *_subgroups(metrics)] if grid is not None and grid.rows]
 
 
@@ -57,6 +65,17 @@ def markdown(metrics: Metrics) -> str:
     for grid in grids(metrics):
         lines += ["", *grid.markdown()]
     return "\n".join(lines)
+
+
+def _points(metrics: Metrics) -> Grid | None:
+    points, run = metrics.get("operating_points"), metrics["run"]
+    if not points:
+        return None
+    told = {"protocol": f"intervals: {run['intervals']}", "data": [run["data"]]}
+    profiles = {
+        name: {"film": run["film_thresholds"].get(name), "rates": rates | told} for name, rates in points.items()
+    }
+    return points_grid(profiles, run["profile"])
 
 
 def _findings(metrics: Metrics) -> Grid | None:
@@ -143,7 +162,7 @@ def _profiles(metrics: Metrics) -> Grid | None:
         for label in labels
     ]
     rows.append((_MACRO, *(cell((table or {}).get("macro")) for table, _ in columns)))
-    note = "At the score thresholds of the bundle's profiles, fitted before on validation films."
+    note = "As infer decides at the bundle's profiles, which were fitted before on validation films."
     return Grid("Threshold profiles", note, ("finding", *(name for _, name in columns)), tuple(rows), (_MACRO,))
 
 

@@ -226,9 +226,22 @@ def metrics(summary: Summary) -> dict:
         "films": 4,
         "patients": 3,
         "boxes": 4,
+        "intervals": "95%",
+        "profile": "half",
+        "film_thresholds": {"half": None},
         "problems": ["<b>"],
     }
     return {"schema": "x", "run": run, **summary.tables(("Mass", "Nodule"))}
+
+
+def test_operating_points_by_hand(summary: Summary) -> None:
+    # Positive at 0.5: a and b Mass, c and d Nodule. d is normal; c has both, and a Nodule that is found.
+    points = summary.tables(("Mass", "Nodule"))["operating_points"]
+    assert list(points) == ["half"]
+    rates = points["half"]
+    assert (rates["films"], rates["normals"], rates["abnormals"]) == (4, 1, 3)
+    assert (rates["normals_flagged"]["value"], rates["abnormal_flagged"]["value"]) == (1, 1)
+    assert rates["sensitivity"]["per_class"]["Mass"]["value"] == pytest.approx(2 / 3, abs=1e-5)
 
 
 def test_the_csv_has_every_figure(metrics: dict) -> None:
@@ -245,7 +258,8 @@ def test_every_table_is_shown(metrics: dict) -> None:
     out = io.StringIO()
     print_grids(metrics, Console(file=out, width=250))
     titles = [grid.title for grid in grids(metrics)]
-    assert titles[:5] == [
+    assert titles[:6] == [
+        "Operating points",
         "Findings",
         "Beside maps that know less",
         "The protocol of Wang et al. 2017",
