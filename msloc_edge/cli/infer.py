@@ -14,11 +14,20 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
-from msloc_edge.cli.options import NumberOrAll, device_options
+from msloc_edge.cli.options import device_options
 from msloc_edge.types import SHOWN
 
 WATCH_INTERVAL = 0.5
 """Seconds between two looks into a watched folder."""
+
+
+def _number_or_all(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
+    """A whole number of at least 0; None for "all"."""
+    if value == "all":
+        return None
+    if not value.isdecimal():
+        raise click.BadParameter(f"expected a whole number of at least 0, or all, got {value!r}")
+    return int(value)
 
 
 @click.command("infer")
@@ -35,7 +44,14 @@ WATCH_INTERVAL = 0.5
     help="What to write into --out, with commas: json,overlay,heatmap,report.  [default: all]",
 )
 @click.option("--profile", default=None, help="Threshold profile, such as normal-90; `models show` lists them.")
-@click.option("--show", type=NumberOrAll(), default=SHOWN, show_default=True, help="Findings drawn on a film.")
+@click.option(
+    "--show",
+    metavar="N|all",
+    default=str(SHOWN),
+    show_default=True,
+    callback=_number_or_all,
+    help="Findings drawn on a film.",
+)
 @click.option("--all-classes", is_flag=True, help="Localize every class, not only the positive ones.")
 @click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Films per engine call.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads that read ahead.")

@@ -10,19 +10,6 @@ import click
 from msloc_edge.types import PRECISIONS
 
 
-class NumberOrAll(click.ParamType):
-    """A whole number of at least 0, or "all", which is None."""
-
-    name = "N|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "all":
-            return None
-        if not str(value).isdecimal():
-            self.fail(f"expected a whole number of at least 0, or all, got {value!r}", param, ctx)
-        return int(value)
-
-
 def device_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --device and --precision: where a backend runs the network, and in which arithmetic."""
     for option in (
