@@ -117,8 +117,9 @@ def test_the_bundle_is_the_best_state(finished: Path) -> None:
     assert list(bundle.profiles) == [*GATED, *PROFILES]
     assert bundle.default_profile == "normal-90"
     assert bundle.manifest["training"]["validation"]["films"] == 48
-    weights = load_file(bundle.weights)
-    assert all(torch.equal(weights[name], tensor) for name, tensor in best["model"].items())
+    for name, tensor in load_file(bundle.weights).items():
+        kept = best["model"][name]
+        assert torch.equal(tensor, kept.half() if kept.ndim > 2 else kept)  # convolutions in 16 bits
 
 
 def test_training_moved_the_weights(finished: Path) -> None:
