@@ -206,7 +206,8 @@ def test_the_committed_recipes(recipe: Path) -> None:
 
 def test_there_are_recipes() -> None:
     assert {path.stem for path in RECIPES} == {
-        *("cxr-edge-pretrain", "cxr-edge", "cxr-densenet121", "cxr-densenet121-128", "nih-full-1gpu", "nih-full-8gpu")
+        *("cxr-edge-pretrain", "cxr-edge", "cxr-fast-pretrain", "cxr-fast"),
+        *("cxr-densenet121", "cxr-densenet121-128", "nih-full-1gpu", "nih-full-8gpu"),
     }
 
 
