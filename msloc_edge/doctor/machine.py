@@ -17,7 +17,7 @@ PACKAGES = (
     *("msloc-edge", "numpy", "pillow", "opencv-python-headless", "opencv-python"),
     *("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "triton", "tensorrt", "tensorrt-rtx"),
     *("onnx", "safetensors", "cuda-bindings", "pycuda"),
-    *("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pynetdicom", "highdicom"),
+    *("pydicom", "imagecodecs", "simplejpeg", "pynetdicom", "highdicom"),
 )
 """Distributions whose version can explain a result or a failure."""
 

@@ -144,7 +144,7 @@ def _dicom(answer: Future[dict[str, Any]]) -> list[Check]:
     return [
         check,
         *(
-            Check("films", f"DICOM {name}", "ok", f"by {', '.join(by)}")
+            Check("films", f"DICOM {name}", "ok", f"by {by}")
             if by
             else Check("films", f"DICOM {name}", "warning", "no decoder: such films are refused", DICOM)
             for name, by in decoders

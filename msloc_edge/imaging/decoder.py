@@ -184,7 +184,7 @@ class _Helper:
 
 def _unnamed_file() -> int:
     """A descriptor of a file that two processes can map, without a name."""
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):  # Linux
         return os.memfd_create("msloc-films")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -230,7 +230,7 @@ def _plain(ds: Dataset, name: str) -> Header:
     return Header(
         name=name,
         syntax=UID(str(ds.file_meta.TransferSyntaxUID)),
-        pixel_data=pixels.value if pixels else None,
+        pixel_data=pixels.value or b"" if pixels else None,
         encapsulated=bool(pixels and pixels.is_undefined_length),
         has_float_pixels=any(keyword in ds for keyword in FLOAT_PIXELS),
         values={keyword: value for keyword, value in values.items() if value is not None},
