@@ -33,7 +33,7 @@ from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, real
 from msloc_edge.train.data.collection import fold_of
 from msloc_edge.train.lesions.films import lesion_films
-from msloc_edge.train.map_thresholds import MapThresholds, Masks, fit_to_masks, masked_maps
+from msloc_edge.train.map_thresholds import MapThresholds, Masks, masked_maps
 from msloc_edge.train.network import BundleNetwork, Network, TorchNetwork
 from msloc_edge.train.observe import Observed, count_boxes, observe
 from msloc_edge.train.rates import LabelledFilms, operating_point
@@ -41,6 +41,7 @@ from msloc_edge.train.region_rule import fit_region_rule, lesion_regions
 from msloc_edge.train.thresholds import PROFILES, fit_temperature, missing_thresholds, score_thresholds
 from msloc_edge.train.tradeoff import GatedFilms, TradeOff
 from msloc_edge.train.validate import Validation
+from msloc_edge.types import MIN_AREA
 
 GATED: Mapping[str, float] = {"normal-90": 0.10, "normal-95": 0.05}
 """Profiles with a film gate, and the share of normal films that may pass it. The first sets the trade-off of both."""
@@ -92,8 +93,10 @@ def calibrate(
         masked_maps(network, [source for source in sources if source.masks], batch, progress),
         all(source.masks for source in judged),
     )
-    rule, about_rule = _region_rule(network, lesions, masks, batch, progress)
-    observed = observe(network, judged, rule.min_area, batch, progress)
+    observed = observe(network, judged, MIN_AREA, batch, progress)
+    rule, about_rule = _region_rule(network, lesions, masks.fit(observed), batch, progress)
+    if rule.min_area != MIN_AREA:
+        observed = observe(network, judged, rule.min_area, batch, progress)
     found = _calibrated(network, judged, observed, masks.fit, rule, None, batch, progress)
     return found | {"calibration": found["calibration"] | about_rule}
 
@@ -177,13 +180,28 @@ def fit(observed: Observed, maps: MapThresholds, previous: Bundle | None = None)
     return Fitted(temperature, abnormal, gated | profiles, maps, guessed)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Unseen:
+    """Films as they are judged by numbers that no film of their patient had a part in. N films, K classes.
+
+    positive    profile -> [N, K] whether each finding is positive
+    abnormal    [N] p_abnormal; nan without a gate
+    thresholds  [N, K] of the maps
+    folds       [N]
+    """
+
+    positive: Mapping[str, NDArray[np.bool_]]
+    abnormal: NDArray[np.float64]
+    thresholds: NDArray[np.float32]
+    folds: NDArray[np.intp]
+
+
 def cross_validate(
     observed: Observed, fit_fold: Callable[[Observed, frozenset[str]], Fitted], profiles: Sequence[str]
-) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.float64], NDArray[np.float32]]:
+) -> Unseen:
     """Judge every film by numbers fitted without its patient.
 
     fit_fold  (films of the other folds, patients to be left out) -> numbers
-    returns   by profile which findings are positive [N, K]; p_abnormal [N], nan without a gate; map thresholds [N, K]
     """
     folds = np.array([fold_of(patient, FOLDS) for patient in observed.patients])
     positive = {name: np.zeros(observed.logits.shape, np.bool_) for name in profiles}
@@ -201,7 +219,7 @@ def cross_validate(
         for name in profiles:
             profile = fitted.profiles.get(name, fitted.profiles[UNGATED_DEFAULT])
             positive[name][inside] = profile.positive(abnormal[inside], scores, regions)
-    return positive, abnormal, thresholds
+    return Unseen(positive, abnormal, thresholds, folds)
 
 
 def _calibrated(
@@ -218,29 +236,11 @@ def _calibrated(
     chosen, about_coarse = choose_films(observed)
     films = observed.take(chosen)
     fitted = fit(films, fit_maps(films, ()), previous)
-    positive, abnormal, thresholds = cross_validate(
+    unseen = cross_validate(
         films, lambda others, left_out: fit(others, fit_maps(others, left_out), previous), tuple(fitted.profiles)
     )
-    normal = normal_films(films.labels)
-    looked_at = np.zeros(len(observed), np.bool_)
-    looked_at[chosen] = normal & np.logical_or.reduce([called.any(axis=1) for called in positive.values()])
-    limits = np.zeros(observed.logits.shape, np.float32)
-    limits[chosen] = thresholds
-    boxes = count_boxes(network, sources, looked_at, limits, rule, batch, progress)[chosen]
-    judged = LabelledFilms(films.classes, films.labels, tuple(films.patients.tolist()), films.groups)
-    used = sorted({str(name) for name in films.groups["source"]})
-    protocol = {
-        "protocol": f"{FOLDS}-fold cross-validation by patient, 95% intervals by {RESAMPLES} resamples of patients",
-        "data": used,
-    }
-    rates = {
-        name: protocol
-        | operating_point(
-            judged, called, (boxes * called).sum(axis=1), abnormal if fitted.abnormal else None, RESAMPLES
-        )
-        for name, called in positive.items()
-    }
-    maps = fitted.maps
+    boxes = _boxes_on_normals(network, sources, chosen, films, unseen, rule, batch, progress)
+    rates = _rates(films, unseen, boxes, fitted.abnormal is not None)
     auroc = Validation(observed.logits, observed.labels, math.nan).auroc
     return {
         "temperature": fitted.temperature,
@@ -249,8 +249,8 @@ def _calibrated(
         "profiles": {name: _plain_profile(profile, rates[name]) for name, profile in fitted.profiles.items()},
         "default_profile": next(iter(GATED)) if fitted.abnormal else UNGATED_DEFAULT,
         "calibration": {
-            "scores": f"{len(films)} validation films of {', '.join(used)}",
-            "maps": dict(zip(films.classes, maps.rules, strict=True)),
+            "scores": f"{len(films)} validation films of {', '.join(_sources(films))}",
+            "maps": dict(zip(films.classes, fitted.maps.rules, strict=True)),
             **({"abnormal": _about_abnormal(fitted.abnormal)} if fitted.abnormal else {}),
             **({"coarse": about_coarse} if about_coarse else {}),
             **({"guessed": list(fitted.guessed)} if fitted.guessed else {}),
@@ -262,17 +262,57 @@ def _calibrated(
                 label: None if np.isnan(value) else round(float(value), 4)
                 for label, value in zip(films.classes, auroc, strict=True)
             },
-            "map_iou": {films.classes[k]: round(iou, 4) for k, iou in maps.overlap.items()},
+            "map_iou": {films.classes[k]: round(iou, 4) for k, iou in fitted.maps.overlap.items()},
         },
     }
 
 
+def _boxes_on_normals(
+    network: Network,
+    sources: Sequence[Films],
+    chosen: NDArray[np.bool_],
+    films: Observed,
+    unseen: Unseen,
+    rule: RegionRule,
+    batch: int,
+    progress: Progress,
+) -> NDArray[np.intp]:
+    """Count the boxes of each class on the flagged normal ones of the chosen films [N, K]; 0 for the others."""
+    flagged = np.logical_or.reduce([called.any(axis=1) for called in unseen.positive.values()])
+    looked_at = np.zeros(len(chosen), np.bool_)
+    looked_at[chosen] = normal_films(films.labels) & flagged
+    limits = np.zeros((len(chosen), len(films.classes)), np.float32)
+    limits[chosen] = unseen.thresholds
+    return count_boxes(network, sources, looked_at, limits, rule, batch, progress)[chosen]
+
+
+def _rates(films: Observed, unseen: Unseen, boxes: NDArray[np.intp], gated: bool) -> dict[str, dict[str, Any]]:
+    """Measure the rates of each profile."""
+    protocol = f"{FOLDS}-fold cross-validation by patient, 95% intervals by {RESAMPLES} resamples of patients"
+    labelled = LabelledFilms(films.classes, films.labels, tuple(films.patients.tolist()), films.groups)
+    return {
+        name: {"protocol": protocol, "data": _sources(films)}
+        | operating_point(
+            labelled,
+            called,
+            (boxes * called).sum(axis=1),
+            unseen.abnormal if gated else None,
+            RESAMPLES,
+            folds=unseen.folds,
+        )
+        for name, called in unseen.positive.items()
+    }
+
+
+def _sources(films: Observed) -> list[str]:
+    return sorted({str(name) for name in films.groups["source"]})
+
+
 def _region_rule(
-    network: Network, lesions: Films | None, masks: Masks, batch: int, progress: Progress
+    network: Network, lesions: Films | None, maps: MapThresholds, batch: int, progress: Progress
 ) -> tuple[RegionRule, dict[str, Any]]:
     """Fit the rule of fragments, and tell `calibration` how."""
-    by_lesions = {k: fit.threshold for k, fit in fit_to_masks(masks.lesions).items()}
-    found = list(lesion_regions(network, lesions, by_lesions, batch, progress)) if lesions and by_lesions else []
+    found = list(lesion_regions(network, lesions, maps.thresholds, batch, progress)) if lesions else []
     if not found:
         return RegionRule(), {}
     rule, f1, without = fit_region_rule(found, network.size)

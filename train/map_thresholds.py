@@ -4,10 +4,14 @@ A map threshold is where the map agrees best with the true masks of films that h
 phantoms. The maps of real films have another height than those of phantoms: the threshold is scaled by the height of
 the real positives' maps over that of the phantoms'. A class without any mask takes the mean share of the height of
 those that have one, or half of the height where no class has.
+
+A finding is positive only where its map has a region, so that a map threshold can silence it. Inserted lesions show
+better than true ones: what is fitted on them, or on phantoms, is lowered until most true positives have a region.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +24,16 @@ from msloc_edge.train.data import Films
 from msloc_edge.train.loader import resized
 from msloc_edge.train.network import F32, MAP_STRIDE, Network, look_at, maps_of
 from msloc_edge.train.observe import Observed
-from msloc_edge.train.thresholds import map_threshold
+from msloc_edge.train.thresholds import map_threshold, score_thresholds
 
 HALF = 0.5
 """Share of the height of positives' maps where no class has a mask (docs/method.md tells how it compares)."""
+
+
+SHOWN = 0.9
+"""Share of a class's positive films that reach Youden's score threshold whose maps must have a region."""
+
+_MIN_POSITIVES = 5  # fewer do not tell a share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +110,8 @@ class Masks:
                 whose = "the other findings' share" if fits else "half"
                 of = "of real positives" if len(mine) else "of other findings' positives"
                 found.append((_at_share(usual, height), f"{whose} of the height of the maps {of}"))
+        if not self.complete:
+            found = [_lowered(observed, k, threshold, rule) for k, (threshold, rule) in enumerate(found)]
         thresholds, rules = zip(*found, strict=True)
         return MapThresholds(thresholds, {k: fit.iou for k, fit in fits.items()}, rules)
 
@@ -135,6 +147,22 @@ def fit_to_masks(items: Iterable[MaskedMap]) -> dict[int, MapFit]:
         )
         for k, mine in by_class.items()
     }
+
+
+def _lowered(observed: Observed, k: int, threshold: float, rule: str) -> tuple[float, str]:
+    """Lower a class's threshold where fewer than SHOWN of its positive films with a high score have a region."""
+    scores = 1 / (1 + np.exp(-observed.logits[:, k].astype(np.float64)))
+    labels = observed.labels[:, k]
+    try:
+        youden = score_thresholds(scores, labels)["youden"]
+    except ValueError:  # films of one kind only
+        return threshold, rule
+    levels = np.sort(observed.levels[(labels > 0.5) & (scores >= youden), k])
+    if len(levels) < _MIN_POSITIVES or threshold < (limit := levels[len(levels) - math.ceil(SHOWN * len(levels))]):
+        return threshold, rule
+    return float(
+        np.nextafter(limit, np.float32(-np.inf))
+    ), f"{rule}; lowered, so that {SHOWN:.0%} of real positives have a region"
 
 
 def _at_share(share: float, height: float) -> float:

@@ -43,6 +43,7 @@ def operating_point(
     abnormal: NDArray[np.float64] | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    folds: NDArray[np.intp] | None = None,
 ) -> dict[str, Any]:
     """Measure the rates of an operating point, plain JSON: every figure is {value, low, high, n}, null for what the
     films cannot tell.
@@ -50,6 +51,7 @@ def operating_point(
     positive  [N, K] whether each finding is positive
     boxes     [N] boxes of the positive findings; looked at for normal films only
     abnormal  [N] p_abnormal, where there is one
+    folds     [N] of a cross-validation, in which each fold has its own p_abnormal: only films of one fold are compared
 
         normals_flagged           share of normal films with a positive finding; also by subgroup, in normals_flagged_by
         abnormal_flagged          the same of abnormal films
@@ -91,7 +93,10 @@ def operating_point(
             }
         },
     }
-    return found | ({} if abnormal is None else {"abnormal_auroc": rates.auroc(abnormal, normal, ill)})
+    if abnormal is None:
+        return found
+    folds = np.zeros(len(flagged), np.intp) if folds is None else folds
+    return found | {"abnormal_auroc": rates.auroc(abnormal, normal, ill, folds)}
 
 
 class _Rates:
@@ -111,7 +116,15 @@ class _Rates:
         top, bottom = (self._weights.astype(np.float64) @ numbers.astype(np.float64) for numbers in (counted, by))
         return Figure.of(ratio(top, bottom), int(np.sum(by))).to_dict()
 
-    def auroc(self, scores: Array, normal: Flags, ill: Flags) -> dict[str, Any]:
-        """Compute the area under the ROC curve of scores [N], abnormal films against normal ones."""
-        known = normal | ill
-        return Figure.of(auroc(scores[known], ill[known], self._weights[:, known]), int(known.sum())).to_dict()
+    def auroc(self, scores: Array, normal: Flags, ill: Flags, folds: NDArray[np.intp]) -> dict[str, Any]:
+        """Compute the share of pairs of an abnormal and a normal film of one fold that scores [N] order rightly."""
+        right, pairs = np.zeros(len(self._weights)), np.zeros(len(self._weights))
+        for fold in np.unique(folds):
+            inside = (normal | ill) & (folds == fold)
+            weights = self._weights[:, inside].astype(np.float64)
+            number = weights[:, ill[inside]].sum(axis=1) * weights[:, normal[inside]].sum(axis=1)
+            share = auroc(scores[inside], ill[inside], self._weights[:, inside])
+            told = (number > 0) & np.isfinite(share)
+            right += np.where(told, share * number, 0)
+            pairs += np.where(told, number, 0)
+        return Figure.of(ratio(right, pairs), int((normal | ill).sum())).to_dict()

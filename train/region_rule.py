@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -61,11 +61,11 @@ def fit_region_rule(films: Sequence[LesionRegions], size: int) -> tuple[RegionRu
 
 
 def lesion_regions(
-    network: Network, films: Films, thresholds: Mapping[int, float], batch: int, progress: Progress
+    network: Network, films: Films, thresholds: Sequence[float], batch: int, progress: Progress
 ) -> Iterator[LesionRegions]:
     """Find the regions of each lesion's class on films with inserted lesions.
 
-    thresholds  class index -> map threshold; a class that is not among them is left out
+    thresholds  [K] of the maps
     """
     assert films.masks is not None
     scale = network.size / films.side
@@ -73,12 +73,11 @@ def lesion_regions(
     for seen in look_at(network, films, range(len(films)), batch):
         for label, mask in films.masks(seen.row).items():
             k = network.classes.index(label)
-            if k in thresholds:
-                located = locate(maps_of(network, seen, [k]), [thresholds[k]], (slice(0, network.size),) * 2)
-                rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-                left, top = float(columns[0]) * scale, float(rows[0]) * scale
-                box = left, top, (float(columns[-1]) + 1) * scale - left, (float(rows[-1]) + 1) * scale - top
-                yield LesionRegions(located[0].regions, thresholds[k], (box,))
+            located = locate(maps_of(network, seen, [k]), [thresholds[k]], (slice(0, network.size),) * 2)
+            rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+            left, top = float(columns[0]) * scale, float(rows[0]) * scale
+            box = left, top, (float(columns[-1]) + 1) * scale - left, (float(rows[-1]) + 1) * scale - top
+            yield LesionRegions(located[0].regions, thresholds[k], (box,))
         progress.advance(task)
     progress.remove_task(task)
 

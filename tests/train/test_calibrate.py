@@ -21,7 +21,7 @@ from msloc_edge.train.abnormal import FOLDS
 from msloc_edge.train.calibrate import GATED, calibrate, check_films, cross_validate, fit
 from msloc_edge.train.data import PHANTOM, Films
 from msloc_edge.train.data.collection import fold_of
-from msloc_edge.train.map_thresholds import HALF, MapThresholds, Masks, masked_maps
+from msloc_edge.train.map_thresholds import HALF, MapThresholds, MaskedMap, Masks, masked_maps
 from msloc_edge.train.network import MAP_STRIDE, TorchNetwork
 from msloc_edge.train.observe import Observed, observe
 from msloc_edge.train.thresholds import PROFILES, map_threshold
@@ -168,6 +168,24 @@ def test_what_cannot_be_calibrated_is_named_before_training(net: CamNet, labels:
         calibrate(net, sources, None, 4, Progress(disable=True))
 
 
+def test_a_threshold_that_silences_real_films_is_lowered() -> None:
+    # Ten positive films at levels 0.1 to 1, ten without at the same levels and lower scores. A mask that is fitted at
+    # 0.7 would leave three of them: nine in ten have a region below 0.2.
+    labels = np.repeat([[1.0], [0.0]], 10, axis=0).astype(np.float32)
+    levels = np.tile(np.arange(1, 11, dtype=np.float32) / 10, 2)[:, None]
+    patients = np.array([f"patient {at}" for at in range(20)])
+    films = Observed(("Mass",), 4 * labels, levels, levels, labels, patients, {}, np.ones(20, bool))
+    found = np.where(np.arange(16).reshape(4, 4) < 8, 1.0, 0.7).astype(np.float32)
+    lesion = MaskedMap(0, "patient 0", found, found > 0.7)
+    fitted = Masks([lesion], [], complete=False).fit(films)
+    assert fitted.thresholds[0] == pytest.approx(0.2, abs=1e-6)
+    assert fitted.thresholds[0] < np.float32(0.2)  # so that the film at this level has a region
+    assert fitted.rules[0].endswith("lowered, so that 90% of real positives have a region")
+    higher = replace(films, levels=levels + 1)
+    assert 0.7 <= Masks([lesion], [], complete=False).fit(higher).thresholds[0] < 1
+    assert "lowered" not in Masks([lesion], [], complete=False).fit(higher).rules[0]
+
+
 # The gate, on observations that are made
 
 
@@ -216,19 +234,20 @@ def test_films_are_judged_by_the_others_alone() -> None:
         return fit(others, MAPS)
 
     names = [*GATED, *PROFILES]
-    positive, abnormal, thresholds = cross_validate(films, fit_fold, names)
+    unseen = cross_validate(films, fit_fold, names)
     assert frozenset().union(*asked) == set(films.patients)
-    assert (thresholds == 0).all()
+    assert (unseen.thresholds == 0).all()
+    assert (unseen.folds == folds).all()
     for fold in range(FOLDS):  # the same by hand
         inside = folds == fold
         fitted = fit(films.take(~inside), MAPS)
         assert fitted.abnormal
         chance = fitted.abnormal.model.probability(films.logits[inside], fitted.temperature)
-        assert abnormal[inside] == pytest.approx(chance)
+        assert unseen.abnormal[inside] == pytest.approx(chance)
         scores = 1 / (1 + np.exp(-films.logits[inside].astype(float) / fitted.temperature))
         for name in names:
             own = fitted.profiles[name].positive(chance, scores, films.levels[inside] > 0)
-            assert (positive[name][inside] == own).all()
+            assert (unseen.positive[name][inside] == own).all()
 
 
 def test_poisoned_films_change_no_number_that_judges_them() -> None:

@@ -76,6 +76,15 @@ def test_abnormal_against_normal(rates: dict[str, Any]) -> None:
     assert "abnormal_auroc" not in operating_point(FILMS, POSITIVE, BOXES)
 
 
+def test_only_films_of_one_fold_are_compared() -> None:
+    # Folds of films 1, 2, 4 and of 3, 5: 0.5 above 0.2 and 0.3, 0.9 above 0.6. Film 6 is neither.
+    found = operating_point(FILMS, POSITIVE, BOXES, ABNORMAL, folds=np.array([0, 0, 1, 0, 1, 1]))
+    assert found["abnormal_auroc"]["value"] == 1
+    assert found["abnormal_auroc"]["n"] == 5
+    alone = operating_point(FILMS, POSITIVE, BOXES, ABNORMAL, folds=np.array([0, 0, 1, 1, 1, 2]))
+    assert alone["abnormal_auroc"]["value"] == 0.5  # 0.5 below 0.6, 0.9 above: fold 0 has normal films alone
+
+
 def test_intervals_are_over_patients() -> None:
     # Twenty films of two patients: a resample has one of them twice, or each once.
     labels = np.zeros((20, 1), np.float32)
