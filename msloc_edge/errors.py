@@ -104,8 +104,8 @@ REASONS = {
     "corrupt": Reason(
         (InputError,),
         "the file is of a known kind but does not decode, or not within limits of time and memory; it lacks its pixels "
-        "or another required element; its codestream has another size than its header says; its window or slope give no "
-        "number",
+        "or another required element; its codestream has another size than its header says; its window or slope give "
+        "no number",
         "export it again",
     ),
     "wrong_modality": Reason(
@@ -121,8 +121,8 @@ REASONS = {
     ),
     "too_large": Reason(
         (InputError,),
-        "more than 120,000,000 pixels (`MAX_PIXELS`); more memory to decode than a film of this file size takes, 1 GB at "
-        "most; more pages, scans or elements than a film has; refused before decoding, the sentence names which",
+        "more than 120,000,000 pixels (`MAX_PIXELS`); more memory to decode than a film of this file size takes, 1 GB "
+        "at most; more pages, scans or elements than a film has; refused before decoding, the sentence names which",
         "scale it down",
     ),
     "constant": Reason(

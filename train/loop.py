@@ -14,7 +14,7 @@ from torch import Tensor
 
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, build, load_weights
-from msloc_edge.train.calibrate import calibrate, check_films
+from msloc_edge.train.calibration.calibrate import calibrate, check_films
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state, weights_file
 from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, excluded_names, real, training_films, validation_films

@@ -64,7 +64,7 @@ def command(
         raise click.UsageError("Missing option '--data': a bundle does not say which films are yours.")
     with needing("calibrate"):
         import msloc_edge.export
-        import msloc_edge.train.calibrate  # noqa: F401 - both, before anything is read
+        import msloc_edge.train.calibration.calibrate  # noqa: F401 - both, before anything is read
     from rich.progress import Progress
 
     console = people()
@@ -94,7 +94,7 @@ def _of_bundle(
 ) -> Bundle:
     from msloc_edge.backends import DEFAULT_BACKEND, load_backend
     from msloc_edge.export import recalibrate_bundle
-    from msloc_edge.train.calibrate import recalibrate
+    from msloc_edge.train.calibration.calibrate import recalibrate
     from msloc_edge.train.data import excluded_names, split_films
 
     excluded = excluded_names(list(map(str, exclude)))
@@ -118,7 +118,7 @@ def _of_run(
 ) -> Bundle:
     from msloc_edge.bundle import Bundle
     from msloc_edge.cli.export import write_bundle
-    from msloc_edge.train.calibrate import calibrate_run
+    from msloc_edge.train.calibration.calibrate import calibrate_run
     from msloc_edge.train.checkpoint import load_state
     from msloc_edge.train.config import TrainConfig
     from msloc_edge.train.data import excluded_names, split_films

@@ -21,12 +21,12 @@ from msloc_edge.cli import export
 from msloc_edge.errors import TrainError
 from msloc_edge.model import ModelConfig, build
 from msloc_edge.train import TrainConfig, distributed, fit, loop
-from msloc_edge.train.calibrate import GATED
+from msloc_edge.train.calibration.calibrate import GATED
+from msloc_edge.train.calibration.thresholds import PROFILES
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state
 from msloc_edge.train.data import training_films, validation_films
 from msloc_edge.train.losses import label_frequency
 from msloc_edge.train.phantom import FINDINGS
-from msloc_edge.train.thresholds import PROFILES
 
 OPTIONS = [
     *("--config", Path(__file__).with_name("small.toml"), "--data", "phantom", "--backbone", "edge", "--size", 64),

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge._statistics import Array, auroc, average_precision, ratio
+from msloc_edge.train.calibration.rates import LabelledFilms, operating_point
+from msloc_edge.train.calibration.resample import Figure, mean_over, patient_weights
+from msloc_edge.train.calibration.subgroups import band, in_order, subgroups
 from msloc_edge.train.data import Record
 from msloc_edge.train.data.films import label_array
 from msloc_edge.train.evaluate import froc, maxbox, wang
 from msloc_edge.train.evaluate.measure import BLOB_T, COLUMNS, WIDTH, FilmMeasures
 from msloc_edge.train.evaluate.truth import Truth
-from msloc_edge.train.rates import LabelledFilms, operating_point
-from msloc_edge.train.resample import Figure, mean_over, patient_weights
-from msloc_edge.train.subgroups import band, in_order, subgroups
 
 SIZE_BANDS = ((40.0, "under 40"), (80.0, "40-80"), (160.0, "80-160"), (1024.0, "over 160"))
 """Longest side of a finding's largest box, in pixels of a film whose longest side is 1024."""

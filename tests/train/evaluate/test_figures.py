@@ -7,9 +7,9 @@ import pytest
 
 from msloc_edge._statistics import ratio
 from msloc_edge.maps.boxes import as_boxes
+from msloc_edge.train.calibration.resample import Figure, mean_over, patient_weights
 from msloc_edge.train.evaluate.froc import match, sensitivity_at
 from msloc_edge.train.evaluate.summary import rates
-from msloc_edge.train.resample import Figure, mean_over, patient_weights
 
 
 def test_rates_by_hand() -> None:

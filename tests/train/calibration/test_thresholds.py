@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msloc_edge.train.thresholds import (
+from msloc_edge.train.calibration.thresholds import (
     PROFILES,
     fit_temperature,
     map_threshold,

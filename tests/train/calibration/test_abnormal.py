@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msloc_edge.train.abnormal import abnormal_films, film_threshold, fit_abnormal, normal_films
+from msloc_edge.train.calibration.abnormal import abnormal_films, film_threshold, fit_abnormal, normal_films
 from msloc_edge.train.data.collection import fold_of
 
 NAN = math.nan

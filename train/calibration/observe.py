@@ -13,9 +13,9 @@ from rich.progress import Progress
 from msloc_edge.bundle import RegionRule
 from msloc_edge.maps.boxes import select_regions
 from msloc_edge.maps.regions import locate
+from msloc_edge.train.calibration.network import F32, MAP_STRIDE, Network, look_at, maps_of
+from msloc_edge.train.calibration.subgroups import subgroups
 from msloc_edge.train.data import Films
-from msloc_edge.train.network import F32, MAP_STRIDE, Network, look_at, maps_of
-from msloc_edge.train.subgroups import subgroups
 
 
 @dataclass(frozen=True, slots=True, eq=False)

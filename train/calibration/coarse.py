@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.bundle.profile import film_evidence
-from msloc_edge.train.abnormal import abnormal_films, normal_films
-from msloc_edge.train.observe import Observed
-from msloc_edge.train.resample import Figure, patient_weights
-from msloc_edge.train.thresholds import fit_temperature
+from msloc_edge.train.calibration.abnormal import abnormal_films, normal_films
+from msloc_edge.train.calibration.observe import Observed
+from msloc_edge.train.calibration.resample import Figure, patient_weights
+from msloc_edge.train.calibration.thresholds import fit_temperature
 
 MIN_FINE = 100
 """Normal films, and abnormal ones, of full resolution with which coarser ones can be done without."""

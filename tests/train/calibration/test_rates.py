@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msloc_edge.train.rates import LabelledFilms, operating_point
+from msloc_edge.train.calibration.rates import LabelledFilms, operating_point
 
 NAN = math.nan
 

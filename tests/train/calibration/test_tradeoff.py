@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from msloc_edge.train.tradeoff import GatedFilms, TradeOff, fit_line
+from msloc_edge.train.calibration.tradeoff import GatedFilms, TradeOff, fit_line
 
 
 def gated(logits: list[list[float]], labels: list[list[float]], **other: list) -> GatedFilms:

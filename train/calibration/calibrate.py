@@ -20,7 +20,7 @@ from msloc_edge.bundle import Bundle, Profile, RegionRule
 from msloc_edge.bundle.profile import film_evidence
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, build
-from msloc_edge.train.abnormal import (
+from msloc_edge.train.calibration.abnormal import (
     FOLDS,
     AbnormalFit,
     abnormal_films,
@@ -28,18 +28,18 @@ from msloc_edge.train.abnormal import (
     fit_abnormal,
     normal_films,
 )
-from msloc_edge.train.coarse import choose_films
+from msloc_edge.train.calibration.coarse import choose_films
+from msloc_edge.train.calibration.map_thresholds import MapThresholds, Masks, masked_maps
+from msloc_edge.train.calibration.network import BundleNetwork, Network, TorchNetwork
+from msloc_edge.train.calibration.observe import Observed, count_boxes, observe
+from msloc_edge.train.calibration.rates import LabelledFilms, operating_point
+from msloc_edge.train.calibration.region_rule import fit_region_rule, lesion_regions
+from msloc_edge.train.calibration.thresholds import PROFILES, fit_temperature, missing_thresholds, score_thresholds
+from msloc_edge.train.calibration.tradeoff import GatedFilms, TradeOff
 from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, real
 from msloc_edge.train.data.collection import fold_of
 from msloc_edge.train.lesions.films import lesion_films
-from msloc_edge.train.map_thresholds import MapThresholds, Masks, masked_maps
-from msloc_edge.train.network import BundleNetwork, Network, TorchNetwork
-from msloc_edge.train.observe import Observed, count_boxes, observe
-from msloc_edge.train.rates import LabelledFilms, operating_point
-from msloc_edge.train.region_rule import fit_region_rule, lesion_regions
-from msloc_edge.train.thresholds import PROFILES, fit_temperature, missing_thresholds, score_thresholds
-from msloc_edge.train.tradeoff import GatedFilms, TradeOff
 from msloc_edge.train.validate import Validation
 from msloc_edge.types import MIN_AREA
 

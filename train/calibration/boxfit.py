@@ -14,11 +14,11 @@ from rich.progress import Progress
 from msloc_edge.errors import TrainError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.model import ModelConfig, build
+from msloc_edge.train.calibration.map_thresholds import fit_to_masks, masked_maps
+from msloc_edge.train.calibration.network import TorchNetwork
 from msloc_edge.train.data import Films, load_films, open_collection
 from msloc_edge.train.data.collection import in_fitting_half
 from msloc_edge.train.evaluate.truth import Truth, collection_boxes, read_boxes
-from msloc_edge.train.map_thresholds import fit_to_masks, masked_maps
-from msloc_edge.train.network import TorchNetwork
 
 
 def fit_to_boxes(

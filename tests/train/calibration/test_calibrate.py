@@ -17,14 +17,14 @@ from msloc_edge.bundle import Bundle, Profile
 from msloc_edge.errors import TrainError
 from msloc_edge.kernels.fuse_cams.reference import fuse_cams
 from msloc_edge.model import CamNet, ModelConfig, build
-from msloc_edge.train.abnormal import FOLDS
-from msloc_edge.train.calibrate import GATED, calibrate, check_films, cross_validate, fit
+from msloc_edge.train.calibration.abnormal import FOLDS
+from msloc_edge.train.calibration.calibrate import GATED, calibrate, check_films, cross_validate, fit
+from msloc_edge.train.calibration.map_thresholds import HALF, MapThresholds, MaskedMap, Masks, masked_maps
+from msloc_edge.train.calibration.network import MAP_STRIDE, TorchNetwork
+from msloc_edge.train.calibration.observe import Observed, observe
+from msloc_edge.train.calibration.thresholds import PROFILES, map_threshold
 from msloc_edge.train.data import PHANTOM, Films
 from msloc_edge.train.data.collection import fold_of
-from msloc_edge.train.map_thresholds import HALF, MapThresholds, MaskedMap, Masks, masked_maps
-from msloc_edge.train.network import MAP_STRIDE, TorchNetwork
-from msloc_edge.train.observe import Observed, observe
-from msloc_edge.train.thresholds import PROFILES, map_threshold
 
 CLASSES, SIDE = ("Mass", "Nodule"), 64
 GRID = SIDE // MAP_STRIDE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msloc_edge.bundle import RegionRule
 from msloc_edge.maps.regions import Region
-from msloc_edge.train.region_rule import LesionRegions, fit_region_rule
+from msloc_edge.train.calibration.region_rule import LesionRegions, fit_region_rule
 
 
 def region(left: int, top: int, side: int, peak: float) -> Region:

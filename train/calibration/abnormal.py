@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from msloc_edge._statistics import auroc
 from msloc_edge.bundle import Abnormal
+from msloc_edge.train.calibration.logistic import fit_logistic
 from msloc_edge.train.data.collection import fold_of
-from msloc_edge.train.logistic import fit_logistic
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, math.inf)
 """Candidates for how strongly the weights are pulled towards each other; inf: equal weights, the plain sum."""

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge._statistics import Array, auroc, ratio
-from msloc_edge.train.abnormal import abnormal_films, normal_films
-from msloc_edge.train.resample import Figure, patient_weights
-from msloc_edge.train.subgroups import in_order
+from msloc_edge.train.calibration.abnormal import abnormal_films, normal_films
+from msloc_edge.train.calibration.resample import Figure, patient_weights
+from msloc_edge.train.calibration.subgroups import in_order
 
 Flags = NDArray[np.bool_]
 

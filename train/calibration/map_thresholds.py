@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from msloc_edge.train.calibration.network import F32, MAP_STRIDE, Network, look_at, maps_of
+from msloc_edge.train.calibration.observe import Observed
+from msloc_edge.train.calibration.thresholds import map_threshold, score_thresholds
 from msloc_edge.train.data import Films
 from msloc_edge.train.loader import resized
-from msloc_edge.train.network import F32, MAP_STRIDE, Network, look_at, maps_of
-from msloc_edge.train.observe import Observed
-from msloc_edge.train.thresholds import map_threshold, score_thresholds
 
 HALF = 0.5
 """Share of the height of positives' maps where no class has a mask (docs/method.md tells how it compares)."""

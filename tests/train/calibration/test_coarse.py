@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msloc_edge.train.coarse import MIN_FINE, choose_films
-from msloc_edge.train.observe import Observed
+from msloc_edge.train.calibration.coarse import MIN_FINE, choose_films
+from msloc_edge.train.calibration.observe import Observed
 
 
 def observed(fine: int, coarse: int, shift: float) -> Observed:

@@ -12,8 +12,8 @@ from rich.progress import Progress
 from msloc_edge.bundle import RegionRule
 from msloc_edge.maps.boxes import select_regions
 from msloc_edge.maps.regions import Region, locate
+from msloc_edge.train.calibration.network import Network, look_at, maps_of
 from msloc_edge.train.data import Films
-from msloc_edge.train.network import Network, look_at, maps_of
 
 AREAS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 LesionBox = tuple[float, float, float, float]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msloc_edge.maps.regions import regions
-from msloc_edge.train.observe import region_level
+from msloc_edge.train.calibration.observe import region_level
 
 
 @pytest.mark.parametrize(
