@@ -50,17 +50,17 @@ class TileRule:
     def tile_h(self, maps: Any, size: tuple[int, int], columns: int) -> Any:
         """Choose tile_h for a number of maps of (H, W) = size, by programs of `columns` columns.
 
-        maps is an int, or TensorRT's symbol for one: so nothing here branches on it.
+        maps is an int, or TensorRT's symbol for one: so nothing here branches on it, or asks more of it than + * < ==.
 
         >>> TileRule((128, 32, 16), 400).tile_h(140, (96, 288), 256)  # 280 programs of 128 rows, 840 of 32
         32
         """
         height, width = size
         tiles = maps * -(-width // columns)
-        chosen: Any = self.heights[0]
+        chosen: Any = self.heights[-1]
         for taller, lower in pairwise(self.heights):
-            few = tiles * -(-height // taller) < self.min_programs
-            chosen = few * (lower - taller) + chosen
+            enough = (tiles * -(-height // taller) < self.min_programs) == 0
+            chosen = enough * (taller - lower) + chosen  # a constant below 0 is nothing that TensorRT's dimensions have
         return chosen
 
 

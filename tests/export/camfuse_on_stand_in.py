@@ -40,6 +40,7 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "PROD": lambda a, b: a * b,
     "SUB": lambda a, b: a - b,
     "LESS": lambda a, b: int(a < b),
+    "EQUAL": lambda a, b: int(a == b),
     "FLOOR_DIV": lambda a, b: a // b,
     "CEIL_DIV": lambda a, b: -(-a // b),
 }
@@ -48,6 +49,7 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 class StandInExprBuilder:
     def constant(self, value: int) -> StandInExpression:
+        assert value >= 0, f"a constant of {value}: TensorRT's documentation promises none below 0"
         return StandInExpression("constant", value)
 
     def operation(self, op: Any, first: StandInExpression, second: StandInExpression) -> StandInExpression:
