@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,11 +93,11 @@ def calibrate(
         masked_maps(network, [source for source in sources if source.masks], batch, progress),
         all(source.masks for source in judged),
     )
-    observed = observe(network, judged, MIN_AREA, batch, progress)
-    rule, about_rule = _region_rule(network, lesions, masks.fit(observed), batch, progress)
+    films = Chosen.of(network, judged, MIN_AREA, batch, progress)
+    rule, about_rule = _region_rule(network, lesions, masks.fit(films.observed), batch, progress)
     if rule.min_area != MIN_AREA:
-        observed = observe(network, judged, rule.min_area, batch, progress)
-    found = _calibrated(network, judged, observed, masks.fit, rule, None, batch, progress)
+        films = replace(films, observed=observe(network, films.sources, rule.min_area, batch, progress))
+    found = _calibrated(network, films, masks.fit, rule, None, batch, progress)
     return found | {"calibration": found["calibration"] | about_rule}
 
 
@@ -132,10 +132,44 @@ def recalibrate(
     network = BundleNetwork(bundle, backend)
     told = bundle.manifest["calibration"]["maps"]
     kept = MapThresholds(bundle.profile().map, {}, tuple(told[label] for label in bundle.classes))
-    observed = observe(network, sources, bundle.regions.min_area, batch, progress)
-    found = _calibrated(network, sources, observed, lambda *_: kept, bundle.regions, bundle, batch, progress)
+    films = Chosen.of(network, sources, bundle.regions.min_area, batch, progress)
+    found = _calibrated(network, films, lambda *_: kept, bundle.regions, bundle, batch, progress)
     about_rule = {key: value for key, value in bundle.manifest["calibration"].items() if key == "regions"}
     return found | {"calibration": found["calibration"] | about_rule}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Films that an operating point is fitted and measured on.
+
+    sources     that count
+    observed    what the network says of their films
+    coarse      what was measured of films coarser than the input; None where there are none
+    validation  figures of all films, also of those that do not count
+    """
+
+    sources: Sequence[Films]
+    observed: Observed
+    coarse: Mapping[str, Any] | None
+    validation: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, network: Network, sources: Sequence[Films], min_area: int, batch: int, progress: Progress) -> Chosen:
+        """Run the network over all films, and choose."""
+        observed = observe(network, sources, min_area, batch, progress)
+        chosen, coarse = choose_films(observed)
+        auroc = Validation(observed.logits, observed.labels, math.nan).auroc
+        validation = {
+            "films": len(observed),
+            "sources": [source.source for source in sources],
+            "auroc": {
+                label: None if np.isnan(value) else round(float(value), 4)
+                for label, value in zip(observed.classes, auroc, strict=True)
+            },
+        }
+        used = set(observed.groups["source"][chosen])
+        kept = [source for source in sources if source.source in used]
+        return cls(kept, observed.take(chosen), coarse, validation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +258,7 @@ def cross_validate(
 
 def _calibrated(
     network: Network,
-    sources: Sequence[Films],
-    observed: Observed,
+    films: Chosen,
     fit_maps: FitMaps,
     rule: RegionRule,
     previous: Bundle | None,
@@ -233,15 +266,16 @@ def _calibrated(
     progress: Progress,
 ) -> dict[str, Any]:
     """Fit on all films that count, measure by cross-validation, and tell it as plain values."""
-    chosen, about_coarse = choose_films(observed)
-    films = observed.take(chosen)
-    fitted = fit(films, fit_maps(films, ()), previous)
+    observed = films.observed
+    fitted = fit(observed, fit_maps(observed, ()), previous)
     unseen = cross_validate(
-        films, lambda others, left_out: fit(others, fit_maps(others, left_out), previous), tuple(fitted.profiles)
+        observed, lambda others, left_out: fit(others, fit_maps(others, left_out), previous), tuple(fitted.profiles)
     )
-    boxes = _boxes_on_normals(network, sources, chosen, films, unseen, rule, batch, progress)
-    rates = _rates(films, unseen, boxes, fitted.abnormal is not None)
-    auroc = Validation(observed.logits, observed.labels, math.nan).auroc
+    flagged = np.logical_or.reduce([called.any(axis=1) for called in unseen.positive.values()])
+    looked_at = normal_films(observed.labels) & flagged
+    boxes = count_boxes(network, films.sources, looked_at, unseen.thresholds, rule, batch, progress)
+    rates = _rates(observed, unseen, boxes, fitted.abnormal is not None)
+    classes, maps = observed.classes, fitted.maps
     return {
         "temperature": fitted.temperature,
         **({"abnormal": _plain_abnormal(fitted.abnormal)} if fitted.abnormal else {}),
@@ -249,41 +283,17 @@ def _calibrated(
         "profiles": {name: _plain_profile(profile, rates[name]) for name, profile in fitted.profiles.items()},
         "default_profile": next(iter(GATED)) if fitted.abnormal else UNGATED_DEFAULT,
         "calibration": {
-            "scores": f"{len(films)} validation films of {', '.join(_sources(films))}",
-            "maps": dict(zip(films.classes, fitted.maps.rules, strict=True)),
+            "scores": f"{len(observed)} validation films of {', '.join(_sources(observed))}",
+            "maps": dict(zip(classes, maps.rules, strict=True)),
             **({"abnormal": _about_abnormal(fitted.abnormal)} if fitted.abnormal else {}),
-            **({"coarse": about_coarse} if about_coarse else {}),
+            **({"coarse": films.coarse} if films.coarse else {}),
             **({"guessed": list(fitted.guessed)} if fitted.guessed else {}),
         },
         "validation": {
-            "films": len(observed),
-            "sources": [source.source for source in sources],
-            "auroc": {
-                label: None if np.isnan(value) else round(float(value), 4)
-                for label, value in zip(films.classes, auroc, strict=True)
-            },
-            "map_iou": {films.classes[k]: round(iou, 4) for k, iou in fitted.maps.overlap.items()},
+            **films.validation,
+            "map_iou": {classes[k]: round(iou, 4) for k, iou in maps.overlap.items()},
         },
     }
-
-
-def _boxes_on_normals(
-    network: Network,
-    sources: Sequence[Films],
-    chosen: NDArray[np.bool_],
-    films: Observed,
-    unseen: Unseen,
-    rule: RegionRule,
-    batch: int,
-    progress: Progress,
-) -> NDArray[np.intp]:
-    """Count the boxes of each class on the flagged normal ones of the chosen films [N, K]; 0 for the others."""
-    flagged = np.logical_or.reduce([called.any(axis=1) for called in unseen.positive.values()])
-    looked_at = np.zeros(len(chosen), np.bool_)
-    looked_at[chosen] = normal_films(films.labels) & flagged
-    limits = np.zeros((len(chosen), len(films.classes)), np.float32)
-    limits[chosen] = unseen.thresholds
-    return count_boxes(network, sources, looked_at, limits, rule, batch, progress)[chosen]
 
 
 def _rates(films: Observed, unseen: Unseen, boxes: NDArray[np.intp], gated: bool) -> dict[str, dict[str, Any]]:
