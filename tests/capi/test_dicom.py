@@ -80,6 +80,8 @@ def film(bits: int, signed: bool = False, **elements: Any) -> Dataset:
 def lut_item(first: int, bits: int, entries: list[int] | bytes, count: int | None = None) -> Dataset:
     item = Dataset()
     item.LUTDescriptor = [(len(entries) if count is None else count) % 2**16, first, bits]
+    if first < 0:
+        item.add_new("LUTDescriptor", "SS", list(item.LUTDescriptor))
     item.add_new("LUTData", "OW" if isinstance(entries, bytes) else "US", entries)
     return item
 
@@ -120,6 +122,9 @@ FILMS = {
     "VOI LUT, OW": film(12, VOILUTSequence=[lut_item(100, 8, bytes([0, 0, 51, 0, 255, 0]), count=3)]),
     "VOI LUT, packed": film(12, VOILUTSequence=[lut_item(100, 8, bytes([0, 51, 255, 0]), count=3)]),
     "VOI LUT, wide": film(12, VOILUTSequence=[lut_item(0, 8, (np.arange(4096) // 16).tolist())]),
+    "VOI LUT, 12 bits as 16": film(12, VOILUTSequence=[lut_item(0, 16, [0, 1000, 4095])]),
+    "VOI LUT, 10 bits as 8": film(12, VOILUTSequence=[lut_item(0, 8, [0, 100, 700])]),
+    "VOI LUT from 40000, signed": film(16, VOILUTSequence=[lut_item(40000 - 2**16, 16, list(range(16384)))]),
     "padding": film(12, PixelPaddingValue=0, PixelPaddingRangeLimit=200),
     "padding, signed": film(12, True, PixelPaddingValue=-2048),
     "overlay bits": dataset((RAMP | 0xF000).astype(np.uint16), 12, **WINDOW),

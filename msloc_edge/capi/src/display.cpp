@@ -15,14 +15,12 @@ using Values = std::vector<double>;
 struct Lut {
   std::vector<std::uint16_t> entries;
   int first = 0;
-  double top = 1;  // its largest possible entry
+  double top = 1;  // the largest entry that its bits can hold
 
-  Lut(DcmItem& item, double highest) {
+  Lut(DcmItem& item, const Values& values) {
     const int descriptor = integer_of(item, DCM_LUTDescriptor);
     const auto count = static_cast<std::size_t>((descriptor & 0xFFFF) == 0 ? 1 << 16 : descriptor & 0xFFFF);
-    first = static_cast<int>(number_of(item, DCM_LUTDescriptor, 1).value_or(0));
-    if (first > highest) first -= 1 << 16;  // a negative first value written with the unsigned VR
-    const int depth = static_cast<int>(number_of(item, DCM_LUTDescriptor, 2).value_or(16));
+    first = first_mapped(static_cast<int>(number_of(item, DCM_LUTDescriptor, 1).value_or(0)), count, values);
     const Uint16* words = nullptr;
     unsigned long size = 0;
     if (item.findAndGetUint16Array(DCM_LUTData, words, &size).bad() || words == nullptr) size = 0;
@@ -33,9 +31,20 @@ struct Lut {
         entries.push_back(static_cast<std::uint16_t>(words[i / 2] >> (8 * (i % 2)) & 0xFF));
     else
       unreadable("a LUT of " + std::to_string(count) + " entries", std::to_string(size));
-    // some writers state fewer bits than their entries have
-    const double stated = std::ldexp(1.0, std::clamp(depth, 1, 16)) - 1;
-    top = std::max(stated, static_cast<double>(*std::max_element(entries.begin(), entries.end())));
+    // The descriptor of an image can say 8 or 16 bits alone: the entries tell how many they use.
+    unsigned held = 0xFF;
+    while (held < *std::max_element(entries.begin(), entries.end())) held = 2 * held + 1;
+    top = held;
+  }
+
+  /// The first value, whose VR may have the wrong sign: of both readings, the one that maps more of the values.
+  static int first_mapped(int stated, std::size_t count, const Values& values) {
+    const auto [lowest, highest] = std::minmax_element(values.begin(), values.end());
+    const auto mapped = [&, low = *lowest, high = *highest](int start) {
+      return std::min(start + static_cast<double>(count), high + 1) - std::max(static_cast<double>(start), low);
+    };
+    const int other = stated > 0 ? stated - (1 << 16) : stated + (1 << 16);
+    return mapped(other) > mapped(stated) ? other : stated;
   }
 
   [[nodiscard]] double operator()(double value) const {
@@ -69,7 +78,7 @@ struct Padding {
 /// Converts stored values to the modality's units, by a table or a line: PS3.3 C.11.1.
 std::uint32_t apply_modality(DcmItem& film, Values& values) {
   if (DcmItem* item = first_item(film, DCM_ModalityLUTSequence)) {
-    const Lut lut(*item, *std::max_element(values.begin(), values.end()));
+    const Lut lut(*item, values);
     std::transform(values.begin(), values.end(), values.begin(), lut);
     return 0;
   }
@@ -102,7 +111,7 @@ std::optional<Window> window_of(DcmItem& film, bool deep, std::uint32_t& warning
 /// Converts modality values to [0, 1], PS3.3 C.11.2; without table and window those of `film_values` are stretched.
 std::uint32_t apply_voi(DcmItem& film, const std::vector<bool>& occurs, Values& values) {
   if (DcmItem* item = first_item(film, DCM_VOILUTSequence)) {
-    const Lut lut(*item, *std::max_element(values.begin(), values.end()));
+    const Lut lut(*item, values);
     for (double& value : values) value = lut(value) / lut.top;
     return 0;
   }
