@@ -16,6 +16,7 @@ import torch
 from msloc_edge.bench.classifier import bare_classifier, classifier_onnx, linear_weights
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError, DependencyError
+from msloc_edge.export.bundle import load_network
 from msloc_edge.export.onnx import to_onnx
 from msloc_edge.model import CamNet, ModelConfig, build
 
@@ -92,12 +93,11 @@ def test_the_cut_is_the_backbone(
 def test_every_engine_agrees(engine_name: str, tiny_state: dict[str, Any], bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip(engine_name)
     films = np.random.default_rng(1).random((3, 1, *bundle.input_size), np.float32)
-    net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
-    net.load_state_dict(tiny_state["model"])
+    net = load_network(tiny_state)
     engine = bare_classifier(bundle, engine_name, None, tmp_path, threads=1)
     outputs = engine.run(films)
     assert outputs.cams == ()
-    np.testing.assert_allclose(outputs.logits, expected(net.eval(), films), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs.logits, expected(net, films), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(engine.run(films[:1]).logits, outputs.logits[:1], rtol=1e-4, atol=1e-4)
 
 
