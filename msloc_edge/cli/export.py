@@ -76,7 +76,7 @@ def bundle_command(
     if boxes and not data:
         raise click.UsageError("--boxes belongs to --fit-boxes")
     with needing("export"):
-        from msloc_edge.train.calibration.boxfit import fit_to_boxes
+        from msloc_edge.train.boxfit import fit_to_boxes
         from msloc_edge.train.checkpoint import load_state
         from msloc_edge.train.evaluate.write import read_metrics
     measured = [read_metrics(path) for path in metrics]
