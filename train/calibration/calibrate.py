@@ -62,11 +62,21 @@ def check_films(sources: Sequence[Films]) -> list[str]:
     """
     labels = np.concatenate([source.labels for source in real(sources)])
     patients = {patient for source in real(sources) for patient in source.patients}
-    if len({fold_of(patient, FOLDS) for patient in patients}) < 2 or np.unique(labels[~np.isnan(labels)]).size < 2:
+    missing = [
+        what
+        for what, lacks in (
+            ("no two patients for a cross-validation", len({fold_of(patient, FOLDS) for patient in patients}) < 2),
+            ("none with a finding", not (labels > 0.5).any()),
+            ("none without one", not (labels < 0.5).any()),
+        )
+        if lacks
+    ]
+    if missing:
         raise TrainError(
             "data_missing",
-            f"expected validation films of several patients, with findings and without, got {len(labels)} films of "
-            f"{len(patients)} patients; add films, tell the split in a column, or raise val_films",
+            f"expected validation films of several patients, with findings and without, got {len(labels)} films "
+            f"of {len(patients)} patients, {', '.join(missing)}; add films, tell the split in a column, or raise "
+            "val_films",
         )
     return [
         f"{label}: expected validation films with and without it, got only one kind; its thresholds are guesses"

@@ -20,6 +20,9 @@ from msloc_edge.train.calibration.logistic import fit_logistic
 MAX_WRONG = 1.35
 """Wrong findings a film to fit with: 1.5 is the aim, less a tenth for what other films show."""
 
+MIN_POSTERIOR = 0.05
+"""Probability behind the gate below which a finding is not shown, however few are wrong."""
+
 MIN_SENSITIVITY = 0.2
 URGENT: Mapping[str, float] = {"Pneumothorax": 0.3, "Nodule": 0.3, "Mass": 0.3}
 """Share of a class's films behind the gate that is found whatever the trade-off, so that no class falls silent."""
@@ -75,12 +78,17 @@ class TradeOff:
         return np.minimum((math.log(posterior / (1 - posterior)) - self.offsets) / self.slopes, self.ceilings)
 
     def posterior(self, films: GatedFilms, max_wrong: float = MAX_WRONG) -> float:
-        """Find the lowest probability with at most `max_wrong` wrong findings a film; 1/2 if only higher ones do."""
-        low, high = 0.0, 0.5
+        """Find the lowest probability with at most `max_wrong` wrong findings a film, from MIN_POSTERIOR to 1/2."""
+
+        def too_many(posterior: float) -> bool:
+            return films.wrong(np.nan_to_num(self.thresholds(posterior), nan=math.inf)) > max_wrong
+
+        low, high = MIN_POSTERIOR, 0.5
+        if not too_many(low):
+            return low
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            thresholds = np.nan_to_num(self.thresholds(middle), nan=math.inf)
-            low, high = (middle, high) if films.wrong(thresholds) > max_wrong else (low, middle)
+            low, high = (middle, high) if too_many(middle) else (low, middle)
         return high
 
 

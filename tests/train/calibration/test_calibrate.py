@@ -158,10 +158,20 @@ def test_without_normal_films_there_is_no_gate(net: CamNet) -> None:
     assert found["profiles"]["youden"]["rates"]["normals_flagged"]["value"] is None
 
 
-@pytest.mark.parametrize("labels", [[[1, 1], [1, 1]], [[np.nan, np.nan], [np.nan, np.nan]], [[1, 0]]])
-def test_what_cannot_be_calibrated_is_named_before_training(net: CamNet, labels: list[list[float]]) -> None:
+@pytest.mark.parametrize(
+    ("labels", "missing"),
+    [
+        ([[1, 1], [1, 1]], "none without one"),
+        ([[0, 0], [0, 0]], "none with a finding"),
+        ([[np.nan, np.nan], [np.nan, np.nan]], "none with a finding, none without one"),
+        ([[1, 0]], "no two patients"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_named_before_training(
+    net: CamNet, labels: list[list[float]], missing: str
+) -> None:
     sources = [films("csv:there", labels, 3, masks=False)]
-    with pytest.raises(TrainError, match="expected validation films of several patients") as caught:
+    with pytest.raises(TrainError, match=f"expected validation films of several patients.* {missing}") as caught:
         check_films(sources)
     assert caught.value.reason == "data_missing"
     with pytest.raises(TrainError, match="expected validation films of several patients"):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from msloc_edge.train.calibration.tradeoff import GatedFilms, TradeOff, fit_line
+from msloc_edge.train.calibration.tradeoff import MIN_POSTERIOR, GatedFilms, TradeOff, fit_line
 
 
 def gated(logits: list[list[float]], labels: list[list[float]], **other: list) -> GatedFilms:
@@ -67,6 +67,11 @@ def test_the_posterior_keeps_the_bound() -> None:
     assert posterior == pytest.approx(1 / (1 + math.e), abs=1e-6)  # sigmoid(1 - 2)
     assert films.wrong(line.thresholds(posterior)) == 0.25
     assert line.posterior(films, max_wrong=0) == pytest.approx(0.5)  # sigmoid(2 - 2)
+
+
+def test_no_posterior_is_too_low() -> None:
+    films = gated([[1], [2], [3], [4]], [[0], [0], [1], [1]])
+    assert trade_off([1], [-2], [math.inf]).posterior(films, max_wrong=1) == MIN_POSTERIOR
 
 
 def test_no_posterior_is_above_one_half() -> None:
