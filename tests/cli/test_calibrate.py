@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.train.calibrate import GATED
+from msloc_edge.train.calibration.calibrate import GATED
+from msloc_edge.train.calibration.thresholds import PROFILES
 from msloc_edge.train.phantom import FINDINGS, generate, write_png
-from msloc_edge.train.thresholds import PROFILES
 
 Run = Callable[..., Any]
 
