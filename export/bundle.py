@@ -79,7 +79,7 @@ def export_bundle(
 def recalibrate_bundle(bundle: Bundle, found: Mapping[str, Any], out: Path, version: str) -> Bundle:
     """Write a bundle again to the folder `out`, with another operating point and version, and the same network.
 
-    found  what train.calibrate.recalibrate gave
+    found  what train.calibration.calibrate.recalibrate gave
     out    must not exist, or be another bundle
 
     Figures that `eval` measured before are no longer in its card: they were of other thresholds. Raises OutputError
@@ -144,7 +144,7 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
 
 
 def _operating_point(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what calibration found (train.calibrate) for the manifest; older checkpoints have less."""
+    """Take what calibration found (train.calibration) for the manifest; older checkpoints have less."""
     keys = ("temperature", "abnormal", "regions", "profiles", "default_profile", "calibration")
     return {key: found[key] for key in keys if key in found}
 
