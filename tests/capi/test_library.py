@@ -148,6 +148,15 @@ def gate(manifest: dict[str, Any], **values: Any) -> dict[str, Any]:
     return {"weights": [0.1] * len(manifest["classes"]), "bias": -1.0} | values
 
 
+def ungated(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest without anything that a film gate brings."""
+    for entry in (manifest, manifest["golden"]):
+        entry.pop("abnormal", None)
+    for profile in manifest["profiles"].values():
+        profile.pop("film", None)
+    return manifest
+
+
 def flip(name: str) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         data = bytearray((folder / name).read_bytes())
@@ -212,8 +221,8 @@ def manifest_of(data: bytes) -> Callable[[Path], None]:
         (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film=1.1)), "bundle_damaged"),
         (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film=-0.1)), "bundle_damaged"),
         (edit(lambda m: m.update(abnormal=gate(m)) or m["profiles"]["youden"].update(film="half")), "bundle_damaged"),
-        (edit(lambda m: m["profiles"]["sensitivity-90"].update(film=0)), "bundle_damaged"),
-        (edit(lambda m: m["golden"].update(abnormal=0.5)), "bundle_damaged"),
+        (edit(lambda m: ungated(m)["profiles"]["sensitivity-90"].update(film=0)), "bundle_damaged"),
+        (edit(lambda m: ungated(m)["golden"].update(abnormal=0.5)), "bundle_damaged"),
         (edit(lambda m: m.update(abnormal=gate(m)) or m["golden"].update(abnormal=1.5)), "bundle_damaged"),
     ],
 )

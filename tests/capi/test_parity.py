@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from msloc_edge.imaging.dicom.display import window
 from msloc_edge.imaging.reading import read_frame
@@ -35,6 +36,11 @@ def python(request: pytest.FixtureRequest, bundle: Path) -> Iterator[Localizer]:
         yield localizer
 
 
+def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Left, top, right, bottom of boxes [N, 4]."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
 def compare(edge: Any, python: Localizer, frame: Frame) -> None:
     """Compare the library's result of the film that it has localized with Python's of `frame`."""
     prepared = python.prepare(frame)
@@ -55,7 +61,13 @@ def compare(edge: Any, python: Localizer, frame: Frame) -> None:
         assert (found.peak_x, found.peak_y) == pytest.approx((expected.peak.x, expected.peak.y))
         assert found.peak_value == pytest.approx(expected.peak.value, abs=LOGIT)
         boxes = edge.boxes(k)
-        assert agreement(boxes[:, :4], array_of(expected.boxes)) >= IOU, expected.label
+        theirs = array_of(expected.boxes)
+        if agreement(boxes[:, :4], theirs) < IOU:
+            # A pixel of the map that lies on its threshold, up to rounding, is in or out; and a small box feels it.
+            map_, threshold = result.maps[expected.label], python.map_thresholds[expected.label]
+            assert np.abs(map_ - threshold).min() < LOGIT, expected.label
+            pixel = prepared.geometry.image_width / prepared.geometry.width
+            assert np.abs(corners(boxes[:, :4]) - corners(theirs)).max() <= 1.01 * pixel, expected.label
         assert boxes[:, 4].tolist() == pytest.approx([box.score for box in expected.boxes], abs=1e-3)
 
 
