@@ -48,9 +48,9 @@ class Deviation:
     abnormal: float = 0.0
 
     @property
-    def within(self) -> bool:
-        """Whether all of it is within the limits."""
-        return not self.classes and self.abnormal <= ABNORMAL
+    def beyond(self) -> tuple[str, ...]:
+        """Names of what is beyond the limits: classes, and "abnormal" for p_abnormal."""
+        return self.classes if self.abnormal <= ABNORMAL else (*self.classes, "abnormal")
 
 
 def result(localizer: Localizer) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def command(model: str, backends: tuple[str, ...], device: str | None, precision
         found = row.get("deviation")
         cells = [f"{found[key]:.1e}" for key in ("logit", "value", "shift")] if found else ["-"] * 3
         cells += [f"{found['iou']:.4f}", f"{row['ms']:.0f}"] if found else ["-", "-"]
-        words = row.get("message") or ", ".join(found["classes"] if found else ())
+        words = row.get("message") or ", ".join(row.get("beyond", ()))
         table.add_row(row["backend"], Text(row["state"], STYLES[row["state"]]), *cells, Text(words))
         if row["state"] == "failed":
             reason = row.get("reason", "parity")
@@ -83,5 +83,5 @@ def _test(bundle: Bundle, backend: str, device: str | None, precision: str, aske
         absent = error.reason == "backend_missing" or (error.reason == "backend_device" and device is None)
         state = "absent" if absent and not asked_for else "failed"
         return record | {"state": state, "reason": error.reason, "message": error.message}
-    state = "passed" if deviation.within else "failed"
-    return record | {"state": state, "deviation": asdict(deviation), "ms": ms}
+    state = "failed" if deviation.beyond else "passed"
+    return record | {"state": state, "deviation": asdict(deviation), "beyond": list(deviation.beyond), "ms": ms}
