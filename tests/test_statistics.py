@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from msloc_edge import _statistics
 from msloc_edge._statistics import auroc, average_precision
-from msloc_edge.train.resample import patient_weights
+from msloc_edge.train.calibration.resample import patient_weights
 
 
 def test_the_examples() -> None:
