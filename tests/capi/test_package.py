@@ -97,7 +97,7 @@ def test_example_on_a_real_film(
     program: Path, bundle: Path, python: Localizer, structs: dict[str, Any], shared_data: Path, tmp_path: Path
 ) -> None:
     boxes = 0
-    for film in sorted(shared_data.glob("nih128/images/*.jpg"))[:3]:
+    for film in sorted(shared_data.glob("nih/images/*.jpg"))[:12]:  # the first of them pass the film gate
         frame = read_frame(film)
         assert frame.pixels.dtype == np.uint8
         boxes += compare(
