@@ -245,6 +245,7 @@ INTERRUPTED = """
 import signal, sys
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had it ignored
 engines = [load_backend("openvino", Bundle.open(sys.argv[1])) for _ in range(3)]
 del engines[1], engines[1]
 try:
