@@ -17,6 +17,7 @@ from triton.runtime.jit import JITFunction
 from msloc_edge._files import atomic_write
 from msloc_edge.cuda.compiled import ALIGNMENT, INDEX, SCHEMA, Compiled
 from msloc_edge.errors import ExportError
+from msloc_edge.kernels import OPTIONS
 from msloc_edge.kernels.aot.assemble import assemble, is_known
 from msloc_edge.kernels.aot.ptx import entry, retarget, strip_scratch
 from msloc_edge.kernels.aot.spec import Variant
@@ -76,7 +77,7 @@ def to_ptx(variant: Variant, sm: int) -> tuple[str, int]:
     signature = {name: declared[name] for name in variant.kernel.arg_names}  # Triton goes by place
     promises = {(variant.kernel.arg_names.index(name),): [["tt.divisibility", ALIGNMENT]] for name in variant.aligned}
     source = ASTSource(variant.kernel, signature, dict(variant.constants), promises)
-    options = {"num_warps": variant.num_warps, "ptx_version": PTX_VERSIONS[sm], "enable_fp_fusion": True}
+    options = {"num_warps": variant.num_warps, "ptx_version": PTX_VERSIONS[sm], **OPTIONS}
     with _no_line_numbers():
         try:
             made = triton.compile(source, GPUTarget("cuda", sm, 32), options)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from msloc_edge.kernels.fuse_cams.peaks import part_keys, peak_rows, raised, store_keys
-from msloc_edge.kernels.fuse_cams.programs import class_of, tile_of
+from msloc_edge.kernels.fuse_cams.programs import PER_LAUNCH, class_of, tile_of
 
 
 @triton.jit
@@ -40,7 +40,7 @@ def color_level(m, threshold):
     return tl.where(level == level, held, 0.0).to(tl.int32).to(tl.uint8)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=PER_LAUNCH)
 def fuse_cams_kernel(
     cams,  # S x [B, K, h_s, w_s] fp32, fp16 or bf16
     relevance,  # [K, S] fp32

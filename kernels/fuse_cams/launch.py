@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from msloc_edge.kernels import OPTIONS
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.fuse_cams.programs import GENERAL_TILE, STRIDED_TILE
@@ -108,6 +109,7 @@ def fuse_cams(
                 strides=strides,
                 BLOCK_W=tile.columns,
                 num_warps=WARPS,
+                **OPTIONS,
             )
         else:
             fuse_cams_kernel[(planes * tiles,)](
@@ -120,10 +122,13 @@ def fuse_cams(
                 *(result.maps, keys, result.mask, result.index),
                 BLOCK_W=tile.columns,
                 num_warps=WARPS,
+                **OPTIONS,
                 maxnreg=registers_for(len(cams)),
             )
         if keys is not None:
-            fuse_cams_peaks_kernel[(planes,)](keys, parts, W, result.values, result.positions, num_warps=1)
+            fuse_cams_peaks_kernel[(planes,)](
+                *(keys, parts, W, result.values, result.positions), num_warps=1, **OPTIONS
+            )
     return result
 
 

@@ -58,7 +58,7 @@ def store_keys(peaks, keys, warps: tl.constexpr):
     tl.store(peaks + place, tl.broadcast_to(keys, [warps, 32]), lane == 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["parts"])
 def fuse_cams_peaks_kernel(
     peaks,  # [B, J, parts] int64 keys
     parts,  # parts of a map

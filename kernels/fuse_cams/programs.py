@@ -13,6 +13,9 @@ STRIDED_TILE = TileRule((128, 32, 16), 400)
 GENERAL_TILE = TileRule((128, 32, 8), 1024)
 """A rule of thumb as well."""
 
+PER_LAUNCH = ("J", "tile_h")
+"""Arguments that differ from launch to launch: Triton would compile anew where one is 1, or a multiple of 16."""
+
 
 @triton.jit
 def tile_of(H, W, tile_h, BLOCK_W: tl.constexpr):

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from msloc_edge.kernels.fuse_cams.peaks import part_keys, peak_rows, raised, store_keys
-from msloc_edge.kernels.fuse_cams.programs import class_of, tile_of
+from msloc_edge.kernels.fuse_cams.programs import PER_LAUNCH, class_of, tile_of
 
 
 def fits(grid: tuple[int, int], stride: int, size: tuple[int, int]) -> bool:
@@ -49,7 +49,7 @@ def line(row, below, rises, units, strides: tl.constexpr):
     return m, rise
 
 
-@triton.jit
+@triton.jit(do_not_specialize=PER_LAUNCH)
 def fuse_cams_strided_kernel(
     cams,  # S x [B, K, H / stride, W / stride] fp32, fp16 or bf16
     relevance,  # [K, S] fp32

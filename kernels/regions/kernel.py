@@ -5,6 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+SIZES = ("H", "W", "max_regions")
+"""Arguments that differ from map to map: Triton would compile anew where one is 1, or a multiple of 16."""
+
 
 @triton.jit
 def runs_of(runs, plane, H, W):
@@ -28,7 +31,7 @@ def highest_of_run(run, peak, next_run, next_peak):
     return next_run, tl.where(run == next_run, tl.maximum(peak, next_peak), next_peak)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES[:2])
 def runs_kernel(
     maps,  # [B, J, H, W] fp32 or fp16
     thresholds,  # [J] fp32
@@ -130,7 +133,7 @@ def flatten(counts, runs, H, BLOCK_H: tl.constexpr):
     return tl.sum(tl.sum(moved, axis=0), axis=0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def regions_kernel(
     runs,  # [B, J, (4 ceil(W / 2) + 1) H] int32 of runs_kernel; the parents are written
     H,

@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from msloc_edge.kernels import OPTIONS
 from msloc_edge.kernels.regions.kernel import regions_kernel, runs_kernel
 from msloc_edge.kernels.regions.reference import COLUMNS, check_shapes
 
@@ -75,9 +76,9 @@ def regions(
     runs = torch.empty((B, J, words), dtype=torch.int32, device=device)
     columns = min(triton.next_power_of_2(W), MAX_COLUMNS)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        runs_kernel[(H, J, B)](*(maps, thresholds, content, H, W, runs), BLOCK_W=columns, num_warps=1)
+        runs_kernel[(H, J, B)](*(maps, thresholds, content, H, W, runs), BLOCK_W=columns, num_warps=1, **OPTIONS)
         regions_kernel[(B * J,)](
-            *(runs, H, W, max_regions, out.counts, out.table), BLOCK_H=ROWS, num_warps=ROWS // LANES
+            *(runs, H, W, max_regions, out.counts, out.table), BLOCK_H=ROWS, num_warps=ROWS // LANES, **OPTIONS
         )
     return out
 

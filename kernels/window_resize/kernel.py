@@ -31,7 +31,11 @@ def weight(source, place, image_size, size, enlarge: tl.constexpr):
     return tl.maximum(part, 0).to(tl.float32)
 
 
-@triton.jit
+SIZES = ("last", "image_width", "image_height", "input_width", "input_height", "left", "top", "width", "height")
+"""Arguments that differ from film to film: Triton would compile anew where one is 1, or a multiple of 16."""
+
+
+@triton.jit(do_not_specialize=SIZES)
 def window_resize_kernel(
     pixels,  # [image_height, image_width] uint8, uint16, or int16 with the bits of uint16
     table,  # [last + 1] fp32, a power of two

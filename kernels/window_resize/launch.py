@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from msloc_edge.kernels import OPTIONS
+
 from .kernel import window_resize_kernel
 from .reference import enlarges
 
@@ -73,6 +75,7 @@ def window_resize(
             taps=taps,
             BLOCK_W=columns,
             num_warps=WARPS,
+            **OPTIONS,
         )
     return output
 

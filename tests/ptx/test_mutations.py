@@ -1,4 +1,4 @@
-"""Faults that are put into the shipped PTX: each must be found by the cases that the sound kernel passes.
+"""The cases themselves: they execute every instruction, and find faults that are put into the shipped PTX.
 
 A barrier is taken out; a store or atomic operation loses its guard; a comparison that such a guard comes from is off by
 one. What no case can find has no effect: `WITHOUT_EFFECT` says of how many, and why.
@@ -18,28 +18,30 @@ from test_fuse_cams import GENERAL, STRIDED, WANTED
 from test_regions import CASES
 from test_window_resize import ENLARGE, SHRINK
 
+from msloc_edge.kernels.aot.variants import variants
+
 SM = 90
 PEAKS = "fuse_cams.peaks.fp32"
 RUNS, REGIONS = "regions.runs.fp32", "regions.regions.fp32"
 
-Cases = Callable[[Shipped], Iterator[tuple[Outcome, ...]]]
+Cases = Callable[[Shipped], Iterator[Outcome]]
 
 
 def outcomes_of(name: str) -> Cases:
     """Make a function that runs all cases of a form, one after the other, with any kernel in its place."""
     peaks, runs, table = (of_variant(other, SM) for other in (PEAKS, RUNS, REGIONS))
-    of_fuse_cams = {"maps": STRIDED, "wanted": WANTED, "findings": GENERAL}
-    _, variant, _ = name.split(".")
+    operation, variant, _ = name.split(".")
     if name == PEAKS:
-        return lambda form: ((fuse_cams.run_peaks(form, 3, parts),) for parts in (1, 31, 33, 100))
-    if variant in of_fuse_cams:
-        return lambda form: ((fuse_cams.run(form, peaks, case),) for case in of_fuse_cams[variant].values())
-    if name == RUNS:
-        return lambda form: (regions.run(form, table, case) for case in CASES.values())
-    if name == REGIONS:
-        return lambda form: (regions.run(runs, form, case) for case in CASES.values())
-    films = SHRINK if variant.endswith("shrink") else ENLARGE
-    return lambda form: ((window_resize.run(form, film),) for film in films.values())
+        return lambda form: (fuse_cams.run_peaks(form, 3, parts) for parts in (1, 31, 33, 100))
+    if operation == "fuse_cams":
+        of_maps = {"maps": STRIDED, "wanted": WANTED, "findings": GENERAL}[variant]
+        return lambda form: (fuse_cams.run(form, peaks, case) for case in of_maps.values())
+    if operation == "window_resize":
+        films = SHRINK if variant.endswith("shrink") else ENLARGE
+        return lambda form: (window_resize.run(form, film) for film in films.values())
+    if variant == "runs":
+        return lambda form: (regions.run(form, table, case)[0] for case in CASES.values())
+    return lambda form: (regions.run(runs, form, case)[1] for case in CASES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _changed(lines: list[str], it: Instruction, kind: str, line: str) -> Mutant:
 
 def is_found(form: Shipped, cases: Cases) -> bool:
     try:
-        return any(not outcome.right for outcomes in cases(form) for outcome in outcomes)
+        return any(not outcome.right for outcome in cases(form))
     except KernelError:
         return True
 
@@ -101,6 +103,14 @@ WITHOUT_EFFECT = {
     # The kernel's own barriers stand beside those that Triton puts around a reduction. The bits of a peak are not -1.
     REGIONS: ["barrier"] * 4 + ["bound"],
 }
+
+
+@pytest.mark.parametrize("name", [variant.name for variant in variants()])
+def test_the_cases_take_every_way(name: str) -> None:
+    """No instruction of a form is left that no case executes."""
+    form = of_variant(name, SM)
+    taken = {line for outcome in outcomes_of(name)(form) for line in outcome.executed.issued}
+    assert [str(it) for it in parse(form.text)[form.entry].body if it.line not in taken] == []
 
 
 @pytest.mark.parametrize(
@@ -114,6 +124,7 @@ def test_faults_are_found(name: str) -> None:
     form, cases = of_variant(name, SM), outcomes_of(name)
     tried = list(mutants(form))
     assert tried
+    assert not is_found(form, cases), "the sound kernel passes"
     survived = [mutant for mutant in tried if not is_found(replace(form, text=mutant.text), cases)]
     kinds = [mutant.kind for mutant in survived]
     assert kinds == WITHOUT_EFFECT.get(name, []), [(mutant.line, mutant.was) for mutant in survived]

@@ -200,6 +200,13 @@ Data Movement and Conversion Instructions: cvt
     cvt.rn.f16.f32           65520 -> inf
     cvt.rn.f16.f32           0x1.8p-25 -> 0x1p-24
     cvt.rn.f16x2.f32         1 -2 -> 0x3c00c000
+    cvt.f32.bf16             0x3f81 -> 0x1.02p+0
+    cvt.rn.bf16.f32          0x1.01p+0 -> 0x3f80
+    cvt.rn.bf16.f32          0x1.03p+0 -> 0x3f82
+    cvt.rn.bf16.f32          -0x1.010002p+0 -> 0xbf81
+    cvt.rn.bf16.f32          0x1.fffffep+127 -> 0x7f80
+    cvt.rn.bf16.f32          nan -> 0x7fff
+    cvt.rn.bf16x2.f32        1 -2 -> 0x3f80c000
     cvt.rzi.s32.f32          -1.9 -> -1
     cvt.rzi.s32.f32          3e9 -> 0x7fffffff
     cvt.rzi.s32.f32          -inf -> 0x80000000

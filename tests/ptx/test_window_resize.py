@@ -30,6 +30,7 @@ SHRINK = {
 }
 ENLARGE = {
     "enlarges": Case((5, 7), (16, 24), 8),
+    "letterbox above": Case((2, 5), (30, 10), 7),
     "without a letterbox": Case((4, 6), (16, 24), 5),
     "two programs a row, with stray bits": Case((3, 2), (9, 200), 5, stray=True),
     "an input that ends in the second half of a program": Case((5, 30), (9, 80), 8),

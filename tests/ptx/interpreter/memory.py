@@ -14,6 +14,9 @@ from .errors import KernelError
 ALIGNMENT = 256
 """Bytes: of the addresses that a device's own allocator gives."""
 
+WIDEST = 16
+"""Bytes of the widest access."""
+
 SPACING = 1 << 40
 """Bytes between two arrays: no 32-bit place in one reaches another."""
 
@@ -28,7 +31,7 @@ class Segment:
     """One array in memory.
 
     address   of its first byte
-    content   bytes from the last multiple of ALIGNMENT before that address on
+    content   bytes from the last multiple of WIDEST, or of more, before that address on
     begin     of the array in `content`
     unit      bytes of an element; an access to a part of one counts as one to all of it
     written   of each unit of `content`, whether it holds a value; None for an array that is only read
@@ -84,12 +87,12 @@ class Memory:
         return self._place(array, skew, written=False)
 
     def map(self, address: int, array: NDArray[Any], written: bool | None) -> None:
-        """Let an array that lies in this process be the memory at `address`, a multiple of ALIGNMENT.
+        """Let an array that lies in this process be the memory at `address`, a multiple of WIDEST.
 
         written  whether it holds values; None: it may only be read
         """
-        if address % ALIGNMENT:
-            raise ValueError(f"expected an address that is a multiple of {ALIGNMENT}, got {address:#x}")
+        if address % WIDEST:
+            raise ValueError(f"expected an address that is a multiple of {WIDEST}, got {address:#x}")
         flat = array.reshape(-1)
         self._add(address, flat, flat.view(np.uint8), 0, written)
 

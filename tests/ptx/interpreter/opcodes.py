@@ -19,11 +19,11 @@ Compute = Callable[..., Any]
 
 TYPES: dict[str, type[Any]] = {
     **{"pred": np.bool_, "b8": np.uint8},
-    **{"s16": np.int16, "u16": np.uint16, "b16": np.uint16, "f16": np.float16},
-    **{"s32": np.int32, "u32": np.uint32, "b32": np.uint32, "f32": np.float32, "f16x2": np.uint32},
+    **{"s16": np.int16, "u16": np.uint16, "b16": np.uint16, "f16": np.float16, "bf16": np.uint16},
+    **{"s32": np.int32, "u32": np.uint32, "b32": np.uint32, "f32": np.float32, "f16x2": np.uint32, "bf16x2": np.uint32},
     **{"s64": np.int64, "u64": np.uint64, "b64": np.uint64, "f32x2": np.uint64},
 }
-"""PTX type -> numpy's. A pair lies in one register: f32x2 in 64 bits."""
+"""PTX type -> numpy's, of bf16 that of its bits. A pair lies in one register: f32x2 in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,25 @@ def flushed(a: Values) -> Values:
     return np.where(np.abs(a) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), a), a).astype(np.float32)
 
 
-def packed_halves(high: Values, low: Values) -> Values:
-    high, low = (half.astype(np.float16).view(np.uint16).astype(np.uint32) for half in (high, low))
-    return high << np.uint32(16) | low
+def half(a: Values) -> Values:
+    """Bits of the nearest float16, ties to even."""
+    return a.astype(np.float16).view(np.uint16)
+
+
+def brain_float(a: Values) -> Values:
+    """Bits of the nearest bfloat16, ties to even."""
+    bits = a.view(np.uint32)
+    rounded_bits = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(a), 0x7FFF, rounded_bits).astype(np.uint16)
+
+
+def from_brain_float(a: Values) -> Values:
+    return (a.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def packed(convert: Compute) -> Compute:
+    """Two conversions to 16 bits, the first in the upper half."""
+    return lambda high, low: convert(high).astype(np.uint32) << np.uint32(16) | convert(low).astype(np.uint32)
 
 
 def unordered(compute: Compute) -> Compute:
@@ -243,7 +259,10 @@ for target, source in (
     FORMS[f"cvt.{target}.{source}"] = Form(f"{MOVEMENT}: cvt", target, (source,), rounded(TYPES[target]))
 for target, source in (("f32", "s32"), ("f32", "u32"), ("f16", "f32")):
     FORMS[f"cvt.rn.{target}.{source}"] = Form(f"{MOVEMENT}: cvt", target, (source,), rounded(TYPES[target]))
-FORMS["cvt.rn.f16x2.f32"] = Form(f"{MOVEMENT}: cvt", "f16x2", ("f32", "f32"), packed_halves)
+FORMS["cvt.rn.f16x2.f32"] = Form(f"{MOVEMENT}: cvt", "f16x2", ("f32", "f32"), packed(half))
+FORMS["cvt.rn.bf16x2.f32"] = Form(f"{MOVEMENT}: cvt", "bf16x2", ("f32", "f32"), packed(brain_float))
+FORMS["cvt.rn.bf16.f32"] = Form(f"{MOVEMENT}: cvt", "bf16", ("f32",), brain_float)
+FORMS["cvt.f32.bf16"] = Form(f"{MOVEMENT}: cvt", "f32", ("bf16",), from_brain_float)
 FORMS["cvt.rzi.s32.f32"] = Form(f"{MOVEMENT}: cvt", "s32", ("f32",), saturated)
 FORMS["cvt.rmi.f32.f32"] = Form(f"{MOVEMENT}: cvt", "f32", ("f32",), np.floor)
 FORMS["cvt.rmi.ftz.f32.f32"] = Form(f"{MOVEMENT}: cvt", "f32", ("f32",), lambda a: np.floor(flushed(a)))

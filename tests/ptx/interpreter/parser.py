@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import KernelError
 
@@ -88,6 +89,7 @@ ENTRY = re.compile(r"\.visible\s+\.entry\s+([\w$]+)\s*\(([^)]*)\)([^{;]*)\{(.*?)
 PARAMETER = re.compile(r"\s*\.param\s+\.[a-z](\d+)\b.*?([\w$]+)\s*", re.DOTALL)
 SHARED = re.compile(r"\.shared\s+\.align\s+\d+\s+\.[a-z](\d+)\s+([\w$]+)\[(\d*)\]\s*;")
 THREADS = re.compile(r"\.reqntid\s+(\d+)\s*")
+MAX_REGISTERS = re.compile(r"\.maxnreg\s+\d+\s*")
 REGISTERS = re.compile(r"\.reg\s+\.([a-z]+)(\d*)\s+(%[a-z]+)<(\d+)>")
 LABEL = re.compile(r"\s*(\$[\w$]+)\s*:")
 STATEMENT = re.compile(r"(?:@(!?)(%\w+)\s+)?([a-z][\w.:]*)\s*(.*)", re.DOTALL)
@@ -96,15 +98,16 @@ FLOAT = re.compile(r"0[fFdD]([0-9A-Fa-f]+)")
 NUMBER = re.compile(r"-?(?:0x[0-9A-Fa-f]+|\d+)")
 
 
-def parse(text: str) -> dict[str, Kernel]:
+@lru_cache(maxsize=8)
+def parse(text: str) -> Mapping[str, Kernel]:
     """The kernels of a module by their names. Raises KernelError "syntax" for what is not understood."""
     text = COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
     shared = {name: int(bits) // 8 * int(count) if count else None for bits, name, count in SHARED.findall(text)}
     kernels = {}
     for found in ENTRY.finditer(text):
         name, parameters, directives, _ = found.groups()
-        if THREADS.sub("", directives).strip():
-            raise KernelError("syntax", f"{name}: expected .reqntid alone, got {directives.strip()}")
+        if MAX_REGISTERS.sub("", THREADS.sub("", directives)).strip():
+            raise KernelError("syntax", f"{name}: expected .reqntid and .maxnreg alone, got {directives.strip()}")
         threads = THREADS.search(directives)
         registers, body, labels = _body(found[4], 1 + text.count("\n", 0, found.start(4)))
         kernels[name] = Kernel(

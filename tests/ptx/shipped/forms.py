@@ -113,19 +113,13 @@ def written(memory: Memory, *addresses: int) -> float:
     return float("inf") if any(memory.unwritten(address) for address in addresses) else 0.0
 
 
-def find(name: str) -> Variant:
-    """Find the declaration of a form by its name: operation, variant and dtype with dots between them."""
-    return next(variant for variant in variants() if variant.name == name)
-
-
 @cache
 def of_variant(name: str, sm: int) -> Shipped:
-    """Compile one form for a device; Triton keeps on disk what it has compiled, by the hash of its source."""
-    return compiled_now(find(name), sm)
+    """Compile the form of this name, operation.variant.dtype, for a device.
 
-
-def compiled_now(variant: Variant, sm: int) -> Shipped:
-    """Compile a declared kernel for a device."""
+    Triton keeps on disk what it has compiled, by the hash of its source.
+    """
+    variant = next(variant for variant in variants() if variant.name == name)
     text, shared = to_ptx(variant, sm)
     return _shipped(variant, text, 32 * variant.num_warps, shared)
 
