@@ -8,7 +8,7 @@ from msloc_edge.kernels.aot.spec import Types, Variant
 from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.fuse_cams.programs import GENERAL_TILE, STRIDED_TILE
-from msloc_edge.kernels.fuse_cams.strided import fuse_cams_strided_kernel
+from msloc_edge.kernels.fuse_cams.strided import STEPS, fuse_cams_strided_kernel
 from msloc_edge.kernels.regions.kernel import regions_kernel, runs_kernel
 from msloc_edge.kernels.window_resize.kernel import window_resize_kernel
 
@@ -48,7 +48,7 @@ def _fused() -> list[Variant]:
                 dtype=dtype,
                 kernel=fuse_cams_strided_kernel,
                 signature=signature,
-                constants={**dict.fromkeys(unused), "strides": STRIDES, "BLOCK_W": 256},
+                constants={**dict.fromkeys(unused), "strides": STRIDES, "BLOCK_W": 256, "STEPS": STEPS},
                 grid=("B * J * cdiv(H, tile_h) * cdiv(W, 256)", "1", "1"),
                 tile=STRIDED_TILE,
                 aligned=("maps",),

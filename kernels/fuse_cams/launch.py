@@ -14,7 +14,7 @@ from msloc_edge.kernels.fuse_cams.kernel import fuse_cams_kernel
 from msloc_edge.kernels.fuse_cams.peaks import fuse_cams_peaks_kernel
 from msloc_edge.kernels.fuse_cams.programs import GENERAL_TILE, STRIDED_TILE
 from msloc_edge.kernels.fuse_cams.reference import check_shapes
-from msloc_edge.kernels.fuse_cams.strided import fits, fuse_cams_strided_kernel
+from msloc_edge.kernels.fuse_cams.strided import STEPS, fits, fuse_cams_strided_kernel
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WARPS = 4
@@ -108,6 +108,7 @@ def fuse_cams(
                 *(*inputs, within, *numbers, result.maps, keys),
                 strides=strides,
                 BLOCK_W=tile.columns,
+                STEPS=STEPS if H % STEPS == 0 else 4,
                 num_warps=WARPS,
                 **OPTIONS,
             )

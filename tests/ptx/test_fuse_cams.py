@@ -14,7 +14,7 @@ DTYPES = ("fp16", "fp32")
 NAN, INFINITE = float("nan"), float("inf")
 
 STRIDED = {
-    "one tile": Case((32, 64), 4),
+    "one tile": Case((32, 64), 32),
     "two films": Case((64, 96), 16, batch=2, count=3),
     "a second tile of columns, cut": Case((96, 288), 32),
     "made anew every 32 rows, a second tile of rows, cut": Case((160, 64), 128),
@@ -23,7 +23,7 @@ STRIDED = {
 }
 
 WANTED = {
-    "two films": Case((32, 64), 12, batch=2, count=3, classes=((2, 2), (0, 1))),
+    "two films": Case((32, 64), 16, batch=2, count=3, classes=((2, 2), (0, 1))),
     "no such class": Case((64, 96), 64, batch=2, count=3, classes=((-1, 1), (3, 2**31 - 1))),
 }
 

@@ -63,6 +63,17 @@ def test_maps_and_peaks_of_a_network_inside_the_film(dtype: torch.dtype, launche
     assert torch.equal(found.positions, places)
 
 
+@pytest.mark.parametrize(
+    ("strides", "size"), [((4,), (20, 12)), ((12, 4), (36, 72)), ((24, 8, 48), (48, 96)), ((32, 16), (96, 64))]
+)
+def test_maps_of_other_strides(strides: tuple[int, ...], size: tuple[int, int], launches: list[Launched]) -> None:
+    """Also where the height is no multiple of 16, and where a stride does not divide 16."""
+    cams, relevance = drawn([(size[0] // stride, size[1] // stride) for stride in strides], torch.float32)
+    found = fuse_cams_launch.fuse_cams(cams, relevance, size)
+    assert [launched.compiled.name for launched in launches] == ["fuse_cams_strided_kernel"]
+    assert rms(found.maps, right_maps(cams, relevance, size)) <= ERROR[torch.float32]
+
+
 @pytest.mark.parametrize("dtype", list(ERROR))
 def test_all_outputs_of_maps_of_any_size(dtype: torch.dtype, launches: list[Launched]) -> None:
     cams, relevance = drawn(RAGGED, dtype)

@@ -30,6 +30,8 @@ Integer Arithmetic Instructions: mul
     mul.lo.{s32,u32,s64,u64} -3 7 -> -21
     mul.lo.{s32,u32}         0x10001 0x10001 -> 0x20001
     mul.lo.{s64,u64}         0x100000001 0x100000001 -> 0x200000001
+    mul.hi.s32               -7 0x2aaaaaab -> -2
+    mul.hi.u32               0xfffffff9 0x10000 -> 0xffff
     mul.wide.s32             -2 0x7fffffff -> -4294967294
     mul.wide.u32             0xfffffffe 0x7fffffff -> 0x7ffffffe00000002
 Integer Arithmetic Instructions: mad
@@ -68,6 +70,14 @@ Integer Arithmetic Instructions: bfe
     bfe.u32                  0xabcd1234 4 0 -> 0
     bfe.u32                  0xabcd1234 40 4 -> 0
     bfe.u32                  0xabcd1234 0x108 0x10c -> 0xd12
+    bfe.s32                  0xabcd1234 8 12 -> 0xfffffd12
+    bfe.s32                  0x7bcd1234 8 8 -> 0x12
+    bfe.s32                  0xabcd1234 30 1 -> 0
+    bfe.s32                  0x40000000 30 1 -> -1
+    bfe.s32                  0xabcd1234 28 12 -> 0xfffffffa
+    bfe.s32                  0xabcd1234 40 4 -> -1
+    bfe.s32                  0xabcd1234 4 0 -> 0
+    bfe.s32                  0xabcd1234 0 32 -> 0xabcd1234
 
 Floating Point Instructions: add
     add{,.rn}.f32            1 0x1p-24 -> 1

@@ -140,9 +140,11 @@ def shifted_right(a: Values, by: Values) -> Values:
 
 
 def bit_field(a: Values, place: Values, length: Values) -> Values:
-    place, length = (place & 0xFF).astype(np.uint64), (length & 0xFF).astype(np.uint64)
-    kept = (np.uint64(1) << np.minimum(length, 32).astype(np.uint64)) - np.uint64(1)
-    return (shifted_right(a.astype(np.uint64), place) & kept).astype(a.dtype)
+    """Bits from a place on, with the sign of the highest of them where they are signed."""
+    wide_type = np.int64 if a.dtype.kind == "i" else np.uint64
+    unused = 64 - np.minimum(length & 0xFF, 64)
+    field = shifted_right(a.astype(wide_type), place & 0xFF)
+    return shifted_right(shifted_left(field, unused), unused).astype(a.dtype) * (length & 0xFF != 0)
 
 
 def population(a: Values) -> Values:
@@ -205,7 +207,9 @@ define(INTEGER, "popc", ("b32",), population, 1, "u32")
 for narrow, twice in WIDER.items():
     FORMS[f"mul.wide.{narrow}"] = Form(f"{INTEGER}: mul", twice, (narrow,) * 2, wide(np.multiply))
     FORMS[f"mad.wide.{narrow}"] = Form(f"{INTEGER}: mad", twice, (narrow, narrow, twice), wide(multiply_add))
-FORMS["bfe.u32"] = Form(f"{INTEGER}: bfe", "u32", ("u32",) * 3, bit_field)
+define(INTEGER, "mul.hi", ("s32", "u32"), lambda a, b: (wide(np.multiply)(a, b) >> 32).astype(a.dtype))
+for kind in ("s32", "u32"):
+    FORMS[f"bfe.{kind}"] = Form(f"{INTEGER}: bfe", kind, (kind, "u32", "u32"), bit_field)
 
 ARITHMETIC: dict[str, Compute] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
 for opcode, compute in ARITHMETIC.items():
