@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 ROOT = Path(__file__).parents[1]
-DEVICE = ("dicom", "openvino", "gpu", "sign")
+DEVICE = ("dicom", "openvino", "gpu", "jetpack6", "sign")
 """The extras of a device, whose packages are listed. All others are for those who train, export, measure and test."""
 
 PROPERTY = "msloc-edge:soup"

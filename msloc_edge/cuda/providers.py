@@ -7,6 +7,7 @@ import ctypes
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import Any, Protocol
 
 from msloc_edge.cuda.compiled import Argument
@@ -28,6 +29,10 @@ NO_DRIVER = (
     "no NVIDIA driver on this machine: libcuda.so.1 cannot be loaded; install the driver (a container needs "
     "--gpus all), or take what runs on the CPU"
 )
+
+
+class MissingFunctionError(BackendError):
+    """The driver has no function of this name: it is older than the package that calls it."""
 
 
 class Provider(Protocol):
@@ -113,10 +118,24 @@ class CudaBindings:
             self.call("cuCtxPopCurrent")
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of the driver, and give its one result. Raises BackendError (backend_failed)."""
-        status, *results = getattr(self.driver, name)(*arguments)
+        """Call a function of the driver, and give its one result.
+
+        Raises BackendError (backend_failed), and of these MissingFunctionError.
+        """
+        try:
+            status, *results = getattr(self.driver, name)(*arguments)
+        except RuntimeError as error:  # it looks for the function on the first call
+            raise MissingFunctionError("backend_failed", self._older_driver(name)) from error
         self._check(name, status)
         return results[0] if results else None
+
+    def _older_driver(self, name: str) -> str:
+        _, version = self.driver.cuDriverGetVersion()
+        major, minor = version // 1000, version % 1000 // 10
+        return (
+            f"CUDA's driver: {name} of cuda-bindings {metadata.version('cuda-bindings')} is not in a driver of CUDA "
+            f"{major}.{minor}; update the driver, or: pip install 'cuda-bindings<{major + 1}'"
+        )
 
     def _check(self, name: str, status: Any, reason: str = "backend_failed") -> None:
         if status == self.driver.CUresult.CUDA_SUCCESS:

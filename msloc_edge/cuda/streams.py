@@ -5,6 +5,7 @@ All that belongs to a stream is called inside `provider.current()`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.cuda.providers import CudaBindings, PyCuda, open_provider
+from msloc_edge.cuda.providers import CudaBindings, MissingFunctionError, PyCuda, open_provider
 from msloc_edge.errors import BackendError
 
 Array = NDArray[np.float32]
@@ -68,7 +69,7 @@ class Stream(Protocol):
 
     def mark(self) -> Any: ...
     def times(self, marks: Sequence[Any]) -> list[float]:
-        """Give the milliseconds between marks, after all that is on the stream."""
+        """Give the milliseconds between marks, after all that is on the stream; [] where the driver cannot tell."""
 
     def synchronize(self) -> None: ...
     def wait_for(self, other: int) -> None:
@@ -78,7 +79,10 @@ class Stream(Protocol):
         """Capture what `work` puts on the stream. Raises BackendError when it cannot be captured."""
 
     def close(self) -> None:
-        """Free its memory, when what is on the stream is done; it enters the context itself."""
+        """Free its memory, when what is on the stream is done; closing twice does nothing.
+
+        It enters the context itself.
+        """
 
 
 class BindingsStream:
@@ -126,10 +130,13 @@ class BindingsStream:
 
     def times(self, marks: Sequence[Any]) -> list[float]:
         self.synchronize()
-        times = [float(self._call("cuEventElapsedTime", *pair)) for pair in pairwise(marks)]
-        for event in marks:
-            self._call("cuEventDestroy", event)
-        return times
+        try:
+            return [float(self._call("cuEventElapsedTime", *pair)) for pair in pairwise(marks)]
+        except MissingFunctionError:  # cuda-bindings 13 wants that of CUDA 12.8, and JetPack 6 has 12.6
+            return []
+        finally:
+            for event in marks:
+                self._call("cuEventDestroy", event)
 
     def synchronize(self) -> None:
         self._call("cuStreamSynchronize", self._stream)
@@ -143,8 +150,11 @@ class BindingsStream:
         self._call("cuStreamBeginCapture", self._stream, mode)
         try:
             work()
-        finally:
-            recorded = self._call("cuStreamEndCapture", self._stream)
+        except BaseException:
+            with contextlib.suppress(BackendError):
+                self._call("cuGraphDestroy", self._call("cuStreamEndCapture", self._stream))
+            raise
+        recorded = self._call("cuStreamEndCapture", self._stream)
         try:
             whole = self._call("cuGraphInstantiate", recorded, 0)
         finally:
@@ -154,11 +164,12 @@ class BindingsStream:
         )
 
     def close(self) -> None:
+        if not self._free:
+            return
         with self.current():
             self.synchronize()
-            for name, what in reversed(self._free):
-                self._call(name, what)
-        self._free.clear()
+            while self._free:
+                self._call(*self._free.pop())
 
 
 class PyCudaStream:

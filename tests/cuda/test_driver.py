@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,9 +105,10 @@ def stand_in(libcuda: Callable[[str], Path]) -> Callable[..., list[str]]:
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
     driver = libcuda("libcuda.c")
 
-    def run(program: str, folder: Path, sm: int = 87, fail: str = "") -> list[str]:
+    def run(program: str, folder: Path, sm: int = 87, fail: str = "", version: int = 13000) -> list[str]:
         program = (
             "from msloc_edge.errors import BackendError\nfrom msloc_edge.cuda.driver import Device\n"
+            "from msloc_edge.cuda.streams import open_stream\n"
             f"folder, values = {str(folder)!r}, {VALUES}\ntry:\n    {program}\n"
             "except BackendError as error:\n    print(f'[{error.reason}] {error}')"
         )
@@ -116,6 +118,7 @@ def stand_in(libcuda: Callable[[str], Path]) -> Callable[..., list[str]]:
             "STAND_IN_SM": str(sm),
             "STAND_IN_SIZES": "84488",
             "STAND_IN_FAIL": fail,
+            "STAND_IN_VERSION": str(version),
             "PYTHONUNBUFFERED": "1",
         }
         return subprocess.check_output([sys.executable, "-c", program], env=environment, text=True).splitlines()
@@ -170,6 +173,18 @@ def test_the_driver_refuses(fail: str, expected: str, stand_in: Callable[..., li
     said = stand_in(f"{FIND}; kernel.launch((1, 1, 1), values)", folder, fail=fail)
     assert said[-1] == expected
     assert said.count("push 0x1000") == said.count("pop"), "the thread's own context came back"
+
+
+def test_a_driver_that_is_older_than_the_bindings(stand_in: Callable[..., list[str]], folder: Path) -> None:
+    """JetPack 6: cuda-bindings 13 asks for the cuEventElapsedTime of CUDA 12.8. Only times are lost."""
+    times = "stream = open_stream(); print(stream.times([stream.mark(), stream.mark()])); stream.close()"
+    assert stand_in(times, folder, version=12080)[-3] == "[1.5]"
+    assert stand_in(times, folder, version=12060)[-3] == "[]"
+    said = stand_in("open_stream()._call('cuEventElapsedTime', 0, 0)", folder, version=12060)
+    assert said[-1] == (
+        f"[backend_failed] CUDA's driver: cuEventElapsedTime of cuda-bindings {metadata.version('cuda-bindings')} is "
+        "not in a driver of CUDA 12.6; update the driver, or: pip install 'cuda-bindings<13'"
+    )
 
 
 def test_a_device_that_is_not_there(stand_in: Callable[..., list[str]], folder: Path) -> None:

@@ -1,6 +1,7 @@
 /* A stand-in for libcuda.so.1: cuda-bindings calls it as it calls the driver, and it prints what it is asked for.
    STAND_IN_SM is the device's compute capability, STAND_IN_SIZES the bytes of each kernel parameter, one digit each,
-   STAND_IN_FAIL the name of a function that fails, STAND_IN_INTEGRATED whether the device has no memory of its own.
+   STAND_IN_FAIL the name of a function that fails, STAND_IN_INTEGRATED whether the device has no memory of its own,
+   STAND_IN_VERSION the driver's version, 1000 major + 10 minor: it has no function of a newer one.
 
    Its device memory is the host's. Streams do at once what is put on them, unless they capture it into a graph; the
    kernels of a stand-in engine are host functions. */
@@ -20,13 +21,16 @@ static int answer(const char *name) {
 
 static int setting(const char *name) { return atoi(getenv(name)); }
 
+static int driver_version(void) { return getenv("STAND_IN_VERSION") ? setting("STAND_IN_VERSION") : 13000; }
+
 int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
-    *function = dlsym(RTLD_DEFAULT, symbol);
-    if (status) *status = *function ? 0 : 1;
+    int known = version <= driver_version();
+    *function = known ? dlsym(RTLD_DEFAULT, symbol) : NULL;
+    if (status) *status = *function ? 0 : known ? 1 : 2;
     return *function ? 0 : 500;
 }
 int cuInit(unsigned flags) { return answer("cuInit"); }
-int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+int cuDriverGetVersion(int *version) { *version = driver_version(); return 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
@@ -111,8 +115,10 @@ int cuStreamBeginCapture(stream *s, int mode) {
 }
 int cuStreamEndCapture(stream *s, node **graph) {
     s->capturing = 0;
+    int status = answer("cuStreamEndCapture");
     *graph = s->first;
-    return answer("cuStreamEndCapture");
+    live += !status;
+    return status;
 }
 int cuGraphInstantiateWithFlags(node **whole, node *graph, uint64_t flags) {
     int status = answer("cuGraphInstantiate");
@@ -120,7 +126,7 @@ int cuGraphInstantiateWithFlags(node **whole, node *graph, uint64_t flags) {
     live += !status;
     return status;
 }
-int cuGraphDestroy(node *graph) { return 0; }
+int cuGraphDestroy(node *graph) { live--; return 0; }
 int cuGraphExecDestroy(node *whole) { live--; return 0; }
 int cuGraphLaunch(node *whole, stream *s) {
     for (node *n = whole; n; n = n->next) put(s, *n);

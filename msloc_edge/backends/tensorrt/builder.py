@@ -96,7 +96,11 @@ def build(
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it no CUDA graph can be captured
     profile, batch = builder.create_optimization_profile(), settings.batch
     profile.set_shape("image", *((count, 1, *size) for count in (batch.least, batch.best, batch.most)))
-    config.add_optimization_profile(profile)
+    if config.add_optimization_profile(profile) < 0:
+        words = (
+            f"{library.title} {trt.__version__} refuses batches of {batch.least} to {batch.most}: {log.last_error()}"
+        )
+        raise BackendError("build_failed", words)
     # TensorRT holds no reference of its own: the monitor and the times have names until the engine is built.
     monitor = _monitor(trt, watch, cancelled or threading.Event())
     config.progress_monitor = monitor

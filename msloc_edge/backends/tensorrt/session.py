@@ -110,7 +110,7 @@ class Session:
             marks.append(stream.mark())
             times = stream.times(marks)
         arrays = {name: host.reshape(slot.shapes[name]).copy() for name, host in found.items()}
-        return arrays, lease, dict(zip(STEPS, times, strict=True))
+        return arrays, lease, dict(zip(STEPS, times, strict=True)) if times else {}
 
     def fetch(self, host: Array, device: int) -> None:
         """Copy to the host, beside the stream, in any thread. Raises BackendError (backend_closed)."""
@@ -162,7 +162,9 @@ class Session:
     def _make(self, count: int) -> _Slot:
         context, shapes = self._prepare(count)
         for name in self.names:
-            context.set_tensor_address(name, self._heatmap if name == HEATMAP else self._buffers[name].device)
+            address = self._heatmap if name == HEATMAP else self._buffers[name].device
+            if not context.set_tensor_address(name, address):
+                raise BackendError("backend_failed", f"set_tensor_address failed for {name}: {self._log.last_error()}")
 
         def enqueue() -> None:
             if not context.execute_async_v3(self.stream.handle):

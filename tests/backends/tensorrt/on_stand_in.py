@@ -34,6 +34,7 @@ from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.key import Batch, Key
 from msloc_edge.bundle import Bundle
 from msloc_edge.cli import main
+from msloc_edge.cuda.streams import BindingsStream, open_stream
 from msloc_edge.errors import BackendError, DependencyError, OutputError
 from msloc_edge.export.tensorrt import EngineChoices, engine_files
 from msloc_edge.pipeline import Localizer
@@ -43,6 +44,9 @@ LIBRARY = ctypes.CDLL("libcuda.so.1")
 
 
 DEFAULTS = {"steps": [], "no_device": False, "broken_plans": "", "libraries": [], "configs": [], "plugins": set()}
+
+
+TIMES = BindingsStream.times
 
 
 def live() -> int:
@@ -134,6 +138,49 @@ def test_without_a_graph_it_says_why(bundle: Bundle, fail: str, monkeypatch: pyt
     same(bundle, backend.run(films(2, 1)), films(2, 1))
     assert f"{fail} failed: made to fail" in backend.describe()["eager_because"]
     monkeypatch.delenv("STAND_IN_FAIL")
+    backend.close()
+
+
+def test_work_that_fails_while_it_is_captured() -> None:
+    """What was captured so far is freed, and the stream serves on."""
+    stream = open_stream()
+    with stream.current():
+        buffer = stream.buffer(4)
+        buffer.host[:] = [1, 2, 3, 4]
+
+        def work() -> None:
+            stream.copy_in(buffer.device, buffer.host)
+            raise ValueError("no such layer")
+
+        before = live()
+        with pytest.raises(ValueError, match="no such layer"):
+            stream.capture(work)
+        assert live() == before
+        stream.copy_in(buffer.device, buffer.host)
+        found = np.zeros(4, np.float32)
+        stream.copy_out(found, buffer.device)
+    assert found.tolist() == [1, 2, 3, 4]
+    stream.close()
+    stream.close()
+
+
+def test_on_a_driver_that_tells_no_times(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What test_driver.py shows of an older driver."""
+    backend = ready(bundle)
+    assert backend.run(films(1)).timing_ms.keys() == {"copy_in", "network", "copy_out"}
+    monkeypatch.setattr(BindingsStream, "times", lambda stream, marks: TIMES(stream, marks) and [])
+    outputs = backend.run(films(2))
+    same(bundle, outputs, films(2))
+    assert outputs.timing_ms == {}
+    backend.close()
+
+
+def test_an_address_that_the_engine_refuses(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ready(bundle)
+    with monkeypatch.context() as patch:
+        patch.setattr(trt.Context, "set_tensor_address", lambda *_: False)
+        with pytest.raises(BackendError, match="set_tensor_address failed for image"):
+            backend.run(films(3))
     backend.close()
 
 

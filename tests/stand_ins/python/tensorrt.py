@@ -79,8 +79,9 @@ class Config:
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         self.pools[pool] = size
 
-    def add_optimization_profile(self, profile: Profile) -> None:
+    def add_optimization_profile(self, profile: Profile) -> int:
         self.profile = profile
+        return 0
 
     def create_timing_cache(self, data: bytes) -> TimingCache | None:
         return None if data.startswith(b"damaged") else TimingCache(data)
