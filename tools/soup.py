@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 ROOT = Path(__file__).parents[1]
-DEVICE = ("dicom", "openvino", "gpu", "jetpack6", "sign")
-"""The extras of a device, whose packages are listed. All others are for those who train, export, measure and test."""
+DEVICE = ("dicom", "openvino", "gpu", "sign")
+"""The extras of a device, whose packages are listed. All others are for those who train, export, measure and test;
+jetpack6 is an older version of one in gpu."""
 
 PROPERTY = "msloc-edge:soup"
 

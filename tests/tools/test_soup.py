@@ -73,7 +73,7 @@ def test_it_can_be_made_here(soup: ModuleType, here: dict[str, list[Any]]) -> No
 
 def test_every_extra_is_a_devices_or_a_workplaces(soup: ModuleType) -> None:
     project = soup.tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["optional-dependencies"]) == {*soup.DEVICE, *WORKPLACE}
+    assert set(project["optional-dependencies"]) == {*soup.DEVICE, *WORKPLACE, "jetpack6"}
 
 
 def test_reasons_name_the_extra_that_pyproject_has(soup: ModuleType) -> None:
