@@ -155,3 +155,49 @@ def test_a_batch_may_be_on_the_device(cuda: Localizer) -> None:
         assert np.array_equal(ours, theirs)
     with pytest.raises(BackendError, match=r"failed on a batch of shape .3, 64, 64.: expected films of 64 x 64"):
         cuda.backend.run(batch[:, 0])
+
+
+def test_nothing_is_copied_to_the_device_but_from_pinned_memory(
+    cuda: Localizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other memory would be waited for."""
+    pinned: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.numel()) or tensor)
+    film = np.round(generate(7, 80).display() * 65535).astype(np.uint16)
+    cuda.localize(film)
+    assert pinned[:2] == [film.size, 2**16], "the pixels, and the table"
+
+
+def test_convolutions_are_exact_whatever_else_was_set(cuda: Localizer) -> None:
+    """Also where somebody has used torch's newer settings, whose mixture with the older one torch refuses."""
+    conv: Any = pytest.importorskip("torch.backends.cudnn").conv
+    before, within = conv.fp32_precision, []
+    network = cuda.backend._cuda  # type: ignore[attr-defined]
+    predict = network._predict
+    network._predict = lambda films: within.append(conv.fp32_precision) or predict(films)
+    try:
+        conv.fp32_precision = "tf32"
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        cuda.localize(films()[0])
+        assert conv.fp32_precision == "tf32", "it is set back"
+    finally:
+        conv.fp32_precision = before
+        torch.backends.cudnn.rnn.fp32_precision = before  # type: ignore[attr-defined]
+    assert set(within) == {"ieee"}
+
+
+def test_channels_come_last_in_16_bits_alone(tiny_bundle: Path) -> None:
+    from msloc_edge.backends.torch.backend import load
+    from msloc_edge.backends.torch.cuda import CudaNetwork
+    from msloc_edge.bundle import Bundle
+
+    for precision, expected in (("fp32", False), ("bf16", True)):
+        backend = load(Bundle.open(tiny_bundle), "cpu", precision)
+        CudaNetwork(backend._net, backend._predict, backend._device)
+        weights = [
+            module.weight
+            for module in backend._net.modules()
+            if isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1) and module.in_channels > 1
+        ]
+        last = {w.is_contiguous(memory_format=torch.channels_last) and not w.is_contiguous() for w in weights}
+        assert last == {expected}

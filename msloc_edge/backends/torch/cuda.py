@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -82,7 +82,9 @@ class CudaNetwork:
 
     def __init__(self, net: CamNet, predict: Predict, device: torch.device) -> None:
         """predict  runs `net`, which is on the device"""
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Tensor cores read channels last; in float32 they take no part, and cuDNN's own order is the other one.
+        halves = any(parameter.dtype != torch.float32 for parameter in net.parameters())
+        net.to(memory_format=torch.channels_last if halves else torch.contiguous_format)  # type: ignore[call-overload]
         self._net, self._predict, self._device = net, predict, device
         self._slots = LRUCache(MAX_GRAPHS, self._make)
         self._thresholds = torch.full((len(net.config.classes),), torch.inf, device=device)
@@ -159,7 +161,8 @@ class CudaNetwork:
         torch.cuda.current_stream().wait_stream(side)
         try:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads window films meanwhile
+            # Other threads window films meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 results = work()
         except RuntimeError as error:
             self.eager_because = str(error).splitlines()[0]
@@ -170,6 +173,11 @@ class CudaNetwork:
             return results
 
         return replay
+
+    @cached_property
+    def _pool(self) -> Any:
+        """Memory that the graphs of all batch sizes share: one runs at a time, and what it gave is copied before."""
+        return torch.cuda.graph_pool_handle()
 
     def _work(self, films: Tensor, content: Tensor | None) -> tuple[Tensor, Tensor]:
         """Do all that is done on the device; `content` is None where no regions are to be found."""
@@ -212,6 +220,21 @@ class CudaNetwork:
         return [part.reshape(count, classes, *shape) for part, shape in zip(floats, shapes, strict=False)]
 
 
-def _same_arithmetic() -> AbstractContextManager[None]:
-    """Compute fp32 as on the CPU: by default cuDNN would convolve in TF32, whose logits differ by about 1e-3."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+@contextmanager
+def _same_arithmetic() -> Iterator[None]:
+    """Compute fp32 as on the CPU: by default cuDNN would convolve in TF32, whose logits differ by about 1e-3.
+
+    By the setting of convolutions alone where torch has one (2.9 and later): the older one for all of cuDNN fails where
+    anybody has used the newer ones.
+    """
+    cudnn: Any = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):
+        with cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+            yield
+        return
+    before = cudnn.benchmark, cudnn.conv.fp32_precision
+    cudnn.benchmark, cudnn.conv.fp32_precision = True, "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.conv.fp32_precision = before

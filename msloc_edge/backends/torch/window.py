@@ -54,7 +54,7 @@ class CudaWindow:
         place = geometry.left, geometry.top, geometry.width, geometry.height
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream()):
             staged = pixels if pixels.is_pinned() else pixels.contiguous().pin_memory()
-            table = torch.from_numpy(frame.lut).to(self._device)
+            table = torch.from_numpy(frame.lut).pin_memory().to(self._device, non_blocking=True)
             fitted = window_resize(staged.to(self._device, non_blocking=True), table, size, place)
             return DeviceFilm(fitted[0, 0])
 
