@@ -2,9 +2,10 @@
 
     python benchmarks/multiscale.py --data nih:DIR --init RUN [--work DIR]
 
-trains each variant for a few epochs from the backbone of RUN (a run folder or a weights file) on the training films of
-DIR, half of the normal ones with inserted lesions, and on phantoms. Each is then scored by `msloc-edge eval` on unseen
-phantoms, on lesions of graded size in normal films that training never saw, and on the boxes of the test films.
+trains each variant for a few epochs from the backbone of RUN (a run folder or a weights file, `--backbone` its name) on
+the training films of DIR, half of the normal ones with inserted lesions, and on phantoms. Each is then scored by
+`msloc-edge eval` on unseen phantoms, on lesions of graded size in normal films that training never saw, and on the
+boxes of the test films.
 
 Writes benchmarks/results/NAME.json and .png. What --work holds already is not done again.
 """
@@ -46,10 +47,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="nih:DIR")
     parser.add_argument("--init", required=True, type=Path, help="run folder or weights that all variants start from")
+    parser.add_argument("--backbone", default="edge", help="that of --init")
     parser.add_argument("--work", type=Path, default=Path("run/multiscale"))
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--films", type=int, default=800, help="training phantoms")
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument(
         "--only", action="append", choices=VARIANTS, help="repeatable; all variants where it is left out"
     )
@@ -63,7 +66,9 @@ def main() -> None:
         options = {**training(args, start), "stage_loss": STAGE_LOSS.get(name, 0.0)}
         run = args.work / name.replace(", ", "-")
         if not (run / "bundle").exists():
-            recipe = write_recipe(run.with_suffix(".toml"), options, {**VARIANTS[name], "size": args.size})
+            recipe = write_recipe(
+                run.with_suffix(".toml"), options, {**VARIANTS[name], "backbone": args.backbone, "size": args.size}
+            )
             run_command("train", "--config", recipe, "--out", run, *(["--resume"] * (run / "last.pt").exists()))
         for kind, data in sets.items():
             if not (run / kind / "metrics.json").exists():
@@ -74,7 +79,7 @@ def main() -> None:
         print(name, {kind: variants[name][kind]["findings"]["macro"]["pointing"] for kind in sets}, flush=True)
     result = {
         "what": "pointing game, IoBB and IoU of the largest region, [value, low, high, n]; sizes: longest side of 1024",
-        "training": {**training(args, Path("start.safetensors")), "size": args.size},
+        "training": {**training(args, Path("start.safetensors")), "backbone": args.backbone, "size": args.size},
         "start": f"the backbone of {args.init} for every variant; head and neck are fresh",
         "variants": variants,
         "environment": environment("torch", "onnxruntime", "numpy"),
@@ -86,7 +91,7 @@ def main() -> None:
 def training(args: argparse.Namespace, start: Path) -> dict[str, Any]:
     """Options that all variants share."""
     films = {"data": [args.data, "phantom"], "films": args.films, "val_films": 150, "insert": 0.5}
-    schedule = {"epochs": args.epochs, "progressive": False, "batch": 32, "lr": 2e-3, "weight_decay": 0.05}
+    schedule = {"epochs": args.epochs, "progressive": False, "batch": 32, "lr": args.lr, "weight_decay": 0.05}
     return {**films, **schedule, "init": str(start)}
 
 
