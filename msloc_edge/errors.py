@@ -9,6 +9,7 @@
     ├── ExportError      an export did not pass its checks; nothing was written
     ├── TrainError       a training run or an evaluation cannot start or go on
     ├── BenchError       a benchmark cannot be compared with another
+    ├── ListenError      the listener cannot start, or a node does not take an object
     └── InternalError    a fault that nobody expected: please report it
 
 An error carries `reason`, a code that is stable across versions and names what a caller can do, and one sentence that
@@ -72,6 +73,10 @@ class TrainError(MslocError):
 
 class BenchError(MslocError):
     """A benchmark cannot be compared with another."""
+
+
+class ListenError(MslocError):
+    """The listener cannot start, or a node does not take an object."""
 
 
 class InternalError(MslocError):
@@ -274,8 +279,14 @@ REASONS = {
     ),
     "out_occupied": Reason(
         (OutputError,),
-        "a folder or a name that holds something else already: other files, a run, another model",
-        "choose another; `--resume` a run, `--replace` a model",
+        "a folder or a name that holds something else already: other files, a run (one that works now, or one of other "
+        "options), another model",
+        "choose another; `--resume` a run, `--overwrite` results, `--replace` a model",
+    ),
+    "journal_unusable": Reason(
+        (OutputError,),
+        "a `journal.sqlite` that is damaged, of another version, or no journal",
+        "move it away, or `--overwrite` its folder; what it knew is done again",
     ),
     "not_calibrated": Reason((ExportError,), "a checkpoint of a run that has not ended", "resume the run first"),
     "parity": Reason(
@@ -313,6 +324,29 @@ REASONS = {
         (TrainError,),
         "weights of another network, or a run or checkpoint of another version of this program",
         "choose weights of this backbone; start a new run, whose `--init` the old weights can be",
+    ),
+    "config_invalid": Reason(
+        (ListenError,),
+        "a listener's file that is no TOML, an option that it does not know or that cannot be, a certificate or key "
+        "that does not load",
+        "fix what the sentence names; `listen --check` tells",
+    ),
+    "address_taken": Reason(
+        (ListenError,), "an address that cannot be listened on", "choose another, or end what has it"
+    ),
+    "spool_taken": Reason((ListenError,), "a spool that another listener works on", "end that one, or choose another"),
+    "node_unreachable": Reason(
+        (ListenError,),
+        "a node that cannot be connected to, hangs, or closes the connection",
+        "nothing: it is tried again; check address, port and TLS",
+    ),
+    "node_busy": Reason(
+        (ListenError,), "a node that has no resources now (A7xx, HTTP 429 or 5xx)", "nothing: it is tried again"
+    ),
+    "node_refused": Reason(
+        (ListenError,),
+        "a node that rejects the association, the class or the object, and would again",
+        "allow our AE title or the class there, then `listen --retry`",
     ),
     "loss_not_finite": Reason(
         (TrainError,), "the loss became NaN or infinite", "lower the learning rate, or look at the batch"
