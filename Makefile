@@ -1,6 +1,7 @@
 # make demo   localize the example films on this machine's CPU (sets up .venv: no torch)
 # make test   lint, types and all tests (sets up .venv-dev: everything)
 # make pages  docs/errors.md, of the tables in msloc_edge/errors.py
+# make docs   the documentation as a site, build/site
 # make sbom   docs/soup.md and build/sbom.cdx.json, of what is installed in .venv-dev
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ TORCH ?= torch==2.13.0
 PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
-.PHONY: demo test lint types links pages sbom clean
+.PHONY: demo test lint types links pages docs sbom clean
 
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
@@ -48,6 +49,9 @@ links: .venv-dev/ready
 
 pages: .venv-dev/ready
 	$(DEV)/python tools/errors.py docs/errors.md
+
+docs: links
+	NO_MKDOCS_2_WARNING=1 $(DEV)/mkdocs build --strict
 
 sbom: .venv-dev/ready
 	$(DEV)/python tools/soup.py --page docs/soup.md --sbom build/sbom.cdx.json

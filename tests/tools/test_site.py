@@ -1,0 +1,61 @@
+"""The documentation as a site: strict, whole, and of no other host."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make docs` builds; mkdocstrings follows the links of build/types, which stand here as the package's."""
+    folder = tmp_path_factory.mktemp("docs")
+    package = folder / "package" / "msloc_edge"
+    package.mkdir(parents=True)
+    for source in [*(ROOT / "msloc_edge").iterdir(), ROOT / "kernels", ROOT / "export", ROOT / "train"]:
+        (package / source.name).symlink_to(source)
+    config = (ROOT / "mkdocs.yml").read_text()
+    own = config.replace("paths: [build/types]", f"paths: [{folder / 'package'}]")
+    own = own.replace("hooks: [tools/site.py]", f"hooks: [{ROOT / 'tools/site.py'}]\ndocs_dir: {ROOT / 'docs'}")
+    (folder / "mkdocs.yml").write_text(own)
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", folder / "mkdocs.yml", "-d", folder / "site"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
+    )
+    assert built.returncode == 0, built.stderr
+    return folder / "site"
+
+
+def test_every_page_is_there(site: Path) -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert (site / page.relative_to(ROOT / "docs").with_suffix("") / "index.html").is_file(), page
+    assert "make demo" in (site / "index.html").read_text()
+
+
+def test_reference_comes_from_docstrings(site: Path) -> None:
+    page = (site / "reference/index.html").read_text()
+    for name in ("Localizer.localize", "Result.to_coco", "Box", "MslocError"):
+        assert 'id="msloc_edge.' in page
+        assert name in page
+
+
+def test_pictures_and_linked_files_come_along(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        for target in re.findall(r'(?:src|href)="([^":#?]+)[#"]', page.read_text()):
+            if not target.startswith("/"):
+                assert (page.parent / target).exists(), f"{page.relative_to(site)}: {target}"
+
+
+def test_no_page_loads_from_another_host(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|link)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text())
+        assert not loaded, page.relative_to(site)

@@ -1,0 +1,38 @@
+"""Hooks of mkdocs: README.md is the first page, and files beside docs/ that a page links to come with the site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = re.compile(r"\]\(((?:\.\./)+)([^)#]+)")
+"""A link that leaves docs/."""
+
+
+def on_files(files: Files, *, config: Any) -> Files:
+    """Add the first page and every linked file of the repository."""
+    pages = [Path(file.abs_src_path).read_text() for file in files.documentation_pages() if file.abs_src_path]
+    readme = (ROOT / "README.md").read_text()
+    first = re.sub(r"\]\((?!https?:|docs/)([^)#]+)\)", r"](../\1)", readme).replace("](docs/", "](")
+    for target in sorted({target for page in [*pages, first] for _, target in OUTSIDE.findall(page)}):
+        files.append(File.generated(config, f"repository/{target}", abs_src_path=str(ROOT / target)))
+    files.append(File.generated(config, "index.md", content=at_home(first)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Send links that leave docs/ to the copies that came with the site."""
+    return at_home(markdown)
+
+
+def at_home(markdown: str) -> str:
+    """Links out of docs/ as links to `repository/`.
+
+    >>> at_home("[header](../msloc_edge/capi/include/msloc_edge.h)")
+    '[header](repository/msloc_edge/capi/include/msloc_edge.h)'
+    """
+    return OUTSIDE.sub(lambda link: "](" + "../" * (link[1].count("../") - 1) + "repository/" + link[2], markdown)
