@@ -1,4 +1,4 @@
-"""Files that a reader, or a crash, never meets half of; and the folder of the cache."""
+"""Files that a reader, or a crash, never meets half of; the folder of the cache; the names of films' files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ TEMPORARY = ".msloc-*.tmp"
 
 ENGINES = "engines"
 """Folder in the cache: engine plans, built for this machine."""
+
+FILM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff"})
+"""Suffixes that files of films have, where they have one."""
+
+
+def film_stem(name: str) -> str:
+    """Cut the suffix of a film's format off its name. The last number of a UID is none, though Path.stem takes it for
+    one, and two films for the same.
+
+    >>> film_stem("sub/1.2.840.10008.7"), film_stem("sub/1.2.840.10008.7.DCM")
+    ('sub/1.2.840.10008.7', 'sub/1.2.840.10008.7')
+    """
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in FILM_SUFFIXES else name
 
 
 def cache_folder() -> Path:

@@ -14,22 +14,38 @@ BOX_COLUMNS = ("image", "label", "x", "y", "w", "h")
 """Columns of a csv of boxes, in pixels of the picture file."""
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Read the rows of a csv file, every cell a stripped string, "" where a row is short.
+class Row(dict[str, str]):
+    """The cells of a row by column.
+
+    line  of the file on which it begins, counted from 1
+    """
+
+    def __init__(self, cells: Mapping[str, str], line: int) -> None:
+        super().__init__(cells)
+        self.line = line
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Read the rows of a csv file, names of columns and cells stripped, "" where a row is short; empty lines are none.
 
     Raises TrainError when the file cannot be read or lacks one of `columns`.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(filter(None, reader), [])]
+            missing = [column for column in columns if column not in header]
             if missing:
-                got = ", ".join(reader.fieldnames or ()) or "an empty file"
+                got = ", ".join(header) or "an empty file"
                 raise TrainError(
                     "data_invalid", f"{path}: expected the columns {', '.join(columns)}, got {got}; add {missing[0]!r}"
                 )
-            for row in reader:
-                yield {key: value.strip() for key, value in row.items() if key}
+            line = reader.line_num + 1
+            for cells in reader:
+                if cells:
+                    stripped = [cell.strip() for cell in cells] + [""] * len(header)
+                    yield Row({name: cell for name, cell in zip(header, stripped, strict=False) if name}, line)
+                line = reader.line_num + 1
     except OSError as error:
         raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
     except (csv.Error, UnicodeDecodeError) as error:
