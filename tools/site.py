@@ -1,4 +1,7 @@
-"""Hooks of mkdocs: README.md is the first page, and files beside docs/ that a page links to come with the site."""
+"""Hooks of mkdocs: README.md is the first page, and files beside docs/ that a page links to come with the site.
+
+`Lists` is the extension of mkdocstrings that knows how our docstrings list arguments.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = re.compile(r"\]\(((?:\.\./)+)([^)#]+)")
 """A link that leaves docs/."""
+
+ARGUMENT = re.compile(r"^(\w+(?:, \w+)*) {2,}(?=\S)", re.MULTILINE)
+"""The start of a line that explains one argument: its name, then at least two blanks."""
 
 
 def on_files(files: Files, *, config: Any) -> Files:
@@ -36,3 +43,12 @@ def at_home(markdown: str) -> str:
     '[header](repository/msloc_edge/capi/include/msloc_edge.h)'
     """
     return OUTSIDE.sub(lambda link: "](" + "../" * (link[1].count("../") - 1) + "repository/" + link[2], markdown)
+
+
+class Lists(griffe.Extension):
+    """Make a list of the lines that explain arguments, each a name and what it means."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rewrite the docstring of `obj` for Markdown."""
+        if obj.docstring:
+            obj.docstring.value = ARGUMENT.sub(r"- `\1`: ", obj.docstring.value)
