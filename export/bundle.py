@@ -51,7 +51,7 @@ def export_bundle(
     state: Mapping[str, Any],
     out: Path,
     films: Sequence[NDArray[np.float32]],
-    name: str = "cxr-edge",
+    name: str,
     version: str = "0.1",
     measured: Sequence[Measured] = (),
 ) -> tuple[Bundle, Parity]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ class Run:
 def weights_file(path: Path) -> Path:
     """Find the file that weights are read from: of a run folder its best state, else the path itself."""
     return Run(path).best if path.is_dir() else path
+
+
+def model_name(state: Mapping[str, Any], path: Path) -> str:
+    """Name the model of a checkpoint at `path` (a file or a run folder): as its run says, or like the run folder."""
+    folder = (path if path.is_dir() else path.parent).resolve().name
+    return state["config"].get("name") or re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-._")[:64] or "model"
 
 
 def load_state(path: Path) -> dict[str, Any]:

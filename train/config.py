@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from msloc_edge._config import check, from_plain, option
+from msloc_edge.bundle import MODEL_NAME
 from msloc_edge.model.config import ModelConfig
 from msloc_edge.types import TORCH_PRECISIONS
 
@@ -56,11 +57,14 @@ class TrainConfig:
     precision: str = option("auto", "Arithmetic of the network; auto: bf16 on CUDA, else fp32.", choices=PRECISIONS)
     compile: bool = option(False, "Compile the network (torch.compile).")
     deterministic: bool = option(False, "Only algorithms that give the same bits every time; slower on CUDA.")
+    name: str | None = option(None, "Name of the model in its bundle; none: that of the run folder.")
     seed: int = option(0, "Of the weights, the order of the films, their augmentation.", min=0)
     workers: int = option(1, "Threads that load films, for each rank; the films do not depend on it.", min=0)
 
     def __post_init__(self) -> None:
         check(self)
+        if self.name is not None and not MODEL_NAME.fullmatch(self.name):
+            raise ValueError(f"expected name to be letters, digits, '.', '_' and '-', at most 64, got {self.name!r}")
 
     def size_at(self, epoch: int) -> int:
         """Return the side of the films in an epoch counted from 0, pixels, from MIN_SIZE to the model's size.

@@ -119,7 +119,7 @@ def _of_run(
     from msloc_edge.bundle import Bundle
     from msloc_edge.cli.export import write_bundle
     from msloc_edge.train.calibration.calibrate import calibrate_run
-    from msloc_edge.train.checkpoint import load_state
+    from msloc_edge.train.checkpoint import load_state, model_name
     from msloc_edge.train.config import TrainConfig
     from msloc_edge.train.data import excluded_names, split_films
 
@@ -132,7 +132,7 @@ def _of_run(
     )
     _tell_problems(films)
     state = calibrate_run(state, films, BATCH, progress)
-    write_bundle(state, out, name=f"cxr-{model.backbone}", version=version or "0.1")
+    write_bundle(state, out, name=model_name(state, path), version=version or "0.1")
     return Bundle.open(out)
 
 

@@ -49,7 +49,7 @@ def command() -> None:
 @command.command("bundle")
 @click.argument("run", metavar="RUN", type=_PATH)
 @click.argument("out", type=_PATH)
-@click.option("--name", default=None, help="Name in the manifest.  [default: cxr-BACKBONE]")
+@click.option("--name", default=None, help="Name in the manifest.  [default: that of the run]")
 @click.option("--model-version", default="0.1", show_default=True, help="Version in the manifest.")
 @click.option("--metrics", multiple=True, type=_PATH, help="metrics.json of `eval`, for the card; repeatable.")
 @click.option(
@@ -77,14 +77,14 @@ def bundle_command(
         raise click.UsageError("--boxes belongs to --fit-boxes")
     with needing("export"):
         from msloc_edge.train.boxfit import fit_to_boxes
-        from msloc_edge.train.checkpoint import load_state
+        from msloc_edge.train.checkpoint import load_state, model_name
         from msloc_edge.train.evaluate.write import read_metrics
     measured = [read_metrics(path) for path in metrics]
     state = load_state(run)
     if data:
         with _progress() as progress:
             state = fit_to_boxes(state, data, "all" if data.startswith("csv:") else "test", boxes, progress)
-    write_bundle(state, out, name or f"cxr-{state['config']['model']['backbone']}", model_version, measured)
+    write_bundle(state, out, name or model_name(state, run), model_version, measured)
 
 
 def write_bundle(

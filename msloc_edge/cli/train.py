@@ -13,7 +13,7 @@ from msloc_edge.cli.console import needing
 from msloc_edge.train.recipe import model_options, read_recipe, resolve, resume_with, run_options
 
 OPTIONS = model_options() | run_options()
-FLAGS = ("data", "backbone", "size", "insert", "epochs", "batch", "lr", "init", "seed", "workers")
+FLAGS = ("data", "backbone", "size", "insert", "epochs", "batch", "lr", "init", "name", "seed", "workers")
 """Options that are flags, too; a recipe has them all."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -64,7 +64,7 @@ def command(out: Path, resume: bool, recipe: Path | None, **given: Any) -> None:
     """
     with needing("training"):
         from msloc_edge.train import fit
-        from msloc_edge.train.checkpoint import Run
+        from msloc_edge.train.checkpoint import Run, model_name
         from msloc_edge.train.data import source_classes
     from msloc_edge.cli.export import write_bundle
 
@@ -76,4 +76,4 @@ def command(out: Path, resume: bool, recipe: Path | None, **given: Any) -> None:
         raise click.UsageError(f"{recipe} and the options: {error}" if recipe else str(error)) from error
     state = fit(config, out, resume)
     if state is not None:
-        write_bundle(state, out / "bundle", name=f"cxr-{config.model.backbone}", version="0.1")
+        write_bundle(state, out / "bundle", name=model_name(state, out), version="0.1")

@@ -246,7 +246,7 @@ def box(x: float, y: float, w: float, h: float) -> Box:
 def test_unfinished_runs_are_not_exported(tiny_state: dict[str, Any], tmp_path: Path) -> None:
     state = {key: value for key, value in tiny_state.items() if key != "temperature"}
     with pytest.raises(ExportError) as caught:
-        export_bundle(state, tmp_path / "bundle", [])
+        export_bundle(state, tmp_path / "bundle", [], "tiny")
     assert caught.value.reason == "not_calibrated"
     assert list(tmp_path.iterdir()) == []
 
@@ -273,7 +273,7 @@ def test_other_files_are_left_alone(tiny_state: dict[str, Any], tmp_path: Path, 
     occupy(out)
     before = contents(out) if out.is_dir() else out.read_bytes()
     with pytest.raises(OutputError) as caught:
-        export_bundle(tiny_state, out, [])
+        export_bundle(tiny_state, out, [], "tiny")
     assert caught.value.reason == "out_occupied"
     assert str(out) in str(caught.value)
     assert (contents(out) if out.is_dir() else out.read_bytes()) == before
@@ -293,7 +293,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     monkeypatch.setattr(export_module, "to_onnx", lambda net: (tiny_bundle / ONNX).read_bytes())
     for out in (tmp_path / "new", earlier):
         with pytest.raises(type(error) if isinstance(error, Exception) else error):
-            export_bundle(tiny_state, out, [])
+            export_bundle(tiny_state, out, [], "tiny")
     assert list(tmp_path.iterdir()) == [earlier]
     assert contents(earlier) == contents(tiny_bundle)
 

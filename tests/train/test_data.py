@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from msloc_edge.train.data import (
     training_films,
     validation_films,
 )
-from msloc_edge.train.data.collection import VALIDATION_SHARE, for_validation
+from msloc_edge.train.data.collection import VALIDATION_SHARE, for_validation, patients_for_validation
 
 SILENT = Progress(disable=True)
 TRAIN_VAL = {
@@ -263,10 +264,35 @@ def test_splits_of_a_csv(table: Callable[[str], str]) -> None:
 
 def test_a_csv_without_splits_parts_its_patients(table: Callable[[str], str]) -> None:
     spec = table("image,Mass\n" + "".join(f"films/{name}.png,1\n" for name in "abcdef"))
-    for name in names(spec, "all"):
-        assert (name in names(spec, "validation")) == for_validation(name)
-    assert sorted(names(spec, "train") + names(spec, "validation")) == names(spec, "train_val") == names(spec, "all")
+    validation = names(spec, "validation")
+    assert len(validation) == 2  # a third at most
+    assert set(validation) >= set(filter(for_validation, names(spec, "all")))
     assert names(spec, "test") == []
+    assert sorted(names(spec, "train") + validation) == names(spec, "train_val") == names(spec, "all")
+
+
+def test_a_large_collection_is_parted_by_the_ids_alone() -> None:
+    ids = [f"{n:05d}" for n in range(1000)]
+    known = {patient: {("Mass", float(patient == "00999"))} for patient in ids}
+    assert patients_for_validation(known) == set(filter(for_validation, ids))
+
+
+@pytest.mark.parametrize(("patients", "positive", "expected"), [(0, 0, 0), (2, 1, 0), (30, 15, 10), (50, 25, 12)])
+def test_a_small_collection_validates_on_more(patients: int, positive: int, expected: int) -> None:
+    known = {f"{n}": {("Mass", float(n < positive))} for n in range(patients)}
+    chosen = patients_for_validation(known)
+    assert len(chosen) == expected
+    assert chosen >= set(filter(for_validation, known)) or len(chosen) == patients // 3
+
+
+def test_a_small_collection_validates_on_a_rare_finding() -> None:
+    rare = max((f"{n}" for n in range(150)), key=lambda patient: hashlib.sha256(patient.encode()).digest())
+    known = {f"{n}": {("Mass", float(n % 2)), ("Nodule", float(f"{n}" == rare))} for n in range(150)}
+    assert len(patients_for_validation(known)) == 50  # the rare one is the last of all: out of reach
+    known[sorted(known, key=lambda patient: hashlib.sha256(patient.encode()).digest())[40]] |= {("Nodule", 1.0)}
+    chosen = patients_for_validation(known)
+    assert len(chosen) == 41
+    assert {("Nodule", 1.0), ("Nodule", 0.0)} <= set().union(*(known[patient] for patient in chosen))
 
 
 def test_bad_rows_of_a_csv_are_named(table: Callable[[str], str]) -> None:

@@ -112,7 +112,7 @@ def test_what_a_run_leaves(finished: Path) -> None:
 
 def test_the_bundle_is_the_best_state(finished: Path) -> None:
     bundle, best = Bundle.open(finished / "bundle"), load_state(finished / "best.pt")
-    assert (bundle.name, bundle.version, bundle.classes) == ("cxr-edge", "0.1", FINDINGS)
+    assert (bundle.name, bundle.version, bundle.classes) == (finished.name, "0.1", FINDINGS)
     assert bundle.temperature == best["temperature"]
     assert list(bundle.profiles) == [*GATED, *PROFILES]
     assert bundle.default_profile == "normal-90"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msloc_edge.errors import TrainError
-from msloc_edge.train.data.collection import Collection, Record, for_validation
+from msloc_edge.train.data.collection import Collection, Record, films_of
 from msloc_edge.train.tables import read_rows
 
 _ABOUT = ("image", "patient", "split", "view", "sex", "age")
@@ -23,41 +23,35 @@ def read_table(path: Path, split: str) -> Collection:
     rows = list(read_rows(path, ("image",)))
     columns = list(rows[0]) if rows else []
     classes = tuple(column for column in columns if column not in _ABOUT)
-    records, problems = [], []
-    sides: dict[str, str] = {}
+    records: list[Record] = []
+    sides: list[str | None] = []
+    problems: list[str] = []
+    split_of: dict[str, str | None] = {}  # by patient
     for number, row in enumerate(rows, start=2):
-        name = row["image"]
-        file, patient, side = path.parent / name, row.get("patient") or name, _side(row)
+        name, told = row["image"], row.get("split", "").lower()
+        file, patient, side = path.parent / name, row.get("patient") or name, _SPLIT_NAMES.get(told)
         bad = next((column for column in classes if row[column] not in _VALUES), None)
-        if bad or side is None or not name:
+        if bad or (told and side is None) or not name:
             got = f"{bad} {row[bad]!r}" if bad else f"split {row['split']!r}" if name else "no image"
             problems.append(f"{path.name}, line {number}: expected 1, 0 or nothing, and a split's name, got {got}")
         elif not file.is_file():
             problems.append(f"{name}: no picture")
         else:
-            if sides.setdefault(patient, side) != side:
-                raise TrainError(
-                    "data_invalid", f"{path}: patient {patient} is in {sides[patient]} and in {side}; keep one split"
+            if split_of.setdefault(patient, side) != side:
+                both = " and in ".join(str(one or "no split") for one in (split_of[patient], side))
+                raise TrainError("data_invalid", f"{path}: patient {patient} is in {both}; keep one split")
+            sides.append(side)
+            labels = {column: value for column in classes if (value := _VALUES[row[column]]) is not None}
+            age = row.get("age", "")
+            records.append(
+                Record(
+                    name,
+                    file,
+                    patient,
+                    labels,
+                    row.get("view") or None,
+                    row.get("sex") or None,
+                    int(age) if age.isdigit() else None,
                 )
-            if split == "all" or side == split or (split == "train_val" and side != "test"):
-                labels = {column: value for column in classes if (value := _VALUES[row[column]]) is not None}
-                age = row.get("age", "")
-                records.append(
-                    Record(
-                        name,
-                        file,
-                        patient,
-                        labels,
-                        row.get("view") or None,
-                        row.get("sex") or None,
-                        int(age) if age.isdigit() else None,
-                    )
-                )
-    return Collection(f"csv:{path}", classes, tuple(records), {}, tuple(problems))
-
-
-def _side(row: dict[str, str]) -> str | None:
-    """Split that a row belongs to; None for a name that is not a split's."""
-    if row.get("split"):
-        return _SPLIT_NAMES.get(row["split"].lower())
-    return "validation" if for_validation(row.get("patient") or row["image"]) else "train"
+            )
+    return Collection(f"csv:{path}", classes, films_of(split, records, sides), {}, tuple(problems))
