@@ -64,7 +64,7 @@ class Item:
     name      path, UID or whatever the caller tells films apart by
     content   sha256 of its bytes, hex
     step      last step that is done
-    attempts  failures since that step
+    attempts  failures since that step, and workers that died with it (`release`)
     due       Unix time from which it may be taken; None: it failed and is not tried again
     reason    reason code of the last failure since that step, or ""
     message   its sentence
@@ -194,8 +194,11 @@ class Journal:
         return self._one("UPDATE items SET due = ?, held = 0, attempts = 0 WHERE id = ?", (self._clock(), item.id))
 
     def release(self) -> None:
-        """Let all items be taken at once that dead workers hold: for the start of a program that has no others."""
-        self._run("UPDATE items SET due = ?, held = 0 WHERE held", (self._clock(),))
+        """Let all items be taken at once that dead workers hold: for the start of a program that has no others.
+
+        Each counts as an attempt, so that an item that ends its worker every time can be told.
+        """
+        self._run("UPDATE items SET due = ?, held = 0, attempts = attempts + 1 WHERE held", (self._clock(),))
 
     def forget(self, item: Item) -> None:
         """Remove an item; its name and content are new again."""

@@ -103,7 +103,7 @@ def test_the_item_of_a_dead_worker_is_taken_again(journal: Journal, clock: Clock
     journal.release()
     taken = journal.take("received", hold_s=10)
     assert taken
-    assert taken.name == "a"
+    assert (taken.name, taken.attempts) == ("a", 1)
     assert journal.find(name="b") == [waiting]
 
 
@@ -208,7 +208,7 @@ class Model(RuleBasedStateMachine):
         self.journal.release()
         for m in self.model.values():
             if m["held"]:
-                m |= {"due": self.clock.now, "held": False}
+                m |= {"due": self.clock.now, "held": False, "attempts": m["attempts"] + 1}
 
     @rule()
     def wait(self) -> None:
