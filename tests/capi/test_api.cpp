@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <new>
 #include <random>
@@ -336,6 +337,88 @@ void test_deadline_and_cancel() {
   check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "the next one is not touched");
 }
 
+/// What a batch told of its films.
+struct Batch {
+  msloc_localizer* localizer = nullptr;
+  std::vector<msloc_status> statuses;
+  std::vector<std::uint32_t> heights;  // of the films that were localized
+  std::vector<std::string> sentences;  // of the others
+  std::function<void()> during;
+
+  static void done(void* user, std::uint32_t i, msloc_status status) {
+    auto& batch = *static_cast<Batch*>(user);
+    check(i == batch.statuses.size(), "films come in their order");
+    batch.statuses.push_back(status);
+    if (status != MSLOC_OK) batch.sentences.emplace_back(msloc_last_error(batch.localizer));
+    msloc_summary summary = MSLOC_SUMMARY_INIT;
+    check((msloc_get_summary(batch.localizer, &summary) == MSLOC_OK) == (status == MSLOC_OK), "a result, or none");
+    if (status == MSLOC_OK) batch.heights.push_back(summary.image_height);
+    if (batch.during) batch.during();
+  }
+
+  msloc_status run(const std::vector<const msloc_pixels*>& films, const msloc_request* request = nullptr) {
+    statuses.clear();
+    return msloc_localize_batch(localizer, films.data(), static_cast<std::uint32_t>(films.size()), request, done, this);
+  }
+};
+
+void test_batch() {
+  script = {};
+  raise(0, {27}, 40);
+  const Opened localizer;
+  Film film;
+  Film smaller;
+  Film refused;
+  smaller.pixels.height = 64;
+  refused.pixels.width = 3;
+  Batch batch;
+  batch.localizer = localizer;
+  using Statuses = std::vector<msloc_status>;
+  check(batch.run({&film.pixels, &refused.pixels, nullptr, &smaller.pixels}) == MSLOC_TOO_SMALL,
+        "the first that failed");
+  check(batch.statuses == Statuses{MSLOC_OK, MSLOC_TOO_SMALL, MSLOC_ARGUMENT, MSLOC_OK}, "each has its status");
+  check(batch.heights == std::vector<std::uint32_t>{128, 64}, "each has its result");
+  check(batch.sentences.size() == 2 && batch.sentences[0].find("at least 32") != std::string::npos, "and its sentence");
+  check(finding_of(localizer, 0).positive == 1, "the last one's result stays");
+  check(batch.run({}) == MSLOC_OK && batch.statuses.empty(), "no film");
+  check(msloc_localize_batch(localizer, nullptr, 1, nullptr, Batch::done, &batch) == MSLOC_ARGUMENT, "no films");
+
+  batch.during = [&] {
+    check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BUSY, "no localization from within");
+    std::thread other([&] {
+      msloc_summary summary = MSLOC_SUMMARY_INIT;
+      check(msloc_get_summary(localizer, &summary) == MSLOC_BUSY, "no other thread reads");
+    });
+    other.join();
+    if (batch.statuses.size() == 2) check(msloc_cancel(localizer) == MSLOC_OK, "cancelled from within");
+  };
+  check(batch.run({&film.pixels, &film.pixels, &film.pixels, &film.pixels}) == MSLOC_CANCELLED, "what is left");
+  check(batch.statuses == Statuses{MSLOC_OK, MSLOC_OK, MSLOC_CANCELLED, MSLOC_CANCELLED}, "after the cancellation");
+
+  batch.during = nullptr;
+  msloc_request request = MSLOC_REQUEST_INIT;
+  request.deadline_ms = 40;
+  script.during = [] { std::this_thread::sleep_for(std::chrono::milliseconds(60)); };
+  check(batch.run({&film.pixels, &film.pixels}, &request) == MSLOC_DEADLINE, "one deadline for all");
+  check(batch.statuses == Statuses{MSLOC_DEADLINE, MSLOC_DEADLINE}, "the second film has not begun");
+}
+
+void test_input() {
+  script = {};
+  const Opened localizer;
+  std::vector<float> input(std::size_t{64} * 64, -1);
+  check(msloc_get_input(localizer, input.data(), input.size()) == MSLOC_NO_RESULT, "before a film");
+  Film film;
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, msloc_last_error(localizer));
+  check(msloc_get_input(localizer, input.data(), input.size() - 1) == MSLOC_BUFFER_TOO_SMALL, "a number short");
+  check(msloc_get_input(localizer, nullptr, input.size()) == MSLOC_ARGUMENT, "no buffer");
+  check(msloc_get_input(localizer, input.data(), input.size()) == MSLOC_OK, "the input");
+  // 96 x 128 in 64 x 64: columns 8 to 55 hold the film, 10 and 200 of 255, and black is beside it.
+  const std::size_t row = std::size_t{64} * 20;
+  check(input[row] == 0 && input[row + 63] == 0, "black beside the film");
+  check(std::abs(input[row + 9] - 10.0F / 255) < 1e-6F && std::abs(input[row + 32] - 200.0F / 255) < 1e-6F, "the film");
+}
+
 void test_threads() {
   script = {};
   const Opened first;
@@ -467,6 +550,8 @@ int main() {
   test_bad_calls();
   test_engine_that_fails();
   test_deadline_and_cancel();
+  test_batch();
+  test_input();
   test_threads();
   test_nothing_is_allocated();
   test_log_and_audit();

@@ -56,7 +56,7 @@
  * Any number of localizers work at once, each in a thread of its own. One localizer serves one call at a time: a second
  * one returns MSLOC_BUSY at once and changes nothing. msloc_cancel may be called from any thread at any time before
  * msloc_close. msloc_close must not overlap any other call on its localizer. Callbacks come from the calling thread,
- * must not call back into the same localizer, and must not throw.
+ * must not call back into the same localizer (a msloc_film_fn may read from it), and must not throw.
  *
  * Errors
  * ------
@@ -247,6 +247,18 @@ MSLOC_API msloc_status msloc_localize(msloc_localizer *localizer, const msloc_pi
 MSLOC_API msloc_status msloc_localize_dicom(msloc_localizer *localizer, const char *path,
                                             const msloc_request *request);
 
+/* A batch calls it after each film, in the calling thread, with the film's index, 0 <= i < count, and status. The
+ * msloc_get_* functions and msloc_last_error speak of that film until it returns; of the other calls only msloc_cancel
+ * may be made. */
+typedef void (*msloc_film_fn)(void *user, uint32_t i, msloc_status status);
+
+/* Localize several films, one after another; a film that is refused keeps no other back. The deadline is that of the
+ * whole batch: films that it leaves no time for end with MSLOC_DEADLINE, those after a msloc_cancel with
+ * MSLOC_CANCELLED. MSLOC_OK when every film was localized, else the first status that was another. */
+MSLOC_API msloc_status msloc_localize_batch(msloc_localizer *localizer, const msloc_pixels *const *films,
+                                            uint32_t count, const msloc_request *request, msloc_film_fn done,
+                                            void *user);
+
 /* End the localization or self-test that runs in another thread, at its next stage, with MSLOC_CANCELLED. Where none
  * runs nothing happens: the next one is not touched. */
 MSLOC_API msloc_status msloc_cancel(msloc_localizer *localizer);
@@ -348,6 +360,10 @@ MSLOC_API msloc_status msloc_get_boxes(msloc_localizer *localizer, uint32_t k, m
 /* The localization map of class k of the last film, positive or not: input_height x input_width floats in reading
  * order, logit units, made anew at each call. `capacity` counts floats. */
 MSLOC_API msloc_status msloc_get_map(msloc_localizer *localizer, uint32_t k, float *map, uint64_t capacity);
+
+/* What the model saw of the last film: input_height x input_width brightnesses in reading order, 0 black, 1 white; the
+ * film lies in it as msloc_summary says. `capacity` counts floats. */
+MSLOC_API msloc_status msloc_get_input(msloc_localizer *localizer, float *input, uint64_t capacity);
 
 /* How far this machine is from the model's maker: the worst over all classes of the built-in film. */
 typedef struct msloc_deviation {

@@ -17,7 +17,9 @@ using namespace msloc;
 class Patience {
  public:
   Patience(const std::atomic<Activity>& activity, std::uint32_t deadline_ms)
-      : activity_(activity), deadline_ms_(deadline_ms), deadline_(begun_ + std::chrono::milliseconds(deadline_ms)) {}
+      : activity_(activity),
+        deadline_ms_(deadline_ms),
+        deadline_(Clock::now() + std::chrono::milliseconds(deadline_ms)) {}
 
   void check() const {
     if (activity_.load() == Activity::cancelled)
@@ -27,33 +29,47 @@ class Patience {
                                         " ms, got no result by then; give it more time");
   }
 
-  [[nodiscard]] double passed_ms() const {
-    return std::chrono::duration<double, std::milli>(Clock::now() - begun_).count();
-  }
-
  private:
   const std::atomic<Activity>& activity_;
-  Clock::time_point begun_ = Clock::now();
   std::uint32_t deadline_ms_;
   Clock::time_point deadline_;
 };
 
-/// One film, audited: `localize(patience, all_classes)` does the work.
+double ms_since(Clock::time_point begun) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begun).count();
+}
+
+/// A checked msloc_request, whose deadline begins now.
+struct Request {
+  Request(const msloc_localizer& handle, const msloc_request* given)
+      : all_classes(given != nullptr && checked(*given).all_classes == 1),
+        patience(handle.activity, given == nullptr ? MSLOC_NO_DEADLINE : given->deadline_ms) {}
+
+  bool all_classes;
+  Patience patience;
+
+ private:
+  static const msloc_request& checked(const msloc_request& given) {
+    check_struct(&given, "msloc_request");
+    require(given.all_classes <= 1, "expected all_classes of 0 or 1, got another; fix it");
+    return given;
+  }
+};
+
+/// One film, audited: `localize` does the work.
 template <class Localize>
-void localize_audited(msloc_localizer& handle, const msloc_request* request, const StatedSize& image,
+void localize_audited(msloc_localizer& handle, const Patience& patience, const StatedSize& image,
                       const Localize& localize) {
-  handle.localizer.forget();
-  if (request != nullptr) check_struct(request, "msloc_request");
-  require(request == nullptr || request->all_classes <= 1, "expected all_classes of 0 or 1, got another; fix it");
-  const Patience patience(handle.activity, request == nullptr ? MSLOC_NO_DEADLINE : request->deadline_ms);
+  const Clock::time_point begun = Clock::now();
   const auto record = [&](msloc_status status) {
-    handle.total_ms = static_cast<float>(patience.passed_ms());
+    const double passed = ms_since(begun);
+    handle.total_ms = static_cast<float>(passed);
     if (handle.audit_to != nullptr)
-      handle.audit_to(handle.audit_user, handle.audit.line(status, image, handle.localizer, patience.passed_ms()));
+      handle.audit_to(handle.audit_user, handle.audit.line(status, image, handle.localizer, passed));
   };
   try {
     patience.check();
-    localize(patience, request != nullptr && request->all_classes == 1);
+    localize();
   } catch (const Failure& failure) {
     record(failure.status());
     throw;
@@ -65,6 +81,31 @@ void localize_audited(msloc_localizer& handle, const msloc_request* request, con
     handle.log(MSLOC_LOG_WARNING, "the film looks like a negative; its photometric interpretation may be wrong");
   record(MSLOC_OK);
 }
+
+void localize_pixels(msloc_localizer& handle, const msloc_pixels* pixels, const Request& request) {
+  Localizer& work = handle.localizer;
+  work.forget();
+  check_struct(pixels, "msloc_pixels");
+  localize_audited(handle, request.patience, {pixels->width, pixels->height}, [&] {
+    const Film film = check_film(*pixels, work.limits().max_pixels);
+    make_table(*pixels, film.bits, work.table());
+    work.run(film, request.all_classes, [&] { request.patience.check(); });
+  });
+}
+
+/// Lets the calling thread read results, as long as it lives.
+class Reading {
+ public:
+  explicit Reading(msloc_localizer& handle) : handle_(handle) { handle_.reader.store(std::this_thread::get_id()); }
+  ~Reading() { handle_.reader.store({}); }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+  Reading(Reading&&) = delete;
+  Reading& operator=(Reading&&) = delete;
+
+ private:
+  msloc_localizer& handle_;
+};
 
 void require_result(const msloc_localizer& handle) {
   if (!handle.localizer.has_result())
@@ -87,6 +128,11 @@ void require_room(std::uint64_t needed, std::uint64_t capacity) {
                                               std::to_string(capacity) + "; enlarge it");
 }
 
+std::uint64_t input_pixels(const msloc_localizer& handle) {
+  const Size input = handle.localizer.bundle().input;
+  return static_cast<std::uint64_t>(input.width) * static_cast<std::uint64_t>(input.height);
+}
+
 std::uint32_t u32(int value) { return static_cast<std::uint32_t>(value); }
 
 }  // namespace
@@ -101,15 +147,8 @@ const char* msloc_last_error(const msloc_localizer* localizer) { return localize
 
 msloc_status msloc_localize(msloc_localizer* localizer, const msloc_pixels* pixels, const msloc_request* request) {
   return call(localizer, [&] {
-    Localizer& work = localizer->localizer;
-    work.forget();
-    check_struct(pixels, "msloc_pixels");
-    const StatedSize stated{pixels->width, pixels->height};
-    localize_audited(*localizer, request, stated, [&](const Patience& patience, bool all_classes) {
-      const Film film = check_film(*pixels, work.limits().max_pixels);
-      make_table(*pixels, film.bits, work.table());
-      work.run(film, all_classes, [&] { patience.check(); });
-    });
+    localizer->localizer.forget();
+    localize_pixels(*localizer, pixels, Request(*localizer, request));
   });
 }
 
@@ -118,14 +157,33 @@ msloc_status msloc_localize_dicom(msloc_localizer* localizer, const char* path, 
     Localizer& work = localizer->localizer;
     work.forget();
     require(path != nullptr, "expected the path of a DICOM file, got NULL; pass one");
+    const Request asked(*localizer, request);
     StatedSize stated;
-    localize_audited(*localizer, request, stated, [&](const Patience& patience, bool all_classes) {
+    localize_audited(*localizer, asked.patience, stated, [&] {
       const DicomFilm dicom = read_dicom(path, work.limits().max_pixels, work.table(), stated);
-      patience.check();
-      work.run(dicom.film, all_classes, [&] { patience.check(); });
+      asked.patience.check();
+      work.run(dicom.film, asked.all_classes, [&] { asked.patience.check(); });
       work.warn(dicom.warnings);
     });
   });
+}
+
+msloc_status msloc_localize_batch(msloc_localizer* localizer, const msloc_pixels* const* films, uint32_t count,
+                                  const msloc_request* request, msloc_film_fn done, void* user) {
+  msloc_status first = MSLOC_OK;  // of the films that failed
+  const msloc_status called = call(localizer, [&] {
+    localizer->localizer.forget();
+    require(done != nullptr && (films != nullptr || count == 0),
+            "expected films and a msloc_film_fn, got NULL; pass both");
+    const Request asked(*localizer, request);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const msloc_status status = remembered(*localizer, [&] { localize_pixels(*localizer, films[i], asked); });
+      if (first == MSLOC_OK) first = status;
+      const Reading reading(*localizer);
+      done(user, i, status);
+    }
+  });
+  return called == MSLOC_OK ? first : called;
 }
 
 msloc_status msloc_cancel(msloc_localizer* localizer) {
@@ -136,7 +194,7 @@ msloc_status msloc_cancel(msloc_localizer* localizer) {
 }
 
 msloc_status msloc_get_model(msloc_localizer* localizer, msloc_model* model) {
-  return call(localizer, [&] {
+  return read(localizer, [&] {
     check_struct(model, "msloc_model");
     const Bundle& bundle = localizer->localizer.bundle();
     fill(model,
@@ -147,7 +205,7 @@ msloc_status msloc_get_model(msloc_localizer* localizer, msloc_model* model) {
 }
 
 msloc_status msloc_get_relevance(msloc_localizer* localizer, uint32_t k, float* weights, uint32_t capacity) {
-  return call(localizer, [&] {
+  return read(localizer, [&] {
     require(weights != nullptr, "expected a buffer for weights, got NULL; pass one");
     require_class(*localizer, k);
     const Bundle& bundle = localizer->localizer.bundle();
@@ -157,7 +215,7 @@ msloc_status msloc_get_relevance(msloc_localizer* localizer, uint32_t k, float* 
 }
 
 msloc_status msloc_get_summary(msloc_localizer* localizer, msloc_summary* summary) {
-  return call(localizer, [&] {
+  return read(localizer, [&] {
     check_struct(summary, "msloc_summary");
     require_result(*localizer);
     const Summary& film = localizer->localizer.summary();
@@ -173,7 +231,7 @@ msloc_status msloc_get_summary(msloc_localizer* localizer, msloc_summary* summar
 }
 
 msloc_status msloc_get_finding(msloc_localizer* localizer, uint32_t k, msloc_finding* finding) {
-  return call(localizer, [&] {
+  return read(localizer, [&] {
     check_struct(finding, "msloc_finding");
     const Finding& found = finding_of(*localizer, k);
     const Bundle& bundle = localizer->localizer.bundle();
@@ -185,7 +243,7 @@ msloc_status msloc_get_finding(msloc_localizer* localizer, uint32_t k, msloc_fin
 }
 
 msloc_status msloc_get_boxes(msloc_localizer* localizer, uint32_t k, msloc_box* boxes, uint32_t capacity) {
-  return call(localizer, [&] {
+  return read(localizer, [&] {
     const Finding& found = finding_of(*localizer, k);
     if (!found.localized)
       throw Failure(MSLOC_NO_RESULT, "expected a localized class, got a negative one; set all_classes for its boxes");
@@ -196,22 +254,32 @@ msloc_status msloc_get_boxes(msloc_localizer* localizer, uint32_t k, msloc_box* 
 }
 
 msloc_status msloc_get_map(msloc_localizer* localizer, uint32_t k, float* map, uint64_t capacity) {
-  return call(localizer, [&] {
+  return read(localizer, [&] {
     require(map != nullptr, "expected a buffer for the map, got NULL; pass one");
     finding_of(*localizer, k);
-    const Size input = localizer->localizer.bundle().input;
-    require_room(static_cast<std::uint64_t>(input.width) * static_cast<std::uint64_t>(input.height), capacity);
+    require_room(input_pixels(*localizer), capacity);
     localizer->localizer.map(static_cast<int>(k), map);
+  });
+}
+
+msloc_status msloc_get_input(msloc_localizer* localizer, float* input, uint64_t capacity) {
+  return read(localizer, [&] {
+    require(input != nullptr, "expected a buffer for the input, got NULL; pass one");
+    require_result(*localizer);
+    const std::uint64_t needed = input_pixels(*localizer);
+    require_room(needed, capacity);
+    std::copy_n(localizer->localizer.input(), needed, input);
   });
 }
 
 msloc_status msloc_self_test(msloc_localizer* localizer, msloc_deviation* deviation) {
   return call(localizer, [&] {
     if (deviation != nullptr) check_struct(deviation, "msloc_deviation");
+    const Clock::time_point begun = Clock::now();
     const Patience patience(localizer->activity, MSLOC_NO_DEADLINE);
     localizer->localizer.forget();
     const Deviation worst = run_self_test(localizer->localizer, [&] { patience.check(); });
-    localizer->total_ms = static_cast<float>(patience.passed_ms());
+    localizer->total_ms = static_cast<float>(ms_since(begun));
     if (deviation != nullptr)
       fill(deviation, {0, u32(worst.classes_beyond), worst.logit, worst.value, worst.shift, worst.iou, worst.abnormal});
     if (!worst.within())

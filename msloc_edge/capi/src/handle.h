@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 
 #include "audit.h"
 #include "failure.h"
@@ -44,6 +45,7 @@ struct msloc_localizer {
   msloc_audit_fn audit_to;
   void* audit_user;
   std::atomic<msloc::Activity> activity{msloc::Activity::idle};
+  std::atomic<std::thread::id> reader{};  // the thread that is in the msloc_film_fn of a batch
   float total_ms = 0;
   char error[512] = "";
 };
@@ -71,18 +73,31 @@ msloc_status attempt(const Work& work, const Report& report) noexcept {
   }
 }
 
-/// One call on a localizer: the only one at its time, its failure remembered.
+/// Runs `work`; its failure is remembered, and logged.
+template <class Work>
+msloc_status remembered(msloc_localizer& localizer, const Work& work) noexcept {
+  return attempt(work, [&](msloc_status, const char* sentence) {
+    std::snprintf(localizer.error, sizeof localizer.error, "%s", sentence);
+    localizer.log(MSLOC_LOG_ERROR, localizer.error);
+  });
+}
+
+/// One call on a localizer: the only one at its time.
 template <class Work>
 msloc_status call(msloc_localizer* localizer, const Work& work) noexcept {
   if (localizer == nullptr) return MSLOC_ARGUMENT;
   Activity idle = Activity::idle;
   if (!localizer->activity.compare_exchange_strong(idle, Activity::running)) return MSLOC_BUSY;
-  const msloc_status result = attempt(work, [&](msloc_status, const char* sentence) {
-    std::snprintf(localizer->error, sizeof localizer->error, "%s", sentence);
-    localizer->log(MSLOC_LOG_ERROR, localizer->error);
-  });
+  const msloc_status result = remembered(*localizer, work);
   localizer->activity.store(Activity::idle);
   return result;
+}
+
+/// A call that only reads: as `call`, and from within the msloc_film_fn of a batch.
+template <class Work>
+msloc_status read(msloc_localizer* localizer, const Work& work) noexcept {
+  const bool within = localizer != nullptr && localizer->reader.load() == std::this_thread::get_id();
+  return within ? remembered(*localizer, work) : call(localizer, work);
 }
 
 inline void require(bool fits, const char* sentence) {

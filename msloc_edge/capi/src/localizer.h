@@ -65,6 +65,8 @@ class Localizer {
   [[nodiscard]] const Summary& summary() const noexcept { return summary_; }
   [[nodiscard]] const std::vector<Finding>& findings() const noexcept { return findings_; }
 
+  /// The model's input of the last film, [height, width] brightness in [0, 1].
+  [[nodiscard]] const float* input() const noexcept { return engine_->input(); }
   /// Writes the map of class k over the whole input [height, width].
   void map(int k, float* out) noexcept;
 
