@@ -13,7 +13,6 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.options import device_options
-from msloc_edge.errors import TrainError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +25,12 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("eval")
 @click.option("--model", default=None, help="Bundle folder, shipped model, run folder or checkpoint.")
-@click.option("--heatmaps", type=_PATH, default=None, help="Folder of maps instead: NAME/LABEL.npy or NAME.LABEL.png.")
+@click.option(
+    "--heatmaps",
+    type=_PATH,
+    default=None,
+    help="Folder of maps instead: NAME/LABEL.npy or NAME.LABEL.png, or of infer --write json,heatmap.",
+)
 @click.option("--thresholds", default=None, help="Map thresholds for --heatmaps: 0.4, or Mass=0.4,Nodule=0.3.")
 @click.option("--scores", type=_PATH, default=None, help="Scores for --heatmaps: a csv with image,label,score.")
 @click.option("--data", required=True, help="Films and labels: nih:DIR or csv:FILE.")
@@ -80,9 +84,10 @@ def command(
     from msloc_edge.cli.export import write_bundle
 
     with needing("eval"):
-        from msloc_edge.train.data import open_collection
+        from msloc_edge.train.data import open_collection, require_films
         from msloc_edge.train.evaluate.evidence import parse_mapping
         from msloc_edge.train.evaluate.heatmaps import HeatmapFolder, parse_thresholds
+        from msloc_edge.train.evaluate.inferred import RESULTS, InferredSource
         from msloc_edge.train.evaluate.run import Evaluation, scoring_half
         from msloc_edge.train.evaluate.sources import HeatmapSource, ModelSource, open_model
         from msloc_edge.train.evaluate.truth import read_truth
@@ -102,18 +107,17 @@ def command(
     console = people(width=200)
     split = split or ("all" if data.startswith("csv:") else "test")
     collection = open_collection(data, split)
-    if not collection.records:
-        raise TrainError(
-            "data_missing", f"{data}: expected films in the split {split!r}, found none; choose another --split"
-        )
+    require_films(collection)
     with ExitStack() as stack:
         source: Source
         records, left_out = collection.records, list[str]()
-        if heatmaps:
+        if heatmaps and (heatmaps / RESULTS).is_file() and not scores:
+            source = InferredSource(heatmaps, mapping, limits)
             truth = read_truth(collection, records[:limit], boxes, masks)
-            source = HeatmapSource(
-                HeatmapFolder(heatmaps, limits, scores), mapping, [*collection.classes, *truth.labels]
-            )
+        elif heatmaps:
+            truth = read_truth(collection, records[:limit], boxes, masks)
+            folder = HeatmapFolder(heatmaps, [record.name for record in records], limits, scores)
+            source = HeatmapSource(folder, mapping, [*collection.classes, *truth.labels])
         else:
             opened = open_model(model or "", backend, device, precision, profile, write_bundle)
             localizer = stack.enter_context(opened)

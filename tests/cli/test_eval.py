@@ -137,6 +137,52 @@ def test_a_folder_of_heatmaps(msloc, arguments: list[object], made: Path, tmp_pa
     assert found["rows"]["heatmaps_half_range"]["mean_iou"]["macro"]["value"] == 1  # of the three that could be read
 
 
+def numbers(figures: Any) -> list[float | None]:
+    """All numbers of nested figures, in their order."""
+    if isinstance(figures, dict):
+        return [number for key in figures for number in numbers(figures[key])]
+    if isinstance(figures, list):
+        return [number for part in figures for number in numbers(part)]
+    return [] if isinstance(figures, str) else [figures]
+
+
+def test_what_infer_wrote_is_scored_as_the_model_itself(
+    msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path, models: Path
+) -> None:
+    """Films under other names in another order: the results say by hash which is which."""
+    assert msloc("models", "add", tiny_bundle).code == 0
+    boxes = ("--boxes", made / "boxes.csv")
+    assert msloc(*arguments, "--model", "tiny", *boxes, "-q").code == 0
+    of_model = metrics(tmp_path / "out")
+    films = [tmp_path / f"film{number}" for number in range(8)]
+    for number, film in enumerate(films):
+        film.write_bytes((made / f"{7 - number}.png").read_bytes())
+    infer = ("infer", *films, "--model", "tiny", "--out", tmp_path / "maps", "--write", "json,heatmap", "-q")
+    assert msloc(*infer, "--all-classes").code == 0
+    done = msloc(*arguments, "--heatmaps", tmp_path / "maps", *boxes)
+    assert done.code == 0, done.err
+    of_maps = metrics(tmp_path / "out")
+    assert (of_maps["run"]["problems"], of_maps["run"]["what"]["sha256"]) == ([], of_model["run"]["what"]["sha256"])
+    measured = ("auroc", "ap", "pointing", "wang", "blob", "mean_iou", "maxboxaccv2", "froc")
+    assert sum(map(bool, numbers({key: of_maps[key] for key in measured}))) > 100
+    for key in measured:
+        assert numbers(of_maps[key]) == pytest.approx(numbers(of_model[key]), abs=1e-5), key
+    for key in ("profiles", "operating_points"):
+        (profile,) = of_maps[key]
+        assert numbers(of_maps[key]) == pytest.approx(numbers(of_model[key][profile]), abs=1e-5), key
+
+    (tmp_path / "maps" / "film0.heatmap.npy").write_bytes(b"no numbers")
+    lines = (tmp_path / "maps" / "results.jsonl").read_text().splitlines()
+    (tmp_path / "maps" / "results.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    some = msloc(*arguments, "--heatmaps", tmp_path / "maps", *boxes, "--thresholds", "Mass=99")
+    assert some.code == 1
+    assert "[data_missing] 0.png: not among the films of" in some.err  # the last line's
+    assert "film0.heatmap.npy: expected maps in an .npy file" in some.err
+    assert metrics(tmp_path / "out")["mean_iou"]["macro"]["value"] == 0  # nothing exceeds 99
+    (tmp_path / "maps" / "results.jsonl").write_text(lines[0][:99])
+    assert "results.jsonl, line 1: " in msloc(*arguments, "--heatmaps", tmp_path / "maps").err
+
+
 def test_masks(msloc, arguments: list[object], tmp_path: Path, maps: Path) -> None:
     content = {
         "images": [{"id": n, "file_name": f"{n}.png", "height": SIDE, "width": SIDE} for n in range(3)],
@@ -166,6 +212,42 @@ def test_a_film_that_cannot_be_read_is_named(msloc, made: Path, tmp_path: Path, 
     assert "gone.png: no picture" in done.err
     found = metrics(tmp_path / "out")
     assert (found["run"]["films"], found["pointing"], found["auroc"]) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            "image, patient, Mass\n0.png, p, True\n",
+            "(1 left out; the first: films.csv, line 2: expected 1, 0 or nothing",
+        ),
+        ("image,Mass\n\n\nnone.png,1\n", "(1 left out; the first: none.png: no picture)"),
+        ("image,split,Mass\n0.png,train,1\n", "(choose another split)"),
+    ],
+)
+def test_why_no_film_is_left(msloc, made: Path, tmp_path: Path, table: str, says: str) -> None:
+    (tmp_path / "films.csv").write_text(table)
+    (tmp_path / "0.png").write_bytes((made / "0.png").read_bytes())
+    data = f"csv:{tmp_path / 'films.csv'}"
+    done = msloc("eval", "--model", "cxr-edge", "--data", data, "--split", "test", "--out", tmp_path / "out")
+    assert done.code == 1
+    assert f"[data_missing] {data}: expected films in this split, found none {says}" in done.err
+
+
+def test_labels_with_blanks_are_the_models(msloc, made: Path, tmp_path: Path) -> None:
+    lines = [
+        "image, patient, Pleural Thickening, Mass, Fracture",
+        *(f"{n}.png, p{n}, {n % 2}, {n // 4}, 0" for n in range(8)),
+    ]
+    (made / "blanks.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "boxes.csv").write_text("image,label,x,y,w,h\n1,Pleural Thickening,8,10,20,24\n")
+    data = ("--data", f"csv:{made / 'blanks.csv'}", "--boxes", tmp_path / "boxes.csv", "--resamples", 0)
+    assert msloc("eval", "--model", "cxr-edge", *data, "--out", tmp_path / "out", "-q").code == 0
+    found = metrics(tmp_path / "out")
+    assert found["run"]["findings"] == ["Pleural_Thickening", "Mass"]
+    assert found["run"]["boxes_by_class"] == {"Pleural_Thickening": 1}
+    assert set(found["auroc"]["per_class"]) == {"Pleural_Thickening", "Mass"}
+    assert found["run"]["problems"] == ["Fracture: labels, and no such findings among those scored"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Films to train and to score on: the NIH release, anyone's own by a csv, and digital phantoms."""
 
 from msloc_edge.train.data.collection import SPLITS, Collection, LabelBox, Record
-from msloc_edge.train.data.films import Films, load_films
+from msloc_edge.train.data.films import Films, load_films, require_films
+from msloc_edge.train.data.names import FilmNames
 from msloc_edge.train.data.nih import NIH_CLASSES
 from msloc_edge.train.data.sources import (
     PHANTOM,
@@ -19,6 +20,7 @@ __all__ = [
     "PHANTOM",
     "SPLITS",
     "Collection",
+    "FilmNames",
     "Films",
     "LabelBox",
     "Record",
@@ -26,6 +28,7 @@ __all__ = [
     "load_films",
     "open_collection",
     "real",
+    "require_films",
     "source_classes",
     "split_films",
     "training_films",

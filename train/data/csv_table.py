@@ -27,13 +27,13 @@ def read_table(path: Path, split: str) -> Collection:
     sides: list[str | None] = []
     problems: list[str] = []
     split_of: dict[str, str | None] = {}  # by patient
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
         name, told = row["image"], row.get("split", "").lower()
         file, patient, side = path.parent / name, row.get("patient") or name, _SPLIT_NAMES.get(told)
         bad = next((column for column in classes if row[column] not in _VALUES), None)
         if bad or (told and side is None) or not name:
             got = f"{bad} {row[bad]!r}" if bad else f"split {row['split']!r}" if name else "no image"
-            problems.append(f"{path.name}, line {number}: expected 1, 0 or nothing, and a split's name, got {got}")
+            problems.append(f"{path.name}, line {row.line}: expected 1, 0 or nothing, and a split's name, got {got}")
         elif not file.is_file():
             problems.append(f"{name}: no picture")
         else:

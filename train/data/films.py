@@ -62,16 +62,21 @@ def label_array(labels: Iterable[Mapping[str, float]], classes: Sequence[str]) -
     return np.array(rows, np.float32).reshape(-1, len(classes))
 
 
+def require_films(collection: Collection) -> None:
+    """Raise TrainError (data_missing) for a split without a film; the first that was left out is named."""
+    if not collection.records:
+        problems = collection.problems
+        why = f"{len(problems)} left out; the first: {problems[0]}" if problems else "choose another split"
+        raise TrainError("data_missing", f"{collection.name}: expected films in this split, found none ({why})")
+
+
 def load_films(collection: Collection, side: int, classes: Sequence[str], progress: Progress) -> Films:
     """The films of a collection, letterboxed to `side` pixels or to their own size where that is smaller.
 
     A picture that cannot be read is left out and named in `problems`. Raises TrainError when none is left.
     """
+    require_films(collection)
     records = collection.records
-    if not records:
-        problems = collection.problems
-        left_out = f" ({len(problems)} left out; the first: {problems[0]})" if problems else ""
-        raise TrainError("data_missing", f"{collection.name}: expected films in this split, found none{left_out}")
     looks = records[:: max(1, len(records) // LOOKS)]
     side = min(side, max(_longer_side(record.path) for record in looks) or side)
     key = hashlib.sha256()

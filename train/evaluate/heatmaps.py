@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.errors import MslocError, TrainError
-from msloc_edge.train.data import Record
-from msloc_edge.train.evaluate.evidence import Evidence
+from msloc_edge.train.data import FilmNames, Record
+from msloc_edge.train.evaluate.evidence import Evidence, plain_label
 from msloc_edge.train.evaluate.measure import FilmMaps
 from msloc_edge.train.evaluate.truth import picture_size
 from msloc_edge.train.tables import read_rows
@@ -56,32 +56,39 @@ def read_heatmap(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 class HeatmapFolder:
-    """A folder with NAME/LABEL.npy or NAME.LABEL.npy (or .png) for films NAME, with or without the film's suffix.
+    """A folder with NAME/LABEL.npy or NAME.LABEL.npy (or .png) for films NAME, as `FilmNames` finds them.
 
+    films       names of the films; maps and scores of others are passed over
     thresholds  finding -> absolute threshold in the maps' own units; "" stands for every finding; a finding without
                 one is thresholded at the middle of each map's own range
     scores      a csv with the columns image, label, score
 
-    Raises TrainError when the folder has no map, or the table cannot be read.
+    Raises TrainError when the folder has no map of these films, or the table cannot be read.
     """
 
-    def __init__(self, folder: Path, thresholds: Mapping[str, float] | None = None, scores: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        films: Iterable[str],
+        thresholds: Mapping[str, float] | None = None,
+        scores: Path | None = None,
+    ) -> None:
         self.folder, self.thresholds = folder, dict(thresholds or {})
         self.problems: list[str] = []
-        self._files = _files(folder)
+        names = FilmNames(films)
+        self._files = _files(folder, names)
         if not self._files:
             raise TrainError(
-                "data_missing", f"{folder}: expected NAME/LABEL.npy or NAME.LABEL.npy (or .png), found none"
+                "data_missing",
+                f"{folder}: expected NAME/LABEL.npy or NAME.LABEL.npy (or .png) of films of the split, found none",
             )
-        self._scores = _read_scores(scores, self.problems) if scores else {}
+        self._scores = _read_scores(scores, names, self.problems) if scores else {}
+        self._limits = {plain_label(label): value for label, value in self.thresholds.items()}
 
     def labels(self, candidates: Iterable[str]) -> tuple[str, ...]:
         """Keep those of `candidates` that some map or score in the folder is named after."""
-        names = [key for mine in self._files.values() for key in mine]
-        flat = set(names) | {label for mine in self._scores.values() for label in mine}
-        loose = {_file_form(label) for label in flat}
-        dotted = {name.rsplit(".", 1)[-1] for name in flat}
-        return tuple(label for label in candidates if label in flat or _file_form(label) in loose | dotted)
+        known = {label for mine in (*self._files.values(), *self._scores.values()) for label in mine}
+        return tuple(label for label in candidates if plain_label(label) in known)
 
     def film(self, record: Record, parts: Mapping[str, Sequence[str]]) -> FilmMaps:
         """Read the maps and scores of a film; `parts` as of `resolve_labels`.
@@ -90,11 +97,11 @@ class HeatmapFolder:
         read.
         """
         size = picture_size(record.path)
-        own = self._scores.get(record.name) or self._scores.get(Path(record.name).stem) or {}
+        own = self._scores.get(record.name, {})
         scores = {
-            label: max(own[part] for part in pieces)
+            label: max(own[plain_label(part)] for part in pieces)
             for label, pieces in parts.items()
-            if all(part in own for part in pieces)
+            if all(plain_label(part) in own for part in pieces)
         }
 
         def main(label: str) -> Evidence | None:
@@ -117,15 +124,13 @@ class HeatmapFolder:
         return FilmMaps(size, scores, {}, main, others)
 
     def _read(self, record: Record, label: str, size: tuple[int, int], absolute: bool = True) -> Evidence:
-        path = next((found for key in _keys(record.name, label) if (found := self._find(*key))), None)
+        name = plain_label(label)
+        path = self._files.get(record.name, {}).get(name)
         if path is None:
             raise TrainError("data_missing", f"{record.name}: no map of {label}")
         values = read_heatmap(path, size)
-        threshold = self.thresholds.get(label, self.thresholds.get("")) if absolute else None
+        threshold = self._limits.get(name, self._limits.get("")) if absolute else None
         return Evidence.half_range(values) if threshold is None else Evidence.above(values, threshold)
-
-    def _find(self, film: str, label: str) -> Path | None:
-        return self._files.get(film, {}).get(label)
 
 
 def parse_thresholds(text: str) -> dict[str, float]:
@@ -139,33 +144,19 @@ def parse_thresholds(text: str) -> dict[str, float]:
     return found
 
 
-def _files(folder: Path) -> dict[str, dict[str, Path]]:
-    """Film -> the rest of the name -> file; for a flat name every way of parting it at a dot."""
+def _files(folder: Path, names: FilmNames) -> dict[str, dict[str, Path]]:
+    """Film -> plain label -> file. A name may be parted at any of its dots, if a film stands before it."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
-    if not folder.is_dir():
-        return {}
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() not in _SUFFIXES or not file.is_file():
             continue
-        if file.parent != folder:
-            film = file.parent.relative_to(folder).as_posix()
-            found[film].setdefault(file.stem, file)
-        parts = file.relative_to(folder).with_suffix("").as_posix().split(".")
-        for at in range(1, len(parts)):
-            found[".".join(parts[:at])].setdefault(".".join(parts[at:]), file)
+        whole = file.relative_to(folder).with_suffix("").as_posix()
+        above, _, name = whole.rpartition("/")
+        dots = [at for at, character in enumerate(whole) if character == "."]
+        for film_name, label in [(above, name), *((whole[:at], whole[at + 1 :]) for at in dots)]:
+            if film := names.find(film_name):
+                found[film].setdefault(plain_label(label), file)
     return dict(found)
-
-
-def _keys(film: str, label: str) -> Iterator[tuple[str, str]]:
-    """The names under which a film's map may stand: with or without suffix and folder, blanks as underscores."""
-    stem = str(Path(film).with_suffix("").as_posix())
-    for name in dict.fromkeys((film, stem, Path(film).name, Path(film).stem)):
-        yield name, label
-        yield name, _file_form(label)
-
-
-def _file_form(label: str) -> str:
-    return label.replace(" ", "_")
 
 
 def _load(path: Path) -> NDArray[Any]:
@@ -182,18 +173,18 @@ def _load(path: Path) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[str, float]]:
+def _read_scores(path: Path, names: FilmNames, problems: list[str]) -> dict[str, dict[str, float]]:
+    """Film -> plain label -> score."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
-    for number, row in enumerate(read_rows(path, ("image", "label", "score")), start=2):
+    for row in read_rows(path, ("image", "label", "score")):
         try:
             score = float(row["score"])
         except ValueError:
             score = math.nan
         if not math.isfinite(score):
-            problems.append(f"{path.name}, line {number}: expected a number as score, got {row['score']!r}")
-            continue
-        found[row["image"]][row["label"]] = score
-        found[Path(row["image"]).stem].setdefault(row["label"], score)
+            problems.append(f"{path.name}, line {row.line}: expected a number as score, got {row['score']!r}")
+        elif film := names.find(row["image"]):
+            found[film][plain_label(row["label"])] = score
     return dict(found)
 
 

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -22,6 +23,7 @@ from msloc_edge.pipeline import in_order
 from msloc_edge.train.data import Record
 from msloc_edge.train.data.collection import in_fitting_half
 from msloc_edge.train.evaluate.cases import Case, choose_cases, draw_case
+from msloc_edge.train.evaluate.evidence import speller
 from msloc_edge.train.evaluate.measure import FilmMaps, FilmMeasures, measure_film
 from msloc_edge.train.evaluate.priors import Priors
 from msloc_edge.train.evaluate.sources import Source
@@ -52,8 +54,9 @@ class Evaluation:
 
     source     a model, or a folder of heatmaps
     records    the films
-    truth      their true regions; those of other findings than the source's are told as problems
-    classes    findings whose labels the collection knows
+    truth      their true regions
+    classes    findings whose labels the collection knows; a label is the source's also with blanks for underscores,
+               and those that the source lacks are told as problems
     resamples  of the bootstrap; `seed` draws them, the priors' noise and the films without boxes
 
     Raises TrainError when nothing in common is left to be scored.
@@ -69,7 +72,12 @@ class Evaluation:
         seed: int,
     ) -> None:
         self._source, self._resamples, self._seed = source, resamples, seed
-        self._records = {record.name: record for record in records}
+        spell = speller(source.parts)
+        truth, classes = truth.spelled(spell), tuple(dict.fromkeys(map(spell, classes)))
+        self._records = {
+            record.name: replace(record, labels={spell(label): value for label, value in record.labels.items()})
+            for record in records
+        }
         left_out = [label for label in truth.labels if label not in source.parts]
         self._problems = [
             f"{label}: {sum(label in found for found in truth.regions.values())} films with boxes, and no such finding "
@@ -82,6 +90,8 @@ class Evaluation:
                 f"{truth.source}: expected boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
                 f'{", ".join(left_out)}; add --map "{left_out[0]}=A+B"',
             )
+        if unscored := [label for label in classes if label not in source.parts]:
+            self._problems.append(f"{', '.join(unscored)}: labels, and no such findings among those scored")
         self._truth = truth.only(list(self._records), list(source.parts))
         self._labels = tuple(label for label in classes if label in source.parts)
         if not self._labels and not self._truth.count:

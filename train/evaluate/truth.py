@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from msloc_edge.errors import DependencyError, MslocError, TrainError
+from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
-from msloc_edge.train.data import Collection, Record
+from msloc_edge.train.data import Collection, FilmNames, Record
+from msloc_edge.train.evaluate.masks import SLACK, decode_mask
 from msloc_edge.train.tables import BOX_COLUMNS, read_rows
-
-_SLACK = 1.0  # pixels by which a box may pass the edge of the picture, from rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +80,15 @@ class Truth:
         }
         return Truth(self.source, self.kind, kept, {film: self.sizes[film] for film in kept}, self.problems)
 
+    def spelled(self, spell: Callable[[str], str]) -> Truth:
+        """Give the labels other names."""
+        regions: dict[str, dict[str, tuple[TrueRegion, ...]]] = {}
+        for film, found in self.regions.items():
+            for label, parts in found.items():
+                mine = regions.setdefault(film, {})
+                mine[spell(label)] = mine.get(spell(label), ()) + parts
+        return replace(self, regions=regions)
+
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(sorted({label for found in self.regions.values() for label in found}))
@@ -106,25 +113,25 @@ def collection_boxes(collection: Collection, records: Sequence[Record]) -> Truth
     builder = _Builder(records)
     for record in records:
         for box in collection.boxes.get(record.name, ()):
-            builder.add(record.name, box.label, TrueRegion((box.x, box.y, box.width, box.height)))
+            builder.add_box(record.name, box.label, (box.x, box.y, box.width, box.height), f"{collection.name}: ")
     return builder.truth(collection.name, "boxes")
 
 
 def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
     """Read boxes of a csv with the columns image, label, x, y, w, h, in pixels of the picture file.
 
-    Several rows may have the same image and label. An image is named as in the collection, or by its stem.
+    Several rows may have the same image and label. An image is named as `FilmNames` finds it.
     Rows that cannot be used are left out and named. Raises TrainError when the table cannot be read, or no row is left.
     """
     builder = _Builder(records)
-    for number, row in enumerate(read_rows(path, BOX_COLUMNS), start=2):
+    for row in read_rows(path, BOX_COLUMNS):
+        where = f"{path.name}, line {row.line}: "
         try:
             x, y, w, h = (float(row[column]) for column in BOX_COLUMNS[2:])
+            builder.add_box(row["image"], row["label"], (x, y, w, h), where)
         except ValueError:
             got = ", ".join(row[column] for column in BOX_COLUMNS[2:])
-            builder.problems.append(f"{path.name}, line {number}: expected four numbers x, y, w, h, got {got}")
-            continue
-        builder.add(row["image"], row["label"], TrueRegion((x, y, w, h)), f"{path.name}, line {number}: ")
+            builder.problems.append(f"{where}expected four numbers x, y, w, h, got {got}")
     return builder.truth(str(path), "boxes")
 
 
@@ -141,7 +148,7 @@ def read_masks(path: Path, records: Sequence[Record]) -> Truth:
         annotations = list(content["annotations"])
     except OSError as error:
         raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainError(
             "data_invalid", f"{path}: expected COCO json with images, categories and annotations ({error!r})"
         ) from error
@@ -150,11 +157,9 @@ def read_masks(path: Path, records: Sequence[Record]) -> Truth:
         try:
             image, label = images[annotation["image_id"]], names[annotation["category_id"]]
             size = int(image["height"]), int(image["width"])
-            region = TrueRegion.of_mask(_decode(annotation["segmentation"], size))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            builder.add_mask(str(image["file_name"]), label, annotation["segmentation"], size, where)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             builder.problems.append(f"{where}expected an image, a category and a segmentation ({error!r})")
-            continue
-        builder.add(str(image["file_name"]), label, region, where, size)
     return builder.truth(str(path), "masks")
 
 
@@ -164,40 +169,49 @@ class _Builder:
     def __init__(self, records: Sequence[Record]) -> None:
         self.problems: list[str] = []
         self._records = {record.name: record for record in records}
-        stems: dict[str, set[str]] = defaultdict(set)
-        for record in records:
-            stems[Path(record.name).stem].add(record.name)
-        self._by_stem = {stem: next(iter(names)) for stem, names in stems.items() if len(names) == 1}
+        self._names = FilmNames(self._records)
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._unreadable: set[str] = set()
         self._regions: dict[str, dict[str, list[TrueRegion]]] = defaultdict(lambda: defaultdict(list))
 
-    def add(
-        self, image: str, label: str, region: TrueRegion, where: str = "", mask_size: tuple[int, int] | None = None
-    ) -> None:
-        film = image if image in self._records else self._by_stem.get(Path(image).stem)
-        if film is None or not label:
-            what = "a label" if film else "an image of the split"
-            self.problems.append(f"{where}expected {what}, got {label if film else image!r}")
+    def add_box(self, image: str, label: str, box: tuple[float, float, float, float], where: str) -> None:
+        if (film := self._find(image, label, where)) is None:
             return
-        try:
-            height, width = self._size(film)
-        except MslocError as error:
-            self.problems.append(f"{where}{error.message}")
-            return
-        x, y, w, h = region.box
-        edge = width + _SLACK, height + _SLACK
-        if mask_size is not None and mask_size != (height, width):
-            self.problems.append(
-                f"{where}expected a mask of the picture's size {width} x {height}, got {mask_size[1]} x {mask_size[0]}"
-            )
-        elif not (min(x, y) >= -_SLACK and min(w, h) > 0 and x + w <= edge[0] and y + h <= edge[1]):
+        (height, width), (x, y, w, h) = self._sizes[film], box
+        if min(x, y) >= -SLACK and min(w, h) > 0 and x + w <= width + SLACK and y + h <= height + SLACK:
+            self._regions[film][label].append(TrueRegion(box))
+        else:
             self.problems.append(
                 f"{where}expected a box within {film}, {width} x {height}, got {x:g}, {y:g}, {w:g}, {h:g}; "
                 "coordinates are pixels of the picture file"
             )
-        else:
+
+    def add_mask(self, image: str, label: str, segmentation: Any, size: tuple[int, int], where: str) -> None:
+        """Decode a mask only where it has the size of its film: the memory that it takes is then a film's."""
+        if (film := self._find(image, label, where)) is None:
+            return
+        if size == self._sizes[film]:
+            region = TrueRegion.of_mask(decode_mask(segmentation, size))
             self._regions[film][label].append(region)
+        else:
+            (height, width), (rows, columns) = self._sizes[film], size
+            self.problems.append(
+                f"{where}expected a mask of the picture's size {width} x {height}, got {columns} x {rows}"
+            )
+
+    def _find(self, image: str, label: str, where: str) -> str | None:
+        """Find the film of a region; None, and a problem, where there is none that can be read, or no label."""
+        film = self._names.find(image)
+        if film is None or not label:
+            what = "a label" if film else "an image of the split"
+            self.problems.append(f"{where}expected {what}, got {label if film else image!r}")
+            return None
+        try:
+            if film not in self._sizes:
+                self._sizes[film] = picture_size(self._records[film].path)
+        except MslocError as error:
+            self.problems.append(f"{where}{error.message}")
+            return None
+        return film
 
     def truth(self, source: str, kind: str) -> Truth:
         if self.problems and not self._regions:
@@ -210,61 +224,17 @@ class _Builder:
         sizes = {film: self._sizes[film] for film in regions}
         return Truth(source, kind, regions, sizes, tuple(self.problems))
 
-    def _size(self, film: str) -> tuple[int, int]:
-        if film not in self._sizes:
-            self._sizes[film] = picture_size(self._records[film].path)
-        return self._sizes[film]
-
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Read the (height, width) of a film, from its header where that is enough.
+    """Read the (height, width) of a film as it is stored, from its header where that is enough.
 
     Raises InputError for one that is no film.
     """
     try:
         with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        height, width = read_frame(path).pixels.shape
-        return height, width
-
-
-def _decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A COCO segmentation as a mask [height, width]. Raises ValueError for one of another form."""
-    try:
-        from pycocotools import mask as coco
-    except ImportError as error:
-        raise DependencyError(
-            "package_missing", "masks need pycocotools; install it with: pip install 'msloc-edge[train]'"
-        ) from error
-    height, width = size
-    if isinstance(segmentation, list) and segmentation:
-        with warnings.catch_warnings():  # pycocotools 2.0.11 still knows the array protocol of numpy 1 only
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return np.asarray(coco.decode(coco.merge(coco.frPyObjects(segmentation, height, width)))).astype(bool)
-    if not isinstance(segmentation, dict):
-        raise ValueError("neither polygons nor a run-length code")
-    if tuple(segmentation["size"]) != size:
-        raise ValueError(f"a code of size {segmentation['size']} in an image of {list(size)}")
-    counts = segmentation["counts"]
-    runs = np.array(counts if isinstance(counts, list) else _runs(str(counts)), np.int64)
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"counts add up to {runs.sum()}, not to {height} x {width}")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T  # column by column, zeros first
-
-
-def _runs(text: str) -> list[int]:
-    """The run lengths of COCO's compressed code: six bits a character, five of a number and one that says whether it
-    goes on, signed; from the third on, differences to the run before the last. pycocotools decodes it too, but takes a
-    code that ends early for whole."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (bits & 16) << (shift - 4)
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return runs
+            if image.format != "TIFF":  # of which Pillow gives the size as its orientation turns it
+                return image.height, image.width
+    except (OSError, Image.DecompressionBombError):
+        pass
+    height, width = read_frame(path).pixels.shape
+    return height, width

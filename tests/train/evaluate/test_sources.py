@@ -9,13 +9,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, TiffImagePlugin
 from pycocotools import mask as coco
 
 from msloc_edge.errors import TrainError
 from msloc_edge.train.data import LabelBox, Record
-from msloc_edge.train.evaluate.evidence import Evidence, parse_mapping, resolve_labels
+from msloc_edge.train.evaluate.evidence import Evidence, parse_mapping, resolve_labels, speller
 from msloc_edge.train.evaluate.heatmaps import HeatmapFolder, parse_thresholds, read_heatmap
-from msloc_edge.train.evaluate.truth import _decode, collection_boxes, read_boxes, read_masks, whole_mask
+from msloc_edge.train.evaluate.masks import decode_mask
+from msloc_edge.train.evaluate.truth import collection_boxes, read_boxes, read_masks, whole_mask
 
 SIZE = (48, 64)
 HEAD = "image,label,x,y,w,h\n"
@@ -61,6 +63,41 @@ def test_a_bad_row_is_named_and_left_out(table: Path, records: tuple[Record, ...
     assert caught.value.reason == "data_invalid"
 
 
+def test_uids_are_names_of_their_own(table: Path) -> None:
+    """The last number of a UID is no suffix: "1.2.3.1" and "1.2.3.2" are two films."""
+    films = [
+        Record(name, table.parent / "a.png", name, {}) for name in ("1.2.3.1", "in/1.2.3.4.dcm", "in/7.dcm", "on/7")
+    ]
+    rows = [
+        f"{name},Mass,1,2,3,4" for name in ("1.2.3.1", "1.2.3.2", "1.2.3", "1.2.3.4", "7", "up/1.2.3.1", "in/7.png")
+    ]
+    truth = read_boxes(csv(table.parent, HEAD + "\n".join(rows) + "\n"), films)
+    assert set(truth.regions) == {"1.2.3.1", "in/1.2.3.4.dcm", "in/7.dcm"}
+    assert [problem.partition("got ")[2] for problem in truth.problems] == [
+        "'1.2.3.2'",
+        "'1.2.3'",
+        "'7'",
+        "'up/1.2.3.1'",
+    ]
+
+
+def test_lines_are_counted_with_those_that_are_empty(table: Path, records: tuple[Record, ...]) -> None:
+    rows = '\n\n"a.png","Ma\nss",1,2,3,4\na.png,Mass,1,2,3,4\n\nz.png,Mass,1,2,3,4\n'
+    truth = read_boxes(csv(table.parent, HEAD + rows), records)
+    assert truth.count == 2
+    assert truth.problems == ("boxes.csv, line 8: expected an image of the split, got 'z.png'",)
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_a_turned_tiff_has_its_boxes_as_it_is_stored(tmp_path: Path, orientation: int) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112] = orientation
+    grey = np.random.default_rng(0).integers(0, 255, (96, 64), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.tif", tiffinfo=tags)
+    truth = read_boxes(csv(tmp_path, HEAD + "a,Mass,4,60,60,36\n"), [Record("a.tif", tmp_path / "a.tif", "p", {})])
+    assert (truth.count, truth.sizes["a.tif"], truth.problems) == (1, (96, 64), ())
+
+
 def test_a_table_without_its_columns(table: Path, records: tuple[Record, ...]) -> None:
     with pytest.raises(TrainError, match="expected the columns image, label, x, y, w, h"):
         read_boxes(csv(table.parent, "image,label,x,y,width,height\n"), records)
@@ -89,6 +126,11 @@ def coco_file(folder: Path, segmentations: list[Any], **image: Any) -> Path:
     return path
 
 
+def test_a_polygon_may_pass_the_edge_by_rounding(table: Path, records: tuple[Record, ...]) -> None:
+    truth = read_masks(coco_file(table.parent, [[[-1, -0.5, 65, 0, 65, 49, 0, 48]]]), records)
+    assert truth.regions["a.png"]["Mass"][0].box == (0, 0, 64, 48)
+
+
 def test_masks_of_every_form(table: Path, records: tuple[Record, ...]) -> None:
     true = np.zeros(SIZE, np.uint8)
     true[10:20, 30:50] = 1
@@ -112,7 +154,9 @@ def test_compressed_codes_are_those_of_pycocotools() -> None:
     for density in (0.0, 0.02, 0.5, 1.0):
         true = np.asfortranarray(cv2.resize((rng.random((6, 9)) < density).astype(np.uint8), (300, 200)))
         code = coco.encode(true)
-        assert (_decode({"size": [200, 300], "counts": code["counts"].decode()}, (200, 300)) == true.astype(bool)).all()
+        assert (
+            decode_mask({"size": [200, 300], "counts": code["counts"].decode()}, (200, 300)) == true.astype(bool)
+        ).all()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +168,18 @@ def test_compressed_codes_are_those_of_pycocotools() -> None:
         ({"size": [8, 8], "counts": "0"}, {}, "a code of size"),
         ({"size": [48, 64], "counts": "zzzz"}, {}, "counts add up to"),
         ({"size": [48, 64], "counts": [3072]}, {}, "a mask without any pixel"),
+        ({"size": [48, 64], "counts": [2**62] * 4 + [3072]}, {}, "counts add up to"),  # in 64 bits: to 3072
+        ({"size": [48, 64], "counts": [3072.0]}, {}, "counts add up to"),
+        ({"size": [48, 64], "counts": "P" * 1_000_000}, {}, "a run that is longer than any picture"),
+        ([[]], {}, "a polygon of fewer than three points"),
+        ([[28.5, 44.4], [28.5, 44.4]], {}, "a polygon of fewer than three points"),
+        ([[[20, 15], [30, 15], [30, 21]]], {}, "a polygon of fewer than three points"),
+        ([[1, 1, 9, 1, 9, 9, 4]], {}, "a polygon of fewer than three points"),
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], {}, "a polygon beyond the picture of 64 x 48, at 1e+09"),
+        ([[0, 0, 9, -2, 9, 9]], {}, "a polygon beyond the picture of 64 x 48, at -2"),
+        ([[0, 0, 9, float("nan"), 9, 9]], {}, "a polygon beyond the picture"),
         ([[1, 1, 9, 1, 9, 9]], {"id": 8}, "expected an image, a category"),
+        ([[1, 1, 9, 1, 9, 9]], {"width": float("inf")}, "expected an image, a category"),
         ([[1, 1, 9, 1, 9, 9]], {"file_name": "z.png"}, "expected an image of the split, got 'z.png'"),
         ([[1, 1, 9, 1, 9, 9]], {"width": 640}, "expected a mask of the picture's size 64 x 48, got 640 x 48"),
     ],
@@ -137,7 +192,7 @@ def test_a_bad_mask_is_named(
     assert says in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 3}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 3}', "[" * 100_000])
 def test_a_file_that_is_no_coco(tmp_path: Path, text: str) -> None:
     (tmp_path / "masks.json").write_text(text)
     with pytest.raises(TrainError) as caught:
@@ -167,6 +222,12 @@ def test_a_mapped_finding_keeps_the_thresholds_of_its_parts() -> None:
     both = Evidence.union([first, second])
     assert both.values.tolist() == [[3, 5, 1]]
     assert (both.margin > 0).tolist() == [[True, True, False]]  # though 3 is below the first threshold
+
+
+def test_labels_with_blanks() -> None:
+    spell = speller(("Pleural_Thickening", "Lung Opacity"))
+    labels = ("Pleural Thickening", "Pleural_Thickening", "Lung_Opacity", "Mass")
+    assert [spell(label) for label in labels] == ["Pleural_Thickening"] * 2 + ["Lung Opacity", "Mass"]
 
 
 def test_half_of_the_range() -> None:
@@ -234,7 +295,7 @@ def test_a_folder_of_heatmaps(tmp_path: Path, records: tuple[Record, ...]) -> No
     for number, name in enumerate(("a/Mass.npy", "b.png.Mass.npy", "c.Lung_Opacity.npy", "sub/f/Mass.npy")):
         np.save(folder / name, np.full(SIZE, number, np.float32))
     (folder / "scores.csv").write_text("image,label,score\na.png,Mass,0.5\nb,Mass,0.25\nc.png,Mass,high\n")
-    source = HeatmapFolder(folder, {"": 0.5, "Mass": 1.5}, folder / "scores.csv")
+    source = HeatmapFolder(folder, [record.name for record in records], {"": 0.5, "Mass": 1.5}, folder / "scores.csv")
     assert source.labels(("Mass", "Nodule", "Lung Opacity")) == ("Mass", "Lung Opacity")
     parts = resolve_labels(("Mass", "Lung Opacity"), {"Both": ("Mass", "Lung Opacity")})
     films = {record.name: source.film(record, parts) for record in records}
@@ -250,10 +311,25 @@ def test_a_folder_of_heatmaps(tmp_path: Path, records: tuple[Record, ...]) -> No
     assert any("c.png: no map of Mass" in problem for problem in source.problems)
 
 
+def test_maps_and_scores_of_uids(tmp_path: Path) -> None:
+    """Each film has its own; one film's are never taken for another's."""
+    names = [f"1.2.3.{number}" for number in range(4)]
+    (tmp_path / names[0]).mkdir()
+    np.save(tmp_path / names[0] / "Mass.npy", np.zeros(SIZE, np.float32))
+    np.save(tmp_path / f"{names[1]}.Mass.npy", np.ones(SIZE, np.float32))
+    (tmp_path / "scores.csv").write_text("image,label,score\n1.2.3.0,Mass,0.5\n1.2.3,Mass,0.25\n")
+    cv2.imwrite(str(tmp_path / "film.png"), np.arange(48 * 64, dtype=np.uint16).reshape(SIZE))
+    source = HeatmapFolder(tmp_path, names, {}, tmp_path / "scores.csv")
+    films = [source.film(Record(name, tmp_path / "film.png", name, {}), {"Mass": ("Mass",)}) for name in names]
+    assert [film.scores for film in films] == [{"Mass": 0.5}, {}, {}, {}]
+    found = [film.main("Mass") for film in films]
+    assert [evidence and evidence.values[0, 0] for evidence in found] == [0, 1, None, None]
+
+
 def test_a_folder_without_maps(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(TrainError, match="found none") as caught:
-            HeatmapFolder(folder)
+            HeatmapFolder(folder, ["a.png"])
         assert caught.value.reason == "data_missing"
 
 
