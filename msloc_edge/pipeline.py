@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -23,7 +24,7 @@ from typing import Any, Generic, TypeVar, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge._ordered import map_ahead
+from msloc_edge._ordered import OVERTAKE_S, Ahead, map_ahead
 from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, Search, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.errors import BackendError, InputError, InternalError, MslocError
@@ -240,34 +241,38 @@ class Localizer:
         finds the boxes of the batch before.
 
         `load` makes a Prepared of what `films` holds; without it they are what `localize` takes. A film that cannot be
-        localized has its error in its Outcome. At most 5 * batch + workers films are in memory,
-        however many there are. When it is closed early, the films that were not begun are not loaded.
+        localized has its error in its Outcome. An outcome comes out as soon as it is there, and a film that takes
+        seconds to load is overtaken by those after it. At most 5 * batch + workers films are in memory, however many
+        there are. When it is closed early, the films that were not begun are not loaded.
         """
+        ready: list[tuple[Film, Prepared | MslocError]] = []
+        localizing: deque[Future[list[Outcome[Film]]]] = deque()
+        late = False  # nothing came for a while: a batch that is not full goes, too
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="load") as loaders,
             ThreadPoolExecutor(1, thread_name_prefix="localize") as localizers,
-            closing(in_order(loaders, load or self._prepare, films, ahead=batch + workers)) as loaded,
-            closing(self._run_groups(loaded, batch)) as groups,
-            closing(in_order(localizers, self._outcomes, groups, ahead=2)) as localized,
+            closing(Ahead(loaders, guarded(load or self._prepare), films)) as loading,
         ):
-            for group, outcomes in localized:
-                if isinstance(outcomes, MslocError):
-                    yield from (Outcome(film, error=outcomes) for film, _ in group.films)
+            while True:
+                loading.fill(batch + workers - len(ready))
+                ready += loading.take()
+                if localizing and (localizing[0].done() or len(localizing) > 2):
+                    yield from localizing.popleft().result()
+                elif len(ready) >= batch or (ready and (late or not loading.running)):
+                    localizing.append(localizers.submit(self._outcomes, self._run_group(ready[:batch])))
+                    del ready[:batch]
+                    late = False
+                elif loading.running or localizing:
+                    late = not wait([*loading.running, *islice(localizing, 1)], OVERTAKE_S, FIRST_COMPLETED).done
                 else:
-                    yield from outcomes
+                    return
 
-    def _run_groups(
-        self, loaded: Iterator[tuple[Film, Prepared | MslocError]], batch: int
-    ) -> Generator[_Group[Film], None, None]:
-        while films := list(islice(loaded, batch)):
-            good = [item for _, item in films if isinstance(item, Prepared)]
-            try:
-                yield _Group(films, *self._infer(good)) if good else _Group(films, None)
-            except MslocError as error:
-                yield _Group(films, error)
-            except Exception as error:
-                yield _Group(films, _unexpected(error))
-            films, good = [], []  # they go before the next are waited for
+    def _run_group(self, films: list[tuple[Film, Prepared | MslocError]]) -> _Group[Film]:
+        good = [item for _, item in films if isinstance(item, Prepared)]
+        if not good:
+            return _Group(films, None)
+        outputs = guarded(self._infer)(good)
+        return _Group(films, outputs) if isinstance(outputs, MslocError) else _Group(films, *outputs)
 
     def _outcomes(self, group: _Group[Film]) -> list[Outcome[Film]]:
         outcomes: list[Outcome[Film]] = []
@@ -307,21 +312,28 @@ class _Clock:
 def in_order(
     pool: ThreadPoolExecutor, work: Callable[[Film], Item], films: Iterable[Film], ahead: int
 ) -> Generator[tuple[Film, Item | MslocError], None, None]:
-    """Run `work` over films in a pool, at most `ahead` at a time, and yield (film, result or error) in their order.
+    """Run `work` over films in a pool, at most `ahead` at a time, and yield (film, result or error) in their order."""
+    return map_ahead(pool, guarded(work), films, ahead)
 
-    An error that nobody expected becomes a named one, so that one film cannot stop the others.
-    """
 
-    def guarded(film: Film) -> Item | MslocError:
+def guarded(work: Callable[[Film], Item]) -> Callable[[Film], Item | MslocError]:
+    """Make `work` return its errors, so that one film cannot stop the others: an expected one as it is, any other as a
+    named one, whatever a foreign library raises. KeyboardInterrupt and SystemExit go through."""
+
+    def guard(film: Film) -> Item | MslocError:
         try:
             return work(film)
         except MslocError as error:
             return error
-        except Exception as error:
-            return _unexpected(error)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except MemoryError:
+            return InputError(
+                "too_large", "expected a film that fits into the memory that is free; free some, or use a smaller batch"
+            )
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            return InternalError(
+                "internal_error", f"unexpected {type(error).__name__}: {error}; please report this film"
+            )
 
-    return map_ahead(pool, guarded, films, ahead)
-
-
-def _unexpected(error: Exception) -> InternalError:
-    return InternalError("internal_error", f"unexpected {type(error).__name__}: {error}; please report this film")
+    return guard

@@ -619,20 +619,82 @@ def test_in_order_cancels_what_was_not_begun() -> None:
 
 
 def test_a_closed_stream_loads_no_more(localizer: Localizer) -> None:
-    load, go, fourth = Loader(localizer), threading.Event(), threading.Event()
+    load, go, third = Loader(localizer), threading.Event(), threading.Event()
 
     def held(number: int) -> Prepared:
-        if number == 3:
-            fourth.set()
+        if number == 2:
+            third.set()
             assert go.wait(LONG)
         return load(number)
 
     stream = localizer.stream(range(100), held, batch=1, workers=1)
-    assert next(stream).film == 0  # by now the engine has run the two films behind it
-    assert fourth.wait(LONG)
+    assert next(stream).film == 0
+    assert third.wait(LONG)
     threading.Timer(0.2, go.set).start()  # close() waits for the film that is being loaded
     stream.close()
-    assert load.started == 4
+    assert load.started == 3
+
+
+@pytest.mark.parametrize(("batch", "workers"), [(1, 1), (1, 2), (4, 2)])
+def test_films_before_a_slow_one_are_not_withheld(localizer: Localizer, batch: int, workers: int) -> None:
+    """Film 3 is held until the three before it have come out; four would fill the batch."""
+    load, go = Loader(localizer), threading.Event()
+
+    def held(number: int) -> Prepared:
+        assert number != 3 or go.wait(LONG)
+        return load(number)
+
+    stream = localizer.stream(range(6), held, batch, workers)
+    first = [next(stream).film for _ in range(3)]
+    go.set()
+    assert first == [0, 1, 2]
+    assert sorted(outcome.film for outcome in stream) == [3, 4, 5]
+
+
+def test_a_slow_film_is_overtaken(localizer: Localizer) -> None:
+    load, go = Loader(localizer), threading.Event()
+
+    def held(number: int) -> Prepared:
+        assert number != 1 or go.wait(LONG)
+        return load(number)
+
+    stream = localizer.stream(range(12), held, batch=1, workers=2)
+    first = [next(stream).film for _ in range(11)]
+    go.set()
+    assert [*first, *(outcome.film for outcome in stream)] == [0, *range(2, 12), 1]
+
+
+class Panic(BaseException):
+    """What a library in Rust raises: no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Panic("index out of bounds"), "internal_error"),
+        (RecursionError("too deep"), "internal_error"),
+        (MemoryError(), "too_large"),
+    ],
+)
+def test_whatever_a_film_raises_is_its_own_failure(localizer: Localizer, fault: BaseException, reason: str) -> None:
+    load = Loader(localizer)
+
+    def sometimes(number: int) -> Prepared:
+        if number == 1:
+            raise fault
+        return load(number)
+
+    outcomes = list(localizer.stream(range(3), sometimes))
+    assert [outcome.error.reason if outcome.error else "" for outcome in outcomes] == ["", reason, ""]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_who_stops_the_program_is_heard(localizer: Localizer, stop: type[BaseException]) -> None:
+    def stopped(number: int) -> Prepared:
+        raise stop
+
+    with pytest.raises(stop):
+        list(localizer.stream(range(3), stopped))
 
 
 # In many threads

@@ -35,6 +35,7 @@ from msloc_edge.bundle.profile import (
 )
 from msloc_edge.bundle.signature import SIGNATURE, require_trusted
 from msloc_edge.errors import BundleError
+from msloc_edge.imaging.gate import InputGate, parse_gate
 from msloc_edge.types import ModelId
 
 SCHEMA = "msloc-edge/bundle/1"
@@ -78,6 +79,7 @@ class Bundle:
     bias: NDArray[np.float32]
     temperature: float
     abnormal: Abnormal | None
+    input_gate: InputGate | None
     regions: RegionRule
     profiles: Mapping[str, Profile]
     default_profile: str
@@ -257,6 +259,7 @@ def _parse(path: Path, manifest: Mapping[str, Any], sha256: str) -> Bundle:
         bias=np.array(numbers(manifest["bias"], shape[0]), np.float32),
         temperature=temperature,
         abnormal=abnormal,
+        input_gate=parse_gate(manifest["input_gate"]) if manifest.get("input_gate") else None,
         regions=parse_regions(manifest.get("regions")),
         profiles=profiles,
         default_profile=str(manifest["default_profile"]),

@@ -9,14 +9,17 @@ first, as a whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msloc_edge.imaging.gate import REASONS, REFUSED, RULES
 from msloc_edge.types import MIN_AREA
+
+_REFUSABLE = (*REASONS, *RULES, "not_frontal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,22 @@ class Profile:
     film   on p_abnormal; None leaves the gate open
     rates  what validation films showed at these thresholds, by cross-validation (docs/method.md); empty where nobody
            measured
+    refuse reason codes of the input gate for which a film is not localized at all; for the others it is with a warning
     """
 
     score: tuple[float, ...]
     map: tuple[float, ...]
     film: float | None = None
     rates: Mapping[str, Any] = field(default_factory=dict)
+    refuse: tuple[str, ...] = REFUSED
+
+    def refusal(self, warnings: Collection[str]) -> str | None:
+        """Choose the reason for which a film with these warnings is refused; None where it is not.
+
+        >>> Profile((0.5,), (1.0,)).refusal(["no_window", "rotated"])
+        'rotated'
+        """
+        return next((code for code in self.refuse if code in warnings), None)
 
     @property
     def normals_flagged(self) -> float | None:
@@ -109,8 +122,15 @@ def parse_profile(entry: Mapping[str, Any], classes: int) -> Profile:
     rates = entry.get("rates") or {}
     if not isinstance(rates, Mapping):
         raise ValueError(f"expected rates by name, got {rates}")
+    refuse = tuple(entry.get("refuse", REFUSED))
+    if unknown := [code for code in refuse if code not in _REFUSABLE]:
+        raise ValueError(f"expected reasons to refuse of {', '.join(_REFUSABLE)}, got {unknown[0]!r}")
     profile = Profile(
-        numbers(entry["score"], classes), numbers(entry["map"], classes), None if film is None else float(film), rates
+        numbers(entry["score"], classes),
+        numbers(entry["map"], classes),
+        None if film is None else float(film),
+        rates,
+        refuse,
     )
     if profile.normals_flagged is not None and not 0 <= profile.normals_flagged <= 1:
         raise ValueError(f"expected a share of normal films of 0 to 1, got {profile.normals_flagged}")
