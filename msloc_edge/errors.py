@@ -288,6 +288,12 @@ REASONS = {
         "a `journal.sqlite` that is damaged, of another version, or no journal",
         "move it away, or `--overwrite` its folder; what it knew is done again",
     ),
+    "object_refused": Reason(
+        (OutputError,),
+        "a DICOM object that cannot be made: the film is no DICOM file, or lacks what the object needs; the result is "
+        "of another film, has no finding to show, or came without its maps",
+        "the sentence names it; the other objects are written",
+    ),
     "not_calibrated": Reason((ExportError,), "a checkpoint of a run that has not ended", "resume the run first"),
     "parity": Reason(
         (ExportError,),

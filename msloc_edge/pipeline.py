@@ -91,7 +91,9 @@ class Localizer:
     ) -> None:
         self.bundle = Bundle.open(model)
         self.profile = self.bundle.profile(profile)
-        self.operating_point = OperatingPoint(profile or self.bundle.default_profile, self.profile.normals_flagged)
+        self.operating_point = OperatingPoint(
+            profile or self.bundle.default_profile, self.profile.normals_flagged, self.profile.rates
+        )
         self.all_classes = all_classes
         if isinstance(backend, Backend):
             self.backend = backend
@@ -206,6 +208,7 @@ class Localizer:
             gate=gate,
             operating_point=self.operating_point,
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            uids=film.frame.uids,
         )
 
     def _gate(self, logits: NDArray[np.float32]) -> FilmGate | None:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import msloc_edge
+from msloc_edge.bundle import Bundle
 from msloc_edge.errors import DependencyError
 from msloc_edge.imaging.geometry import Geometry
-from msloc_edge.types import SHOWN, Box, FilmGate, Finding, Frame, ModelId, OperatingPoint
+from msloc_edge.types import SHOWN, Box, FilmGate, Finding, Frame, ModelId, OperatingPoint, Peak, SourceUids
 
 if TYPE_CHECKING:
     import supervision
     from PIL.Image import Image
+    from pydicom import Dataset
+
+    from msloc_edge.objects import AnySource
 
 SCHEMA = "msloc-edge/result/1"
 
 Value = TypeVar("Value")
+
+PROGRAM = f"msloc-edge {msloc_edge.__version__}"
 
 UNNAMED = OperatingPoint("")
 """Operating point of a result that no profile decided."""
@@ -61,6 +67,8 @@ class Result:
     gate            what the film is as a whole; None where the model has no such number
     operating_point the profile that decided
     time            when it was localized, UTC, ISO 8601
+    uids            of a DICOM film; None for another, and where they are to be left out
+    program         what localized it, with its version
     """
 
     input: str
@@ -78,6 +86,8 @@ class Result:
     gate: FilmGate | None = None
     operating_point: OperatingPoint = UNNAMED
     time: str = ""
+    uids: SourceUids | None = None
+    program: str = PROGRAM
 
     @property
     def ranked(self) -> tuple[Finding, ...]:
@@ -95,13 +105,14 @@ class Result:
         return tuple(sorted((box for f in self.positive for box in f.boxes), key=lambda box: -box.score))
 
     def to_dict(self) -> dict[str, Any]:
-        """The result line, schema "msloc-edge/result/1": plain JSON types, no arrays."""
+        """The result line, schema "msloc-edge/result/1": plain JSON types, no arrays. `from_dict` reads it."""
         return {
             "schema": SCHEMA,
             "input": self.input,
             "sha256": self.sha256,
+            **({"dicom": self.uids._asdict()} if self.uids else {}),
             "time": self.time,
-            "program": f"msloc-edge {msloc_edge.__version__}",
+            "program": self.program,
             "profile": self.operating_point.profile,
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "backend": self.backend,
@@ -111,6 +122,61 @@ class Result:
             "warnings": list(self.warnings),
             "timing_ms": {stage: round(ms, 3) for stage, ms in self.timing_ms.items()},
         }
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any], bundle: Bundle | None = None) -> Result:
+        """Read a result line, as `to_dict` or another program wrote it. It has no film and no maps.
+
+        bundle  of the model that made it: brings the measured rates and the map thresholds, which no line holds
+
+        Raises ValueError for another schema, for a line without an entry it needs, and for another model's bundle.
+        """
+        if line.get("schema") != SCHEMA:
+            raise ValueError(f"expected a line of schema {SCHEMA}, got {line.get('schema')!r}")
+        try:
+            result = _read(line)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"expected a whole result line, got one without a usable {error}") from error
+        if bundle is None:
+            return result
+        if bundle.sha256 != result.model.sha256:
+            raise ValueError(f"expected the bundle {result.model.sha256[:12]}..., got {bundle.sha256[:12]}...")
+        profile = bundle.profile(result.operating_point.profile or None)
+        return replace(
+            result,
+            operating_point=OperatingPoint(result.operating_point.profile, profile.normals_flagged, profile.rates),
+            map_thresholds=dict(zip(bundle.classes, profile.map, strict=True)),
+        )
+
+    def to_sr(self, source: AnySource) -> Dataset:
+        """The result as a DICOM structured report (Comprehensive 3D SR, TID 1500) on its film.
+
+        source  the DICOM film itself: a path, its bytes, or a pydicom Dataset
+
+        Raises OutputError (object_refused) where it cannot be made; DependencyError (package_missing).
+        """
+        return self._to_object("sr", source)
+
+    def to_seg(self, source: AnySource) -> Dataset:
+        """The regions as a DICOM Segmentation, one segment a finding. Takes and raises what `to_sr` does."""
+        return self._to_object("seg", source)
+
+    def to_pm(self, source: AnySource) -> Dataset:
+        """The maps as a DICOM Parametric Map, logit units, one frame a class. Takes and raises what `to_sr` does."""
+        return self._to_object("pm", source)
+
+    def to_gsps(self, source: AnySource) -> Dataset:
+        """Contours, boxes and labels as a DICOM presentation state. Takes and raises what `to_sr` does."""
+        return self._to_object("gsps", source)
+
+    def to_sc(self, source: AnySource) -> Dataset:
+        """The overlay as a DICOM Secondary Capture. Takes and raises what `to_sr` does."""
+        return self._to_object("sc", source)
+
+    def _to_object(self, kind: str, source: AnySource) -> Dataset:
+        from msloc_edge.objects import make_object  # a room above, as in `plot`: what a user calls on
+
+        return make_object(self, source, kind)
 
     def to_coco(self) -> dict[str, Any]:
         """The boxes as a COCO dataset of one image, plain JSON types; `msloc_edge.to_coco` takes many results."""
@@ -190,6 +256,38 @@ def to_coco(results: list[Result]) -> dict[str, Any]:
             for number, (image, box) in enumerate(boxes, 1)
         ],
     }
+
+
+def _read(line: Mapping[str, Any]) -> Result:
+    gate, uids = line.get("abnormal"), line.get("dicom")
+    return Result(
+        input=line["input"],
+        sha256=line["sha256"],
+        model=ModelId(**line["model"]),
+        backend=line["backend"],
+        geometry=Geometry(**line["geometry"]),
+        findings=tuple(map(_read_finding, line["findings"])),
+        warnings=tuple(line["warnings"]),
+        timing_ms=dict(line.get("timing_ms") or {}),
+        gate=FilmGate(gate["score"], gate["threshold"]) if gate else None,
+        operating_point=OperatingPoint(line["profile"]),
+        time=line["time"],
+        uids=SourceUids(**uids) if uids else None,
+        program=line["program"],
+    )
+
+
+def _read_finding(entry: Mapping[str, Any]) -> Finding:
+    peak = entry["peak"]
+    return Finding(
+        label=entry["label"],
+        score=entry["score"],
+        threshold=entry["threshold"],
+        positive=entry["positive"],
+        relevance=tuple(entry["relevance"]),
+        peak=Peak(**peak) if peak else None,
+        boxes=tuple(Box(**box, label=entry["label"]) for box in entry["boxes"]),
+    )
 
 
 def _gate_dict(gate: FilmGate | None) -> dict[str, Any] | None:

@@ -7,7 +7,9 @@ pixel, so that pixel (i, j) covers [j, j + 1) x [i, i + 1) and its centre is (j 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,14 @@ SHOWN = 3
 """Findings that a picture shows where nobody asks for more: a film under ten outlines can no longer be read."""
 
 
+class SourceUids(NamedTuple):
+    """The names that DICOM gives a film: of the image itself (SOP instance), its series and its study."""
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One film: stored pixels, and the one table that turns them into what a radiologist sees.
@@ -41,6 +51,7 @@ class Frame:
     name      where it came from, as the user named it
     sha256    hex digest of the file's bytes
     warnings  reason codes of what was unusual but not fatal (docs/errors.md)
+    uids      a DICOM film's; None where it has none
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
@@ -48,6 +59,7 @@ class Frame:
     name: str = "array"
     sha256: str = ""
     warnings: tuple[str, ...] = ()
+    uids: SourceUids | None = None
 
     def display(self) -> NDArray[np.float32]:
         """The windowed film, [H, W] float32 in [0, 1]."""
@@ -135,10 +147,12 @@ class OperatingPoint:
 
     normals_flagged  share of normal validation films with a positive finding, by cross-validation; None where nobody
                      measured it
+    rates            all that was measured, as in the manifest; empty where nobody did
     """
 
     profile: str
     normals_flagged: float | None = None
+    rates: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

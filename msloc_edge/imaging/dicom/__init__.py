@@ -7,10 +7,10 @@ from pydicom.uid import UID
 from msloc_edge.errors import InputError
 from msloc_edge.imaging.dicom.display import display_table
 from msloc_edge.imaging.dicom.header import Header, read_header
-from msloc_edge.imaging.dicom.pixels import stored_pixels
+from msloc_edge.imaging.dicom.pixels import TRANSFER_SYNTAXES, stored_pixels
 from msloc_edge.types import Frame
 
-__all__ = ["decode_dicom"]
+__all__ = ["TRANSFER_SYNTAXES", "decode_dicom"]
 
 _PROJECTIONS = ("CR", "DX", "RG")
 _CHEST = ("CHEST", "THORA", "TORAX", "LUNG", "CXR")
@@ -37,7 +37,7 @@ def decode_dicom(data: bytes, name: str, frame: int | None = None) -> Frame:
         raise InputError(
             "corrupt", f"{name}: expected DICOM, but its {part} cannot be read; export the film again."
         ) from None
-    return Frame(pixels, lut, name, warnings=tuple(dict.fromkeys(header.codes)))
+    return Frame(pixels, lut, name, warnings=tuple(dict.fromkeys(header.codes)), uids=header.uids)
 
 
 def _check_kind(header: Header) -> None:

@@ -30,9 +30,11 @@ from pydicom.uid import (
 
 from msloc_edge.errors import InputError
 from msloc_edge.imaging.checks import MAX_PIXELS, captured_warnings
+from msloc_edge.types import SourceUids
 
 FLOAT_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 _ELEMENTS = (
+    *("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"),
     *("SOPClassUID", "Modality", "PresentationIntentType", "BodyPartExamined", "ViewPosition"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -130,6 +132,12 @@ class Header:
         return None if value == "" else value
 
     @property
+    def uids(self) -> SourceUids | None:
+        """Names of the film, its series and its study; None where one is missing or no legal UID."""
+        found = [str(self.values.get(f"{level}InstanceUID", "")) for level in ("SOP", "Series", "Study")]
+        return SourceUids(*found) if all(UID(uid, config.IGNORE).is_valid for uid in found) else None
+
+    @property
     def photometric(self) -> str:
         return self.text("PhotometricInterpretation")
 
@@ -155,9 +163,14 @@ class Header:
         return self.error("truncated", "a whole DICOM file", "one that ends early", "copy or export it again")
 
 
+def is_code(text: str) -> bool:
+    """Tell whether a text is a legal code string (PS3.5 section 6.2)."""
+    return bool(_CODE_STRING.fullmatch(text))
+
+
 def quote(text: str) -> str:
-    """Quote a legal code string (PS3.5 section 6.2); anything else is not repeated."""
-    return f"'{text}'" if _CODE_STRING.fullmatch(text) else "of no legal form"
+    """Quote a legal code string; anything else is not repeated."""
+    return f"'{text}'" if is_code(text) else "of no legal form"
 
 
 def read_header(data: bytes, name: str) -> Header:

@@ -1,0 +1,105 @@
+"""The presentation state: contours, boxes and labels that a viewer draws over the film, one layer a finding."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.content import PresentationLUTTransformation
+from highdicom.pr import (
+    AnnotationUnitsValues,
+    GraphicAnnotation,
+    GraphicLayer,
+    GraphicObject,
+    GraphicTypeValues,
+    GrayscaleSoftcopyPresentationState,
+    TextObject,
+)
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from msloc_edge.objects.identity import Identity
+from msloc_edge.objects.regions import contours
+from msloc_edge.objects.source import Source, refused
+from msloc_edge.render.colors import palette, rgb
+from msloc_edge.result import Result
+from msloc_edge.types import Box, Finding
+
+PIXEL = AnnotationUnitsValues.PIXEL
+NOTE = "msloc-edge: research use, not for diagnosis"
+
+
+def make(result: Result, source: Source, identity: Identity) -> Dataset:
+    """Make the presentation state of a film with a positive finding."""
+    if not result.positive:
+        raise refused("gsps: expected a result with a finding, got one without; sr and sc say so.")
+    if not source.header.file_meta.TransferSyntaxUID.is_little_endian and "VOILUTSequence" in source.header:
+        raise refused("gsps: expected the film's table in little endian, got big endian; convert the film first.")
+    colors = palette(finding.label for finding in result.findings)
+    layers = [
+        GraphicLayer(
+            f"FINDING_{number}",
+            number,
+            finding.label.replace("_", " ")[:64],
+            CIELabColor.from_rgb(*rgb(colors[finding.label])),
+        )
+        for number, finding in enumerate(result.positive, 1)
+    ]
+    annotations = [
+        _annotation(finding, number, layer, result, source, identity)
+        for number, (finding, layer) in enumerate(zip(result.positive, layers, strict=True), 1)
+    ]
+    layers.append(GraphicLayer("NOTE", len(layers) + 1, "Intended use"))
+    annotations.append(GraphicAnnotation([source.header], layers[-1], text_objects=[_note(source)]))
+    inverted = source.header.get("PhotometricInterpretation") == "MONOCHROME1"
+    return GrayscaleSoftcopyPresentationState(
+        referenced_images=[source.header],
+        content_label="FINDINGS",
+        content_description="Findings on the film",
+        graphic_layers=layers,
+        graphic_annotations=annotations,
+        presentation_lut_transformation=PresentationLUTTransformation(
+            presentation_lut_shape="INVERSE" if inverted else "IDENTITY"
+        ),
+        **identity.arguments(),
+    )
+
+
+def _annotation(
+    finding: Finding, number: int, layer: GraphicLayer, result: Result, source: Source, identity: Identity
+) -> GraphicAnnotation:
+    lines = [_corners(box, source) for box in finding.boxes]
+    if finding.label in result.maps and finding.label in result.map_thresholds:
+        lines += contours(finding, result.maps[finding.label], result.map_thresholds[finding.label], result.geometry)
+    tracking = {"tracking_id": finding.label[:64], "tracking_uid": identity.uid("tracking", finding.label)}
+    label = f"{number} {finding.label.replace('_', ' ')} {finding.score:.2f}"
+    return GraphicAnnotation(
+        [source.header],
+        layer,
+        graphic_objects=[
+            GraphicObject(GraphicTypeValues.POLYLINE, line, PIXEL, **tracking) for line in lines if len(line) >= 2
+        ],
+        text_objects=[
+            TextObject(label, PIXEL, _above(box, source), text_justification="LEFT", **tracking)
+            for box in finding.boxes
+        ],
+    )
+
+
+def _corners(box: Box, source: Source) -> NDArray[np.float64]:
+    width, height = source.size
+    right, bottom = min(box.x + box.w, width), min(box.y + box.h, height)
+    return np.array([(box.x, box.y), (right, box.y), (right, bottom), (box.x, bottom), (box.x, box.y)])
+
+
+def _above(box: Box, source: Source) -> tuple[float, float, float, float]:
+    """Where a box's label goes, left, top, right, bottom: above it, or inside where there is no room."""
+    width, height = source.size
+    line, length = height / 40, width / 3
+    left = min(box.x, width - length)
+    top = box.y - line if box.y >= line else box.y
+    return left, top, left + length, top + line
+
+
+def _note(source: Source) -> TextObject:
+    width, height = source.size
+    return TextObject(NOTE, PIXEL, (0.0, 0.0, width / 2, height / 40), text_justification="LEFT")
