@@ -45,6 +45,9 @@ _COMPRESSED = {
     **dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), JPEG_2000),
     RLELossless: RLE,
 }
+TRANSFER_SYNTAXES = (*_NATIVE, *_COMPRESSED)
+"""Transfer syntaxes that are decoded."""
+
 _YBR = ("YBR_FULL", "YBR_FULL_422")
 
 
@@ -55,7 +58,7 @@ def stored_pixels(header: Header, frame: int | None) -> tuple[NDArray[Any], int]
     """
     index = _check_size(header, frame)
     bits, low_bit = _check_depth(header)
-    if header.syntax not in _NATIVE and header.syntax not in _COMPRESSED:  # video, JPIP, JPEG XL, private ones
+    if header.syntax not in TRANSFER_SYNTAXES:  # video, JPIP, JPEG XL, private ones
         raise _no_codec(header, "convert it to Explicit VR Little Endian first")
     if header.syntax in _NATIVE and not header.encapsulated:
         return _from_cells(header, _native(header, index), bits, low_bit)
