@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from msloc_edge.export.card import Measured as Measured
     from msloc_edge.export.parity import check_parity as check_parity
 
-__all__ = ["PLUGINS", "TARGETS", "Measured", "check_parity", "export_bundle", "recalibrate_bundle"]
+__all__ = ["GRAPHS", "PLUGINS", "TARGETS", "Measured", "check_parity", "export_bundle", "recalibrate_bundle"]
 
 TARGETS = ("onnx", "tensorrt", "tensorrt-rtx", "triton-server")
 """Devices and servers that a bundle can be made for: `targets.write_target`."""
+
+GRAPHS = ("network", "heatmap")
+"""Ends of a TensorRT plan: the bundle's own, in the small class maps, or M_k of every class."""
 
 PLUGINS = ("auto", "aot", "library", "plain")
 """Ways of M_k into a TensorRT plan: `tensorrt.route`."""

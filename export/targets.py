@@ -28,7 +28,7 @@ from msloc_edge.errors import BundleError, OutputError
 from msloc_edge.export.graphs import check_graph, outputs, with_camfuse, with_heatmap
 from msloc_edge.export.precision.convert import Converted, Films
 from msloc_edge.export.precision.gate import LIMITS
-from msloc_edge.export.tensorrt import LIBRARIES, EngineChoices, Route, engine_files, route
+from msloc_edge.export.tensorrt import LIBRARIES, EngineChoices, Route, engine_files
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
 TOOLS = ("onnx", "onnxruntime")
@@ -69,7 +69,7 @@ def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices) -> N
         version = tensorrt.version()
         if not tensorrt.portable:
             open_provider(0)
-        route(tensorrt, version, len(bundle.stages), choices.plugin, choices.library)
+        choices.route(tensorrt, version, bundle)
 
 
 def _contents(
@@ -109,9 +109,11 @@ def _report(
         "tools": {"msloc-edge": msloc_edge.__version__, **_versions(TOOLS)},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    if way:
+    if target in LIBRARIES:
         tensorrt, _ = LIBRARIES[target]
         report["tools"][target] = tensorrt.version()  # not of its package: on a Jetson it has none
+        report["graph"] = choices.graph
+    if way:
         report["plugin"] = {"route": way.name, "reason": way.reason}
     if films:
         report |= {

@@ -1,5 +1,8 @@
 """A bundle as an engine of TensorRT or TensorRT-RTX: which graph, built how, kept where.
 
+An engine of the network alone leaves the maps to whoever wants some of them; one with heatmaps writes all of them for
+every film. There are three ways of M_k into such a one:
+
 aot      one CamFuse node, whose kernel is in the plan as PTX: TensorRT 10.9 and later, nothing needed to run it
 library  one CamFuse node, which a C++ library brings: TensorRT 10.3 to 10.8, on JetPack 6
 plain    Mul, Resize and Sum: standard operators, for any version
@@ -26,7 +29,7 @@ from msloc_edge.backends.tensorrt.progress import LOG, Bars
 from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.providers import open_provider
 from msloc_edge.errors import BackendError, ExportError, OutputError
-from msloc_edge.export.graphs import check_graph, outputs, with_camfuse, with_heatmap
+from msloc_edge.export.graphs import check_graph, class_maps, outputs, with_camfuse, with_heatmap
 
 LIBRARIES = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX, "model.engine")}
 """Target -> the library, and the file of its plan."""
@@ -44,13 +47,21 @@ STAGES = 4
 class EngineChoices:
     """Options of an engine beside its precision.
 
+    graph    of GRAPHS; the others are for "heatmap" alone
     plugin   "auto", or the route that is wanted
     library  file of the C++ plugin
     """
 
     settings: Settings = field(default_factory=Settings)
+    graph: str = "network"
     plugin: str = "auto"
     library: Path | None = None
+
+    def route(self, tensorrt: TensorRTLibrary, version: str, bundle: Bundle) -> Route | None:
+        """Choose the way of M_k; None: the graph has no heatmap. Raises as the function `route` does."""
+        if self.graph == "network":
+            return None
+        return route(tensorrt, version, len(bundle.stages), self.plugin, self.library)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +98,9 @@ def route(
 
 def engine_files(
     bundle: Bundle, target: str, network: onnx.ModelProto, precision: str, choices: EngineChoices, progress: Progress
-) -> tuple[Mapping[str, bytes], Route]:
-    """Build the plan; give it, its sidecar, the log and the graph that it was built of. The cache keeps the plan, too.
+) -> tuple[Mapping[str, bytes], Route | None]:
+    """Build the plan; give it, its sidecar, the log and the graph that it was built of, and the route of a heatmap. The
+    cache keeps the plan, too.
 
     Raises DependencyError: backend_missing; BackendError: backend_device, build_failed; ExportError: option_invalid,
     parity.
@@ -96,33 +108,41 @@ def engine_files(
     tensorrt, file = LIBRARIES[target]
     version, cache, settings = tensorrt.version(), Cache(), choices.settings
     sm = 0 if tensorrt.portable else open_provider(0).sm
-    way = route(tensorrt, version, len(bundle.stages), choices.plugin, choices.library)
-    if way.name == "plain":
-        model = check_graph(with_heatmap(network, bundle), outputs(bundle))
-    else:
-        model = with_camfuse(network, bundle).SerializeToString()
-    if way.name == "aot":
-        from msloc_edge.export.camfuse_plugin import register
-
-        register()
-    timing, watch = cache.timing(tensorrt, version, sm), Bars(progress)
+    way = choices.route(tensorrt, version, bundle)
+    model = _model(network, bundle, way)
+    timing, watch, plugins = cache.timing(tensorrt, version, sm), Bars(progress), way.library if way else None
     try:
-        built = build(tensorrt, model, bundle.input_size, settings, watch, timing, plugins=way.library)
+        built = build(tensorrt, model, bundle.input_size, settings, watch, timing, plugins=plugins)
     except BackendError as error:
-        if way.name == "plain" or error.reason != "build_failed":
+        if way is None or way.name == "plain" or error.reason != "build_failed":
             raise
         raise BackendError("build_failed", f"{error.message}; without the plugin: --plugin plain") from error
-    facts: dict[str, Any] = {"plugin": way.name, "version_compatible": settings.version_compatible}
+    facts: dict[str, Any] = {"version_compatible": settings.version_compatible}
     facts |= {"hardware_compatible": settings.hardware_compatible, "workspace_mib": settings.workspace}
-    if way.library:
-        facts["plugin_library"] = str(way.library.absolute())
-    plan = built.plan(Key(bundle.sha256, tensorrt.name, version, sm, precision, "heatmap", settings.batch), facts)
+    if way:
+        facts["plugin"] = way.name
+    if plugins:
+        facts["plugin_library"] = str(plugins.absolute())
+    plan = built.plan(Key(bundle.sha256, tensorrt.name, version, sm, precision, choices.graph, settings.batch), facts)
     try:
         cache.put(plan)
     except OutputError as error:  # the export itself is whole
         LOG.warning("%s", error)
     files = {file: plan.data, file + SIDECAR: plan.sidecar(), "build.log": built.log.encode(), "model.onnx": model}
     return files, way
+
+
+def _model(network: onnx.ModelProto, bundle: Bundle, way: Route | None) -> bytes:
+    """The graph that is built: the network, and M_k by the standard operators or by the node of a plugin."""
+    if way is None:
+        return check_graph(network, ["logits", *class_maps(bundle)])
+    if way.name == "plain":
+        return check_graph(with_heatmap(network, bundle), outputs(bundle))
+    if way.name == "aot":
+        from msloc_edge.export.camfuse_plugin import register
+
+        register()
+    return with_camfuse(network, bundle).SerializeToString()
 
 
 def _no_aot(version: str) -> str | None:

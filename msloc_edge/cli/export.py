@@ -12,7 +12,7 @@ import click
 
 from msloc_edge.backends.tensorrt.key import Batch
 from msloc_edge.cli.console import needing, people
-from msloc_edge.export import PLUGINS, TARGETS
+from msloc_edge.export import GRAPHS, PLUGINS, TARGETS
 from msloc_edge.types import PLAN_PRECISIONS
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ GATE_FILMS, CHECK_FILMS = 96, 24
 """Films of each source, at most: for the localization gate, and for each comparison of `check`."""
 
 ENGINE_OPTIONS = {
-    "tensorrt": ("plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible"),
-    "tensorrt-rtx": ("workspace",),
+    "tensorrt": ("graph", "plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible"),
+    "tensorrt-rtx": ("graph", "workspace"),
 }
 """Target -> the options that its library has."""
 
@@ -126,6 +126,7 @@ def write_bundle(
     help="Films for int8 and the gate: nih:DIR, csv:FILE, a folder; repeatable.  [default: phantoms]",
 )
 @click.option("--keep-fp32", "keep", metavar="PATTERN", multiple=True, help="Layers to keep in fp32; repeatable.")
+@click.option("--graph", type=click.Choice(GRAPHS), help="Last outputs of the engine.  [default: network]")
 @click.option("--plugin", type=click.Choice(PLUGINS), help="How the heatmap is computed.  [default: auto]")
 @click.option("--plugin-library", type=_PATH, help="libmsloc_camfuse.so.")
 @click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Scratch memory of a layer.")
@@ -178,6 +179,9 @@ def _choices(target: str, batch: Batch, engine: Mapping[str, Any]) -> EngineChoi
     if foreign:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
         raise click.UsageError(f"{given}: not of --target {target}")
+    graph = engine["graph"] or "network"
+    if graph == "network" and (engine["plugin"] or engine["plugin_library"]):
+        raise click.UsageError("--plugin and --plugin-library belong to --graph heatmap")
     settings = Settings(batch, engine["workspace"], engine["version_compatible"], engine["hardware_compatible"])
     return EngineChoices(settings, engine["plugin"] or "auto", engine["plugin_library"])
 

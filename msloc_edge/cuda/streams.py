@@ -59,6 +59,9 @@ class Stream(Protocol):
 
     def buffer(self, count: int) -> Buffer: ...
     def allocate(self, count: int) -> int: ...
+    def free(self, address: int) -> None:
+        """Free what was allocated, when what is on the stream is done."""
+
     def copy_in(self, device: int, host: Array) -> None: ...
     def copy_out(self, host: Array, device: int) -> None: ...
     def copy(self, target: int, source: int, count: int) -> None:
@@ -107,9 +110,14 @@ class BindingsStream:
         return Buffer(host, self.allocate(count), False)
 
     def allocate(self, count: int) -> int:
-        address = self._call("cuMemAlloc", 4 * count)
+        address = int(self._call("cuMemAlloc", 4 * count))
         self._free.append(("cuMemFree", address))
-        return int(address)
+        return address
+
+    def free(self, address: int) -> None:
+        self.synchronize()
+        self._free.remove(("cuMemFree", address))
+        self._call("cuMemFree", address)
 
     def copy_in(self, device: int, host: Array) -> None:
         self._call("cuMemcpyHtoDAsync", device, host.ctypes.data, host.nbytes, self._stream)
@@ -181,7 +189,7 @@ class PyCudaStream:
         self.integrated = bool(provider.device.get_attribute(self._driver.device_attribute.INTEGRATED))
         self._stream = self._driver.Stream()
         self.handle = int(self._stream.handle)
-        self._kept: list[Any] = []
+        self._kept: dict[int, Any] = {}
 
     def buffer(self, count: int) -> Buffer:
         flags = self._driver.host_alloc_flags.DEVICEMAP if self.integrated else 0
@@ -191,8 +199,13 @@ class PyCudaStream:
         return Buffer(host, self.allocate(count), False)
 
     def allocate(self, count: int) -> int:
-        self._kept.append(self._driver.mem_alloc(4 * count))
-        return int(self._kept[-1])
+        memory = self._driver.mem_alloc(4 * count)
+        self._kept[int(memory)] = memory
+        return int(memory)
+
+    def free(self, address: int) -> None:
+        self.synchronize()
+        self._kept.pop(address).free()
 
     def copy_in(self, device: int, host: Array) -> None:
         self._driver.memcpy_htod_async(device, host, self._stream)
@@ -225,9 +238,8 @@ class PyCudaStream:
     def close(self) -> None:
         with self.current():
             self.synchronize()
-            for memory in self._kept:
-                memory.free()
-        self._kept.clear()
+            while self._kept:
+                self._kept.popitem()[1].free()
 
 
 STREAMS: Mapping[str, Callable[[Any], Stream]] = {CudaBindings.name: BindingsStream, PyCuda.name: PyCudaStream}

@@ -20,7 +20,7 @@ from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorR
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.backends.tensorrt.progress import LOG, Lines
 from msloc_edge.backends.tensorrt.session import Lease, Session
-from msloc_edge.bundle import Bundle
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.cuda.on_device import OnDevice, is_on_device, on_device
 from msloc_edge.cuda.providers import Provider, open_provider
 from msloc_edge.cuda.streams import open_stream
@@ -43,13 +43,13 @@ class HeatmapOutputs(Outputs):
 class TensorRTBackend(Backend):
     """A bundle's engine on a CUDA device."""
 
-    def __init__(self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int) -> None:
-        """Raises BackendError as `Session` and `open_stream` do."""
+    def __init__(self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int, cache: Cache) -> None:
+        """cache  keeps what is compiled of the plan. Raises BackendError as `Session` and `open_stream` do."""
         self.name = library.name
         self._bundle, self._key, self._ordinal = bundle, plan.key, ordinal
         stream = open_stream(ordinal)
         try:
-            self._session = Session(library, plan, stream)
+            self._session = Session(library, plan, stream, cache.kernels(plan.key, stream.sm))
         except BackendError:
             stream.close()
             raise
@@ -123,9 +123,13 @@ def load(
 
     def make(cancelled: threading.Event) -> Backend:
         build_plan = partial(_build, library, bundle, cache, key, provider, what, cancelled)
-        return TensorRTBackend(bundle, library, cache.get(key, build_plan, cancelled), ordinal)
+        return TensorRTBackend(bundle, library, cache.get(key, build_plan, cancelled), ordinal, cache)
 
-    return BuildingBackend(onnxruntime.load(bundle, threads=threads), what, make)
+    def serve(while_building: bool) -> Backend:
+        # More threads would disturb the times of kernels by which the builder chooses.
+        return onnxruntime.load(bundle, threads=1 if while_building else threads)
+
+    return BuildingBackend(serve, what, make)
 
 
 load_tensorrt = partial(load, TENSORRT)
@@ -135,16 +139,17 @@ load_tensorrt_rtx = partial(load, TENSORRT_RTX)
 def _from_cache(
     library: TensorRTLibrary, bundle: Bundle, cache: Cache, key: Key, ordinal: int
 ) -> TensorRTBackend | None:
-    """The backend of a plan that is there; one that the library does not take is moved aside."""
+    """The backend of a plan that is there; one of this machine that the library does not take is moved aside."""
     if not (plan := cache.find_any(key)):
         return None
     try:
-        return TensorRTBackend(bundle, library, plan, ordinal)
+        return TensorRTBackend(bundle, library, plan, ordinal, cache)
     except BackendError as error:
         if error.reason != "build_failed":
             raise
         LOG.warning("%s", error)
-        cache.refuse(plan.key, "deserialise")
+        if plan.key.machine == key.machine:  # another one's, compatible in name, may be of use there
+            cache.refuse(plan.key, "deserialise")
         return None
 
 
@@ -158,7 +163,7 @@ def _build(
     cancelled: threading.Event,
 ) -> Plan:
     LOG.warning("%s: building the engine; onnxruntime serves until it is ready", what)
-    model, timing = bundle.onnx.read_bytes(), cache.timing(library, key.version, key.sm)
+    model, timing = bundle.read(ONNX), cache.timing(library, key.version, key.sm)
     with provider.current():  # the library builds for the device of the context
         built = build(library, model, bundle.input_size, Settings(key.batch), Lines(what), timing, cancelled)
     LOG.warning("%s: the engine is ready after %.0f s", what, built.seconds)

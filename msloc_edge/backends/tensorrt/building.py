@@ -15,16 +15,18 @@ from msloc_edge.errors import InternalError, MslocError
 class BuildingBackend(Backend):
     """A backend that serves, and another that is built in a thread and takes over. `name` is of the one that runs.
 
-    serving  runs until then
-    wanted   words for the one that is built
-    make     builds it; called in the thread with an event that, set, asks to stop
+    serve   loads the one that serves: while the other is built, and again, with False, if that fails
+    wanted  words for the one that is built
+    make    builds it; called in the thread with an event that, set, asks to stop
 
     Closing it before the other is ready stops the build: a command that ends must not leave one behind.
     """
 
-    def __init__(self, serving: Backend, wanted: str, make: Callable[[threading.Event], Backend]) -> None:
-        self._active, self._wanted = serving, wanted
-        self.name = serving.name
+    def __init__(
+        self, serve: Callable[[bool], Backend], wanted: str, make: Callable[[threading.Event], Backend]
+    ) -> None:
+        self._serve, self._active, self._wanted = serve, serve(True), wanted
+        self.name = self._active.name
         self._failed: MslocError | None = None
         self._cancelled = threading.Event()
         self._build: Future[Backend] | None = Future()
@@ -64,9 +66,10 @@ class BuildingBackend(Backend):
             ready = self._build.result()  # interrupted here, the thread is still ours to stop
         except MslocError as error:
             self._build, self._failed = None, error
-            if not self._cancelled.is_set():
-                LOG.warning("%s: %s; %s goes on", self._wanted, error, self.name)
-            return
+            if self._cancelled.is_set():
+                return
+            LOG.warning("%s: %s; %s goes on", self._wanted, error, self.name)
+            ready = self._serve(False)
         self._active.close()
         self._build, self._active, self.name = None, ready, ready.name
 

@@ -4,23 +4,25 @@ NAME.plan       the plan; NAME says all that it depends on (`Key.file`)
 NAME.plan.json  its key, hash, size, build seconds
 NAME.plan.lock  held by the process that builds it; the system lets go of it when that process ends, however it ends
 NAME.plan.refused-WHY  what was found instead of a plan for this machine, moved aside
+NAME.plan.smSM.kernels  what TensorRT-RTX compiled of it for a device, under the plan's lock
 *.timing        the kernels' measured times (builder.py)
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from msloc_edge._files import ENGINES, TEMPORARY, cache_folder
+from msloc_edge._files import ENGINES, TEMPORARY, atomic_write, cache_folder
 from msloc_edge.backends.tensorrt.key import Key
 from msloc_edge.backends.tensorrt.library import TensorRTLibrary
-from msloc_edge.backends.tensorrt.plan import SIDECAR, Plan, RefusedError, read_plan
+from msloc_edge.backends.tensorrt.plan import SIDECAR, Plan, RefusedError, read_plan, serves, sidecar_serves
 from msloc_edge.backends.tensorrt.progress import LOG
 from msloc_edge.errors import BackendError, OutputError
 
@@ -43,12 +45,16 @@ class Cache:
         return self._find(key.file)
 
     def find_any(self, key: Key) -> Plan | None:
-        """Find a plan for this model, machine and precision that takes single films: an exported one, or the one that
-        also takes the largest batch."""
-        found = [self._find(file.name) for file in sorted(self.folder.glob(f"{key.machine}-*.plan"))]
-        fitting = [plan for plan in found if plan and replace(plan.key, graph=key.graph, batch=key.batch) == key]
-        plans = [plan for plan in fitting if plan.key.batch.least == 1]
-        return max(plans, key=lambda plan: (plan.key.graph == "heatmap", plan.key.batch.most), default=None)
+        """Find a plan for this model, machine and precision that takes single films.
+
+        One of this machine's own goes before one that is compatible with it, one that ends in the small class maps
+        before one with heatmaps, then the one that also takes the largest batch.
+        """
+        names = [file.name for file in sorted(self.folder.glob(f"{key.model}-*.plan"))]
+        found = [self._find(name) for name in names if self._may_serve(name, key)]
+        plans = [plan for plan in found if plan and serves(plan.key, plan.facts, key)]
+        order = lambda plan: (not plan.compatible, plan.key.graph == "network", plan.key.batch.most)  # noqa: E731
+        return max(plans, key=order, default=None)
 
     def get(self, key: Key, build: Callable[[], Plan], cancelled: threading.Event | None = None) -> Plan:
         """Find the plan of this key, or build it if it is not there: once, also when many processes ask for it.
@@ -72,6 +78,19 @@ class Cache:
         """Move a plan aside that the library would not take."""
         with self._lock(key.file):
             self._move_aside(key.file, why)
+
+    def kernels(self, key: Key, sm: int) -> KernelFile:
+        """File for what TensorRT-RTX compiles of a plan on a device."""
+        return KernelFile(self.folder / f"{key.file}.sm{sm}.kernels", lambda: self._lock(key.file))
+
+    def _may_serve(self, name: str, key: Key) -> bool:
+        """Whether a plan is this machine's, by its name, or compatible, by its sidecar: others' are not read."""
+        if name.startswith(f"{key.machine}-"):
+            return True
+        try:
+            return sidecar_serves(_content(self.folder / (name + SIDECAR)), key)
+        except OSError as error:
+            raise self._broken(error) from error
 
     def _find(self, name: str) -> Plan | None:
         try:
@@ -155,6 +174,29 @@ class Cache:
             "out_unwritable",
             f"the engine cache {self.folder} cannot be used: {error.strerror}; set MSLOC_CACHE to a folder of yours",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFile:
+    """A file that only saves time: what is not there, or cannot be written, is no error.
+
+    lock  of the plan
+    """
+
+    path: Path
+    lock: Callable[[], AbstractContextManager[None]]
+
+    def read(self) -> bytes:
+        """Read it; b"" where it is not there."""
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Write it. Of two processes that do, the later one's stays; each began with what was there."""
+        with contextlib.suppress(OSError, OutputError), self.lock():
+            atomic_write(self.path, data)
 
 
 def _locked(handle: int) -> bool:

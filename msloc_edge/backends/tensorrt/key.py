@@ -57,9 +57,14 @@ class Key:
         return asdict(self)
 
     @property
+    def model(self) -> str:
+        """The part of the file name that all plans of a model for a library share, whatever they were built on."""
+        return f"{self.bundle[:16]}-{self.flavour}"
+
+    @property
     def machine(self) -> str:
         """The part of the file name that a machine, a model and a precision share: any of these engines can run."""
-        return f"{self.bundle[:16]}-{self.flavour}-{self.version}-sm{self.sm or '_any'}-{self.precision}"
+        return f"{self.model}-{self.version}-sm{self.sm or '_any'}-{self.precision}"
 
     @property
     def file(self) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from msloc_edge.backends.base import STEPS
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.tensorrt.builder import cannot_start, load_plugins, logger
+from msloc_edge.backends.tensorrt.cache import KernelFile
 from msloc_edge.backends.tensorrt.library import TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.cuda.on_device import OnDevice
@@ -48,11 +49,30 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """Context of a batch size with every address set, the shapes that come out, and its run."""
+    """Context of a batch size with every address set, the shapes of its tensors, and its run."""
 
     context: Any
     shapes: dict[str, tuple[int, ...]]
     graph: Graph
+
+
+class _Compiled:
+    """Kernels that TensorRT-RTX compiled for this device: its runtime cache, begun with what a file has."""
+
+    def __init__(self, config: Any, file: KernelFile) -> None:
+        """config  for all contexts of the engine; it gets the cache, which needs the context of the device"""
+        self._file, self._data = file, file.read()
+        self._cache = config.create_runtime_cache()
+        if self._data:
+            self._cache.deserialize(self._data)  # it refuses what is not of this device and driver, and begins anew
+        config.set_runtime_cache(self._cache)
+
+    def keep(self) -> None:
+        """Write the file, if something was compiled."""
+        data = bytes(self._cache.serialize())
+        if data != self._data:
+            self._file.write(data)
+            self._data = data
 
 
 class Session:
@@ -64,22 +84,23 @@ class Session:
     network, or when the fault is not the plan's: of the driver, or for want of memory.
     """
 
-    def __init__(self, library: TensorRTLibrary, plan: Plan, stream: Stream) -> None:
+    def __init__(self, library: TensorRTLibrary, plan: Plan, stream: Stream, kernels: KernelFile) -> None:
+        """kernels  file of what TensorRT-RTX compiles; TensorRT compiles nothing when it runs"""
         self._trt, self._library, self.stream = library.load(), library, stream
         self.eager_because: str | None = None
         self._slots = LRUCache(MAX_GRAPHS, self._make, lambda slot: slot.graph.free())
         self._log = logger(self._trt, MAX_LINES)
         with stream.current():
             self._engine = self._deserialise(plan)
-            # One scratch memory serves all contexts, as only one of them runs at a time.
-            self._scratch_size = self._engine.device_memory_size_v2
-            self._scratch = stream.allocate(-(-self._scratch_size // 4) or 1)
+            self._scratch, self._scratch_size = stream.allocate(1), 0
+            self._config = self._runtime_config() if library is TENSORRT_RTX else None
+            self._compiled = _Compiled(self._config, kernels) if self._config else None
             self.names = [self._engine.get_tensor_name(at) for at in range(self._engine.num_io_tensors)]
             if any(self._engine.get_tensor_dtype(name) != self._trt.DataType.FLOAT for name in self.names):
                 raise BackendError("backend_failed", f"{plan.key.file}: expected float32 at both ends of the engine")
             smallest, _, largest = self._engine.get_tensor_profile_shape(IMAGE, 0)
             self.batches, self.shape = range(smallest[0], largest[0] + 1), tuple(largest)[1:]
-            sizes = {name: prod(shape) for name, shape in self._prepare(largest[0])[1].items()}
+            sizes = {name: prod(shape) for name, shape in self._shapes(largest[0]).items()}
             self._heatmap = stream.allocate(sizes.pop(HEATMAP)) if HEATMAP in sizes else None
             self._buffers: dict[str, Buffer] = {name: stream.buffer(size) for name, size in sizes.items()}
         self.pool: list[int] = []
@@ -130,7 +151,7 @@ class Session:
             self._closed = True
             with self.stream.current():
                 self._slots.clear()
-                del self._engine, self._runtime  # they free memory of this device
+                del self._compiled, self._config, self._engine, self._runtime  # they free memory of this device
             self.stream.close()
 
     def _deserialise(self, plan: Plan) -> Any:
@@ -160,7 +181,7 @@ class Session:
         return Lease(self, shape, address)
 
     def _make(self, count: int) -> _Slot:
-        context, shapes = self._prepare(count)
+        context, shapes = self._context(count), self._shapes(count)
         for name in self.names:
             address = self._heatmap if name == HEATMAP else self._buffers[name].device
             if not context.set_tensor_address(name, address):
@@ -172,26 +193,40 @@ class Session:
 
         enqueue()  # once before a capture: what the library allocates at first, a graph may not
         self.stream.synchronize()
+        if self._compiled:
+            self._compiled.keep()
         try:
             return _Slot(context, shapes, self.stream.capture(enqueue))
         except BackendError as error:
             self.eager_because = str(error)
             return _Slot(context, shapes, Graph(enqueue, lambda: None))
 
-    def _prepare(self, count: int) -> tuple[Any, dict[str, tuple[int, ...]]]:
-        context = self._context()
+    def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of all tensors for so many films: their first side is the batch, and the others are fixed."""
+        return {name: (count, *tuple(self._engine.get_tensor_shape(name))[1:]) for name in self.names}
+
+    def _context(self, count: int) -> Any:
+        how = self._config or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(how)
         if context is None or not context.set_input_shape(IMAGE, (count, *self.shape)):
             raise BackendError("backend_failed", f"no context for {count} films: {self._log.last_error()}")
-        context.set_device_memory(self._scratch, self._scratch_size)
-        return context, {name: tuple(context.get_tensor_shape(name)) for name in self.names}
+        self._give_scratch(context)
+        return context
 
-    def _context(self) -> Any:
-        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._library is not TENSORRT_RTX:
-            return self._engine.create_execution_context(strategy)
+    def _give_scratch(self, context: Any) -> None:
+        """Give a context the memory for its layers: one for all contexts, as only one runs at a time, and no larger
+        than the largest batch that came needs."""
+        size = context.update_device_memory_size_for_shapes() or self._engine.device_memory_size_v2
+        if size > self._scratch_size:
+            self._slots.clear()  # their graphs have the address of the smaller one
+            self.stream.free(self._scratch)
+            self._scratch, self._scratch_size = self.stream.allocate(-(-size // 4)), size
+        context.set_device_memory(self._scratch, self._scratch_size)
+
+    def _runtime_config(self) -> Any:
         config = self._engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
+        config.set_execution_context_allocation_strategy(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         # Compiled at once: a graph would keep the slower kernels that serve until those of its shape are there.
         eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
-        return self._engine.create_execution_context(config)
+        return config

@@ -43,7 +43,10 @@ from msloc_edge.train.evaluate.sources import open_model
 LIBRARY = ctypes.CDLL("libcuda.so.1")
 
 
-DEFAULTS = {"steps": [], "no_device": False, "broken_plans": "", "libraries": [], "configs": [], "plugins": set()}
+DEFAULTS = {
+    **{"steps": [], "no_device": False, "broken_plans": "", "libraries": [], "configs": [], "plugins": set()},
+    **{"contexts": [], "compiled": []},
+}
 
 
 TIMES = BindingsStream.times
@@ -120,13 +123,14 @@ def test_a_batch_size_is_captured_once(bundle: Bundle) -> None:
         same(bundle, backend.run(films(2, seed)), films(2, seed))
     (slot,) = backend._session._slots._values.values()
     assert slot.context.enqueued == 2, "once to warm up, once to capture; then the graph"
-    for count in range(1, 9):
+    sizes = range(8, 0, -1)
+    for count in sizes:
         backend.run(films(count))
     memory = live()
-    for count in range(1, 9):
+    for count in sizes:
         backend.run(films(count))
     assert live() == memory, "graphs of batch sizes that are not kept are freed"
-    assert list(backend._session._slots._values) == [5, 6, 7, 8]
+    assert list(backend._session._slots._values) == [4, 3, 2, 1]
     backend.close()
 
 
@@ -204,9 +208,9 @@ def test_an_integrated_gpu_copies_nothing(bundle: Bundle, integrated: bool, monk
     backend.close()
 
 
-def exported(bundle: Bundle, precision: str = "fp32", **settings: Any) -> None:
+def exported(bundle: Bundle, precision: str = "fp32", graph: str = "heatmap", **settings: Any) -> None:
     network = onnx.load(bundle.onnx)
-    choices = EngineChoices(Settings(**settings))
+    choices = EngineChoices(Settings(**settings), graph)
     engine_files(bundle, "tensorrt", network, precision, choices, Progress(disable=True))
 
 
@@ -408,12 +412,18 @@ def test_a_plan_is_kept_when_the_fault_is_not_its_own(bundle: Bundle, why: str) 
 
 
 def test_one_scratch_memory_serves_every_batch_size(bundle: Bundle) -> None:
+    """It is as large as the largest batch that came needs; a context is made for a batch, and not to ask for shapes."""
     backend = ready(bundle)
-    for count in (1, 2, 3):
+    assert trt.SETTINGS.contexts == []
+    same(bundle, backend.run(films(1)), films(1))
+    memory = live()
+    for count in (3, 1, 2):
         same(bundle, backend.run(films(count)), films(count))
+    assert [context.batch for context in trt.SETTINGS.contexts] == [1, 3, 1, 2], "one film's had the smaller scratch"
     contexts = [slot.context for slot in backend._active._session._slots._values.values()]
     assert len(contexts) == 3
     assert len({context.scratch for context in contexts}) == 1
+    assert live() == memory + 2, "two more graphs, and no more memory"
     backend.close()
 
 
@@ -429,6 +439,34 @@ def test_tensorrt_rtx_runs_in_the_same_way(bundle: Bundle, monkeypatch: pytest.M
     (config,) = trt.SETTINGS.configs
     assert config.flags == {trt.BuilderFlag.REQUIRE_USER_ALLOCATION}
     assert config.cache is None
+    assert not list(Cache().folder.glob("*.timing"))
+
+
+def test_tensorrt_rtx_compiles_a_batch_size_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runtime cache is kept beside the plan, for this device, and read by the next process."""
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
+    for sizes, compiled in (([2, 2, 1], [2, 1]), ([1, 2], []), ([3], [3]), ([1, 2, 3], [])):
+        backend = load_backend("tensorrt_rtx", bundle)
+        backend.wait()
+        trt.SETTINGS.compiled.clear()
+        for count in sizes:
+            same(bundle, backend.run(films(count)), films(count))
+        assert trt.SETTINGS.compiled == [f"{count}x1x64x64" for count in compiled]
+        backend.close()
+    (kept,) = Cache().folder.glob("*.kernels")
+    assert kept.name.endswith(".plan.sm87.kernels")
+    kept.write_bytes(b"of another driver")
+    backend = load_backend("tensorrt_rtx", bundle)
+    same(bundle, backend.run(films(2)), films(2))
+    assert trt.SETTINGS.compiled == ["2x1x64x64"], "what is refused is compiled anew"
+    backend.close()
+    assert kept.read_bytes() == b"kernels 2x1x64x64 "
+    monkeypatch.setenv("STAND_IN_SM", "89")
+    backend = load_backend("tensorrt_rtx", bundle)
+    same(bundle, backend.run(films(1)), films(1))
+    backend.close()
+    assert len(list(Cache().folder.glob("*.kernels"))) == 2, "another device of this machine has its own"
+    assert len(list(Cache().folder.glob("*.plan"))) == 1
 
 
 class Exported:
@@ -480,12 +518,12 @@ def test_the_command(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--target", "tensorrt", "--batch", "1:2:4", "--workspace", "64"]
+    arguments = ["--target", "tensorrt", "--graph", "heatmap", "--batch", "1:2:4", "--workspace", "64"]
     assert command(monkeypatch, "export", "target", bundle.path, out, *arguments) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out.splitlines()[-1])
     assert set(report["files"]) == {"model.plan", "model.plan.json", "build.log", "model.onnx"}
-    assert report["plugin"]["route"] == "plain"
+    assert (report["graph"], report["plugin"]["route"]) == ("heatmap", "plain")
     assert "tensorrt.plugin cannot be imported" in report["plugin"]["reason"]
     assert f"heatmap: plain ({report['plugin']['reason']})" in captured.err
     sidecar = json.loads((out / "model.plan.json").read_text())
@@ -499,6 +537,25 @@ def test_the_command(
     assert kept.read_bytes() == (out / "model.plan").read_bytes()
     assert (out / "model.plan").read_bytes().endswith((out / "model.onnx").read_bytes())
     assert len(list(Cache().folder.glob("*.timing"))) == 1
+
+
+def test_an_export_is_of_the_network_unless_asked(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that the backend takes, then; no plugin has to do with it."""
+    exported(bundle)
+    asked = ["export", "target", bundle.path, tmp_path / "out", "--target", "tensorrt"]
+    assert command(monkeypatch, *asked) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["graph"], "plugin" in report) == ("network", False)
+    outputs = [output.name for output in onnx.load(tmp_path / "out" / "model.onnx").graph.output]
+    assert outputs == ["logits", "cams_1", "cams_2", "cams_3", "cams_4"]
+    backend = load_backend("tensorrt", bundle)
+    assert backend.describe()["graph"] == "network"
+    same(bundle, backend.run(films(2)), films(2))
+    backend.close()
+    assert command(monkeypatch, *asked, "--plugin", "plain") == 2
+    assert "--plugin and --plugin-library belong to --graph heatmap" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -547,7 +604,7 @@ def test_an_export_with_the_plugin(
 ) -> None:
     """The parser refuses a CamFuse node that nobody has made known to it, and so does the runtime."""
     out = tmp_path / "out"
-    options = ["--target", "tensorrt", "--plugin", asked, "--plugin-library", library]
+    options = ["--target", "tensorrt", "--graph", "heatmap", "--plugin", asked, "--plugin-library", library]
     for _ in range(2):  # a library is loaded into a registry once
         assert command(monkeypatch, "export", "target", bundle.path, out, *options) == 0
     captured = capsys.readouterr()
@@ -576,7 +633,7 @@ def test_what_is_missing_is_found_before_the_work(
     assert command(monkeypatch, *asked) == 1
     assert "[out_occupied]" in capsys.readouterr().err
     (tmp_path / "notes.txt").unlink()
-    assert command(monkeypatch, *asked, "--plugin", "aot") == 1
+    assert command(monkeypatch, *asked, "--graph", "heatmap", "--plugin", "aot") == 1
     assert "[option_invalid]" in capsys.readouterr().err
     monkeypatch.setenv("STAND_IN_FAIL", "cuInit")
     assert command(monkeypatch, *asked) == 1
@@ -588,7 +645,8 @@ def test_a_plugin_that_fails_names_the_way_without_it(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trt.Builder, "build_serialized_network", lambda *_: None)
-    assert command(monkeypatch, "export", "target", bundle.path, tmp_path / "out", "--target", "tensorrt") == 1
+    asked = ["--target", "tensorrt", "--graph", "heatmap"]
+    assert command(monkeypatch, "export", "target", bundle.path, tmp_path / "out", *asked) == 1
     assert "cannot build the engine: it gives no reason; without the plugin: --plugin plain" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,17 +161,75 @@ def test_a_version_whose_build_is_not_told_or_does_not_fit_a_byte(cache: Cache) 
         assert cache.find(key) is not None
 
 
-def test_the_engine_of_an_export_goes_first(cache: Cache) -> None:
+def test_maps_that_nobody_asked_for_come_last(cache: Cache) -> None:
+    """An engine with heatmaps writes and copies all of them; then the largest batch; fixed batches are for others."""
     assert cache.find_any(KEY) is None
     small, large = replace(KEY, batch=Batch(1, 1, 2)), replace(KEY, batch=Batch(1, 4, 16))
-    fixed, heatmap = replace(KEY, graph="heatmap", batch=Batch(8, 8, 8)), replace(KEY, graph="heatmap")
-    for stored, expected in ((small, small), (large, large), (fixed, large), (heatmap, heatmap)):
+    heatmap, fixed = replace(KEY, graph="heatmap"), replace(KEY, batch=Batch(32, 32, 32))
+    for stored, expected in ((heatmap, heatmap), (small, small), (large, large), (fixed, large)):
         cache.put(plan(stored))
         found = cache.find_any(KEY)
         assert found is not None
         assert found.key == expected
     assert cache.find_any(replace(KEY, precision="fp16")) is None
     assert cache.find_any(replace(KEY, bundle=KEY.bundle[:16] + "0" * 48)) is None, "a name is not a hash"
+
+
+@pytest.mark.parametrize(
+    ("built", "facts", "found"),
+    [
+        ({"version": "10.2.0"}, {}, False),
+        ({"version": "10.2.0"}, {"version_compatible": True}, True),
+        ({"version": "10.4.0"}, {"version_compatible": True}, False),
+        ({"version": "9.3.0"}, {"version_compatible": True}, False),
+        ({"version": "10.2.0"}, {"hardware_compatible": True}, False),
+        ({"sm": 86}, {}, False),
+        ({"sm": 86}, {"hardware_compatible": True}, True),
+        ({"sm": 75}, {"hardware_compatible": True}, False),
+        ({"sm": 86}, {"version_compatible": True}, False),
+        ({"version": "10.2.0", "sm": 86}, {"version_compatible": True, "hardware_compatible": True}, True),
+        ({"precision": "fp16"}, {"version_compatible": True, "hardware_compatible": True}, False),
+        ({"bundle": KEY.bundle[:16] + "0" * 48}, {"version_compatible": True, "hardware_compatible": True}, False),
+    ],
+)
+def test_a_compatible_plan_serves_elsewhere(
+    cache: Cache, built: dict[str, Any], facts: dict[str, Any], found: bool
+) -> None:
+    """As TensorRT takes it: a later version, another device from Ampere on. Others' own plans stay where they are."""
+    key = replace(KEY, **built)
+    version = tuple(map(int, key.version.split(".")))
+    cache.put(replace(plan(key, version=(*version, 1)), facts=facts))
+    taken = cache.find_any(KEY)
+    assert (taken.key if taken else None) == (key if found else None)
+    assert (cache.folder / key.file).is_file()
+    cache.put(plan())
+    own = cache.find_any(KEY)
+    assert own is not None
+    assert own.key == KEY, "its own is the faster one"
+
+
+def test_a_compatible_plan_crosses_from_10_to_11(cache: Cache) -> None:
+    cache.put(replace(plan(), facts={"version_compatible": True}))
+    assert cache.find_any(replace(KEY, version="11.1.0.106")) is not None
+    assert cache.find_any(replace(KEY, version="12.0.0.1")) is None
+
+
+def test_the_kernels_of_a_plan_are_kept_beside_it(cache: Cache) -> None:
+    """Under the plan's lock; what cannot be written is no error, as it only saves time."""
+    kept = cache.kernels(KEY, 89)
+    assert kept.read() == b""
+    kept.write(b"one")
+    assert cache.kernels(KEY, 89).read() == b"one"
+    assert cache.kernels(KEY, 86).read() == b""
+    assert {file.name for file in cache.folder.iterdir()} == {f"{KEY.file}.sm89.kernels", f"{KEY.file}.lock"}
+    with kept.lock():
+        writer = threading.Thread(target=kept.write, args=(b"two",))
+        writer.start()
+        writer.join(0.5)
+        assert kept.read() == b"one", "it waits for the lock"
+    writer.join()
+    assert kept.read() == b"two"
+    Cache(cache.folder / f"{KEY.file}.lock").kernels(KEY, 89).write(b"three")
 
 
 def test_what_the_library_refuses_is_moved_aside(cache: Cache) -> None:

@@ -60,7 +60,8 @@ def test_by_pycuda(
     monkeypatch.setenv("MSLOC_CACHE", str(tmp_path))
     pycuda.integrated = integrated
     if graph == "heatmap":
-        engine_files(bundle, "tensorrt", onnx.load(bundle.onnx), "fp32", EngineChoices(), Progress(disable=True))
+        choices = EngineChoices(graph=graph)
+        engine_files(bundle, "tensorrt", onnx.load(bundle.onnx), "fp32", choices, Progress(disable=True))
     backend = load_backend("tensorrt", bundle)
     backend.wait()
     reference = load_backend("onnxruntime", bundle)

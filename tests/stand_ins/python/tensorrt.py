@@ -20,8 +20,10 @@ import onnxruntime as ort
 from msloc_edge.export.graphs import definition
 
 __version__ = "10.16.1.11"
-SETTINGS = SimpleNamespace(steps=[], no_device=False, broken_plans="", libraries=[], configs=[], plugins=set())
-"""What the next build does, and what was asked of the builders."""
+SETTINGS = SimpleNamespace(
+    steps=[], no_device=False, broken_plans="", libraries=[], configs=[], plugins=set(), contexts=[], compiled=[]
+)
+"""What the next build does, and what was asked of builders, engines and TensorRT-RTX's compiler."""
 
 Severity = Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
 DataType = Enum("DataType", "FLOAT HALF")
@@ -31,7 +33,7 @@ MemoryPoolType = Enum("MemoryPoolType", "WORKSPACE")
 ExecutionContextAllocationStrategy = Enum("ExecutionContextAllocationStrategy", "STATIC USER_MANAGED")
 DynamicShapesKernelSpecializationStrategy = Enum("DynamicShapesKernelSpecializationStrategy", "LAZY EAGER")
 SCRATCH = 1001
-"""Bytes that a context needs."""
+"""Bytes that a context needs for each film of its batch."""
 
 
 class NetworkDefinitionCreationFlag:
@@ -202,13 +204,12 @@ class Registry:
 
 
 class Engine:
-    device_memory_size_v2 = SCRATCH
-
     def __init__(self, plan: bytes, plugins: set[tuple[str, str]]) -> None:
         assert plan[:4] in (b"ftrt", b"vtrt")
         begin = 36 + int.from_bytes(plan[28:36], "little")
         facts = json.loads(plan[36:begin])
         self.shapes, plugins = facts["shapes"], plugins | {tuple(plugin) for plugin in facts["plugins"]}
+        self.device_memory_size_v2 = SCRATCH * self.shapes["image"][2][0]
         options = ort.SessionOptions()
         options.log_severity_level = 3
         model = onnx.load_from_string(plan[begin:])
@@ -228,6 +229,10 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> DataType:
         return DataType.FLOAT
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        nodes = {node.name: node for node in (*self.session.get_inputs(), *self.session.get_outputs())}
+        return (-1, *nodes[name].shape[1:])
+
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         return [tuple(shape) for shape in self.shapes[name]]
 
@@ -235,38 +240,70 @@ class Engine:
         return RuntimeConfig()
 
     def create_execution_context(self, chosen: Any) -> Context:
+        cache = None
         if isinstance(chosen, RuntimeConfig):  # as TensorRT-RTX has it
             assert (
                 chosen.dynamic_shapes_kernel_specialization_strategy is DynamicShapesKernelSpecializationStrategy.EAGER
             )
-            chosen = chosen.strategy
+            chosen, cache = chosen.strategy, chosen.cache
         assert chosen is ExecutionContextAllocationStrategy.USER_MANAGED
-        return Context(self)
+        SETTINGS.contexts.append(context := Context(self, cache))
+        return context
 
 
 class RuntimeConfig:
     dynamic_shapes_kernel_specialization_strategy = DynamicShapesKernelSpecializationStrategy.LAZY
 
+    cache: RuntimeCache | None = None
+
     def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
         self.strategy = strategy
 
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+
+class RuntimeCache:
+    """Shapes whose kernels were compiled."""
+
+    def __init__(self) -> None:
+        self.entries: set[str] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(b"kernels "):
+            return False
+        self.entries |= set(blob.decode().split()[1:])
+        return True
+
+    def serialize(self) -> bytes:
+        return " ".join(["kernels", *sorted(self.entries)]).encode() + b" "
+
 
 class Context:
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.addresses, self.enqueued, self.scratch = engine, {}, 0, 0
+    def __init__(self, engine: Engine, cache: RuntimeCache | None) -> None:
+        self.engine, self.addresses, self.enqueued, self.scratch, self.cache = engine, {}, 0, 0, cache
         self._kept: list[Any] = []
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         least, _, most = self.engine.shapes[name]
-        self.batch = shape[0]
+        self.batch, kernels = shape[0], "x".join(map(str, shape))
+        if self.cache and kernels not in self.cache.entries:
+            self.cache.entries.add(kernels)
+            SETTINGS.compiled.append(kernels)
         return all(low <= side <= high for low, side, high in zip(least, shape, most, strict=True))
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        nodes = {node.name: node for node in (*self.engine.session.get_inputs(), *self.engine.session.get_outputs())}
-        return (self.batch, *nodes[name].shape[1:])
+        return (self.batch, *self.engine.get_tensor_shape(name)[1:])
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        return SCRATCH * self.batch
 
     def set_device_memory(self, address: int, size: int) -> None:
-        assert size >= SCRATCH
+        assert size >= SCRATCH * self.batch
         self.scratch = address
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -277,7 +314,7 @@ class Context:
         self.enqueued += 1
 
         def work(_: Any = None) -> None:
-            ctypes.memset(self.scratch, 0xFF, SCRATCH)
+            ctypes.memset(self.scratch, 0xFF, SCRATCH * self.batch)
             films = self._at("image")
             found = self.engine.session.run(None, {"image": films})
             for node, value in zip(self.engine.session.get_outputs(), found, strict=True):
