@@ -22,7 +22,7 @@ ARGUMENT = re.compile(r"^(\w+(?:, \w+)*) {2,}(?=\S)", re.MULTILINE)
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the first page and every linked file of the repository."""
-    pages = [Path(file.abs_src_path).read_text() for file in files.documentation_pages() if file.abs_src_path]
+    pages = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
     readme = (ROOT / "README.md").read_text()
     first = re.sub(r"\]\((?!https?:|docs/)([^)#]+)\)", r"](../\1)", readme).replace("](docs/", "](")
     for target in sorted({target for page in [*pages, first] for _, target in OUTSIDE.findall(page)}):

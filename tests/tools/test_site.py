@@ -1,7 +1,8 @@
-"""The documentation as a site: strict, whole, and of no other host."""
+"""The documentation as a site: strict, whole, and of no other host. Building it executes the notebooks."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
     )
     assert built.returncode == 0, built.stderr
     return folder / "site"
@@ -59,3 +60,8 @@ def test_no_page_loads_from_another_host(site: Path) -> None:
     for page in site.rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|link)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text())
         assert not loaded, page.relative_to(site)
+
+
+def test_notebooks_were_executed(site: Path) -> None:
+    assert "profile normal-90" in (site / "notebooks/first-film/index.html").read_text()
+    assert "epoch,size" in (site / "notebooks/own-data/index.html").read_text()
