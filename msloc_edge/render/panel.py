@@ -43,8 +43,7 @@ def panel(
 
     page.text(result.input.replace("\\", "/").rsplit("/", 1)[-1], SOFT, 0.85)
     page.y += round(0.35 * em)
-    count = len(positive)
-    page.text(f"{count} finding{'s' * (count > 1)}" if count else "No finding", TEXT, 1.25)
+    page.text(_headline(result), TEXT, 1.25)
     if result.gate:
         page.text(_gate(result.gate), SOFT, 0.85)
     page.y += round(1.1 * em)
@@ -164,6 +163,14 @@ def share(normals_flagged: float) -> str:
     if normals_flagged >= 0.35:
         return f"{normals_flagged * 100:.0f} of 100 normal films"
     return f"about 1 normal film in {1 / normals_flagged:.0f}" if normals_flagged >= 0.002 else "hardly any normal film"
+
+
+def _headline(result: Result) -> str:
+    """Say in a word what came out; a film that was refused has no finding, and is not without one either."""
+    if result.refused:
+        return f"Refused: {spaced(result.refused)}"
+    count = len(result.positive)
+    return f"{count} finding{'s' * (count > 1)}" if count else "No finding"
 
 
 def _gate(gate: FilmGate) -> str:

@@ -24,7 +24,7 @@ async function choose(index) {
   drawSheet(film, ranked);
   const rows = ranked.map((finding) => findingRow(finding, state.layers.find((layer) => layer.finding === finding)));
   const count = ranked.filter((finding) => finding.positive).length;
-  $("positive-title").textContent = count ? plural(count, "finding") : "No finding";
+  $("positive-title").textContent = film.refused ? `Refused: ${spaced(film.refused)}` : count ? plural(count, "finding") : "No finding";
   $("abnormal").hidden = !film.abnormal;
   $("abnormal").textContent = film.abnormal ? gateLine(film.abnormal) : "";
   $("operating-point").textContent = model.operating_point ?? "";

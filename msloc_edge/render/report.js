@@ -11,7 +11,8 @@ function drawList() {
   $("films").replaceChildren(...order.map((index) => {
     const card = cards[index];
     const chips = card.positive.map((f) => colored(el("span", { className: "chip" }, `${spaced(f.label)} ${score(f.score)}`), f.color));
-    if (!chips.length) chips.push(el("span", { className: "quiet" }, "No finding"));
+    if (card.refused) chips.push(el("span", { className: "warned" }, `Refused: ${spaced(card.refused)}`));
+    else if (!chips.length) chips.push(el("span", { className: "quiet" }, "No finding"));
     if (card.warnings) chips.push(el("span", { className: "warned" }, plural(card.warnings, "note")));
     const button = el("button", { type: "button", title: card.name, onclick: () => choose(index), "aria-current": String(index === state.index) },
       el("img", { src: card.thumb, alt: "", loading: "lazy", decoding: "async" }), el("span", { className: "what" }, el("strong", {}, base(card.name)), el("span", { className: "chips" }, ...chips)));
@@ -105,8 +106,10 @@ function connect() {
 function drawPage() {
   $("title").textContent = title;
   const found = cards.filter((card) => card.positive.length).length;
+  const refusals = cards.filter((card) => card.refused).length;
+  const refused = refusals ? ` · ${refusals} refused` : "";
   const failed = failures.length ? ` · ${failures.length} failed` : "";
-  $("counts").textContent = `${plural(cards.length, "film")} · ${found} with findings${failed}`;
+  $("counts").textContent = `${plural(cards.length, "film")} · ${found} with findings${refused}${failed}`;
   $("model-line").textContent = [model.name, model.version, (model.sha256 ?? "").slice(0, 12)].filter(Boolean).join(" · ");
   $("about-title").textContent = [model.name, model.version].filter(Boolean).join(" ");
   $("use").textContent = model.intended_use ?? "";

@@ -65,6 +65,7 @@ class Report:
             "name": result.input,
             "thumb": _jpeg(display, _THUMB_SIDE, 75),
             "warnings": len(result.warnings),
+            "refused": result.refused,
             "positive": [
                 {"label": f.label, "score": f.score, "excess": f.excess, "color": colors[f.label]}
                 for f in result.positive
