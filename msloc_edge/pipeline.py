@@ -70,6 +70,8 @@ class Localizer:
     device       as the backend names it; None takes its default
     profile      name of the thresholds that decide; None takes the bundle's default
     all_classes  localize every class, not only the positive ones
+    input_gate   ask the bundle's input gate, and refuse what it and the profile do not let through; False localizes
+                 every picture, as is right for films that were looked at before
     threads      at most so many for the network on a CPU; None lets the backend choose
     precision    arithmetic of the network: fp32, or another that the backend has
 
@@ -88,8 +90,10 @@ class Localizer:
         all_classes: bool = False,
         threads: int | None = None,
         precision: str = "fp32",
+        input_gate: bool = True,
     ) -> None:
         self.bundle = Bundle.open(model)
+        self.input_gate = self.bundle.input_gate if input_gate else None
         self.profile = self.bundle.profile(profile)
         self.operating_point = OperatingPoint(
             profile or self.bundle.default_profile, self.profile.normals_flagged, self.profile.rates
@@ -179,36 +183,56 @@ class Localizer:
         return outputs, {stage: ms / len(films) for stage, ms in stages.items()}
 
     def _result(self, film: Prepared, outputs: Outputs, at: int, timing_ms: Mapping[str, float]) -> Result:
-        clock, bundle = _Clock(), self.bundle
+        warnings = self._warnings(film)
+        refused = self.profile.refusal(warnings) if self.input_gate else None
+        result = Result(
+            input=film.frame.name,
+            sha256=film.frame.sha256,
+            model=self.bundle.id,
+            backend=self.backend.name,
+            geometry=film.geometry,
+            findings=(),
+            warnings=warnings,
+            timing_ms={**film.timing_ms, **timing_ms},
+            map_thresholds=self.map_thresholds,
+            film=film.frame,
+            operating_point=self.operating_point,
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            uids=film.frame.uids,
+            refused=refused,
+        )
+        return result if refused else self._localized(result, outputs, at)
+
+    def _warnings(self, film: Prepared) -> tuple[str, ...]:
+        """Reason codes of a film: those of its header, then what its pixels say."""
+        shown = np.asarray(film.input)[film.geometry.content]
+        if self.input_gate:
+            seen = self.input_gate.judge(shown, min(film.geometry.scale))
+        else:
+            seen = ("polarity_suspect",) if looks_inverted(shown) else ()
+        return tuple(dict.fromkeys(film.frame.warnings + seen))
+
+    def _localized(self, result: Result, outputs: Outputs, at: int) -> Result:
+        """Add the findings to the result of a film, number `at` of the batch."""
+        clock, bundle, geometry = _Clock(), self.bundle, result.geometry
         scores = bundle.probabilities(outputs.logits[at])
         gate = self._gate(outputs.logits[at])
         passes = gate is None or gate.positive
         candidates = passes & self.profile.reached(scores)
         wanted = list(range(len(scores))) if self.all_classes else np.flatnonzero(candidates).tolist()
-        labels, content = [bundle.classes[k] for k in wanted], film.geometry.content
+        labels, content = [bundle.classes[k] for k in wanted], geometry.content
         found = dict(zip(wanted, outputs.regions(at, wanted, clock.lap), strict=True))
         findings = tuple(
-            self._finding(k, score, found.get(k), film.geometry, passes) for k, score in enumerate(scores.tolist())
+            self._finding(k, score, found.get(k), geometry, passes) for k, score in enumerate(scores.tolist())
         )
-        suspect = ("polarity_suspect",) if looks_inverted(np.asarray(film.input)[content]) else ()
         clock.lap("localize")
-        return Result(
-            input=film.frame.name,
-            sha256=film.frame.sha256,
-            model=bundle.id,
-            backend=self.backend.name,
-            geometry=film.geometry,
+        return replace(
+            result,
             findings=findings,
-            warnings=film.frame.warnings + suspect,
-            timing_ms={**film.timing_ms, **timing_ms, **clock.laps},
+            timing_ms={**result.timing_ms, **clock.laps},
             maps=LazyMapping(labels, lambda j: outputs.map(at, wanted[j])[content]),
             stage_maps=LazyMapping(labels, lambda j: outputs.stage_maps(at, wanted[j])),
-            map_thresholds=self.map_thresholds,
-            film=film.frame,
             gate=gate,
-            operating_point=self.operating_point,
-            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            uids=film.frame.uids,
         )
 
     def _gate(self, logits: NDArray[np.float32]) -> FilmGate | None:

@@ -56,7 +56,7 @@ class LazyMapping(Mapping[str, Value]):
 class Result:
     """All that is known of one film after localization.
 
-    findings        one for each class of the model, in its order
+    findings        one for each class of the model, in its order; none of a film that was refused
     warnings        reason codes of what was unusual about the film (docs/errors.md)
     timing_ms       milliseconds of decode, preprocess, network, fuse, localize (and copy_in, copy_out on a device)
     maps            label -> [h, w] float32 localization map M_k in logit units, over the film's area of the model
@@ -69,6 +69,7 @@ class Result:
     time            when it was localized, UTC, ISO 8601
     uids            of a DICOM film; None for another, and where they are to be left out
     program         what localized it, with its version
+    refused         why the film was not localized, one of `warnings`; None where it was
     """
 
     input: str
@@ -88,6 +89,7 @@ class Result:
     time: str = ""
     uids: SourceUids | None = None
     program: str = PROGRAM
+    refused: str | None = None
 
     @property
     def ranked(self) -> tuple[Finding, ...]:
@@ -117,6 +119,7 @@ class Result:
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "backend": self.backend,
             "geometry": self.geometry.to_dict(),
+            "refused": self.refused,
             "abnormal": _gate_dict(self.gate),
             "findings": [_finding_dict(f) for f in self.findings],
             "warnings": list(self.warnings),
@@ -274,6 +277,7 @@ def _read(line: Mapping[str, Any]) -> Result:
         time=line["time"],
         uids=SourceUids(**uids) if uids else None,
         program=line["program"],
+        refused=line.get("refused"),
     )
 
 

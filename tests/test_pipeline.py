@@ -130,7 +130,7 @@ def test_the_result_line_is_the_schema(localizer: Localizer, film: np.ndarray) -
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert list(record) == [
         *("schema", "input", "sha256", "time", "program", "profile", "model", "backend", "geometry"),
-        *("abnormal", "findings", "warnings", "timing_ms"),
+        *("refused", "abnormal", "findings", "warnings", "timing_ms"),
     ]
     assert record["schema"] == "msloc-edge/result/1"
     assert record["program"] == f"msloc-edge {msloc_edge.__version__}"

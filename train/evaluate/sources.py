@@ -181,7 +181,7 @@ def open_model(
         if path.is_file() or (path.is_dir() and not (path / MANIFEST).exists()):
             bundle = Path(folder) / "bundle"
             write_bundle(load_state(path), bundle, path.name, "0")
-        with Localizer(bundle, backend, device, profile, precision=precision) as localizer:
+        with Localizer(bundle, backend, device, profile, precision=precision, input_gate=False) as localizer:
             localizer.backend.wait()
             yield localizer
 
