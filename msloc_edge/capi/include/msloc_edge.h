@@ -129,6 +129,17 @@ enum {
     MSLOC_UNSUPPORTED_CODEC = 37,  /* DICOM of a transfer syntax without a decoder here */
     MSLOC_DICOM_MISSING = 38,      /* the library was built without DCMTK */
 
+    /* the film: refused by the bundle's input gate, or for its header, before the network. Which of these refuse, and
+     * which are warnings alone, the profile says (docs/input-gate.md). A bundle without a gate refuses for none. */
+    MSLOC_NOT_XRAY = 60,         /* a photograph, a slice, a screen, text */
+    MSLOC_NOT_CHEST = 61,        /* another part of the body, by its header or its look */
+    MSLOC_NOT_FRONTAL = 62,      /* a lateral or oblique view, by its header */
+    MSLOC_ROTATED = 63,          /* by 90 or 180 degrees */
+    MSLOC_POLARITY_SUSPECT = 64, /* shown as a negative */
+    MSLOC_CUT_OFF = 65,          /* a lung is not whole on it */
+    MSLOC_CLIPPED = 66,          /* too much of it is black or white */
+    MSLOC_LOW_RESOLUTION = 67,   /* less than half of the model's input along a side */
+
     /* the engine */
     MSLOC_BACKEND_UNKNOWN = 40, /* no engine of this name in this build */
     MSLOC_BACKEND_DEVICE = 41,  /* a device, driver or library of the engine that is not here */
@@ -290,10 +301,15 @@ enum {
     MSLOC_WARNING_NO_WINDOW = 2,     /* DICOM of more than 8 bits without window or VOI LUT: stretched */
     MSLOC_WARNING_BAD_WINDOW = 4,    /* DICOM with a window that the standard does not allow: as without */
     MSLOC_WARNING_NOT_FRONTAL = 8,   /* DICOM: a lateral or oblique view */
-    MSLOC_WARNING_NOT_CHEST = 16,    /* DICOM: another part of the body */
+    MSLOC_WARNING_NOT_CHEST = 16,    /* DICOM: another part of the body; or it looks like one */
     MSLOC_WARNING_FOR_PROCESSING = 32, /* DICOM: raw detector values */
     MSLOC_WARNING_MODALITY = 64,     /* DICOM: no modality, or OT */
-    MSLOC_WARNING_NONCONFORMANT = 128 /* DICOM: something against the standard that was passed over */
+    MSLOC_WARNING_NONCONFORMANT = 128, /* DICOM: something against the standard that was passed over */
+    MSLOC_WARNING_NOT_XRAY = 256,      /* these by the bundle's input gate; each has a status of its name */
+    MSLOC_WARNING_ROTATED = 512,
+    MSLOC_WARNING_CUT_OFF = 1024,
+    MSLOC_WARNING_CLIPPED = 2048,
+    MSLOC_WARNING_LOW_RESOLUTION = 4096
 };
 
 /* The last film as a whole. x_input = x_image * width / image_width + left, and likewise for y. */

@@ -89,7 +89,7 @@ void localize_pixels(msloc_localizer& handle, const msloc_pixels* pixels, const 
   localize_audited(handle, request.patience, {pixels->width, pixels->height}, [&] {
     const Film film = check_film(*pixels, work.limits().max_pixels);
     make_table(*pixels, film.bits, work.table());
-    work.run(film, request.all_classes, [&] { request.patience.check(); });
+    work.run(film, 0, request.all_classes, [&] { request.patience.check(); });
   });
 }
 
@@ -162,8 +162,7 @@ msloc_status msloc_localize_dicom(msloc_localizer* localizer, const char* path, 
     localize_audited(*localizer, asked.patience, stated, [&] {
       const DicomFilm dicom = read_dicom(path, work.limits().max_pixels, work.table(), stated);
       asked.patience.check();
-      work.run(dicom.film, asked.all_classes, [&] { asked.patience.check(); });
-      work.warn(dicom.warnings);
+      work.run(dicom.film, dicom.warnings, asked.all_classes, [&] { asked.patience.check(); });
     });
   });
 }

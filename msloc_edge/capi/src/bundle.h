@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "gate.h"
 #include "geometry.h"
 #include "profile.h"
 
@@ -39,6 +40,7 @@ struct Bundle {
   std::vector<float> relevance;  // [K, S], rows sum to one
   double temperature = 1;
   std::optional<Abnormal> abnormal;
+  std::optional<InputGate> input_gate;
   RegionRule regions;
   Profile profile;
   std::optional<Golden> golden;

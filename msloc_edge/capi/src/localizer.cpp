@@ -42,17 +42,14 @@ Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits
   engine_->infer();
 }
 
-void Localizer::run(const Film& film, bool all_classes, const Checkpoint& checkpoint) {
+void Localizer::run(const Film& film, std::uint32_t warnings, bool all_classes, const Checkpoint& checkpoint) {
   has_result_ = false;
   Stopwatch watch;
   summary_ = {};
+  summary_.warnings = warnings;
   summary_.geometry = Geometry::fit(film.size, bundle_.input);
   letterbox_.run(film, table_.data(), summary_.geometry, pool_, engine_->input());
-  const Look look = look_at(engine_->input(), summary_.geometry);
-  if (look.constant)
-    throw Failure(MSLOC_CONSTANT,
-                  "expected a film, got one brightness for every pixel; look at its pixels and its window");
-  if (look.inverted) summary_.warnings |= MSLOC_WARNING_POLARITY;
+  look();
   summary_.preprocess_ms = watch.lap();
   checkpoint();
   engine_->infer();
@@ -69,6 +66,23 @@ void Localizer::map(int k, float* out) noexcept {
   Map& map = workers_.front().map;
   map.set(*engine_, k, {0, 0, input.width, input.height});
   for (int y = 0; y < input.height; ++y) out = std::copy_n(map.row(y), input.width, out);
+}
+
+/// Refuses what is no film for this model, and notes what is unusual.
+void Localizer::look() {
+  const Look look = look_at(engine_->input(), summary_.geometry);
+  if (look.constant)
+    throw Failure(MSLOC_CONSTANT,
+                  "expected a film, got one brightness for every pixel; look at its pixels and its window");
+  if (!bundle_.input_gate) {
+    if (look.inverted) summary_.warnings |= MSLOC_WARNING_POLARITY;
+    return;
+  }
+  summary_.warnings |= bundle_.input_gate->judge(engine_->input(), summary_.geometry);
+  for (const Reason& reason : bundle_.profile.refuse)
+    if ((summary_.warnings & reason.warning) != 0)
+      throw Failure(reason.status, std::string("expected an upright frontal film of the chest, got one that is ") +
+                                       reason.name + "; look at the film and at its header");
 }
 
 void Localizer::score() {

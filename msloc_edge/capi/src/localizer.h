@@ -53,14 +53,13 @@ class Localizer {
   /// The display transform of the next film, to be filled before `run`: 65536 entries, 2**bits of which count.
   [[nodiscard]] float* table() noexcept { return table_.data(); }
 
-  /// Localizes a film with the display transform in `table`. Throws Failure: MSLOC_CONSTANT, MSLOC_BACKEND_FAILED, and
-  /// what the checkpoint throws; there is no result then.
-  void run(const Film& film, bool all_classes, const Checkpoint& checkpoint);
+  /// Localizes a film with the display transform in `table`, and with `warnings` of its header. Throws Failure:
+  /// MSLOC_CONSTANT, MSLOC_BACKEND_FAILED, the status of a Reason that refuses it, and what the checkpoint throws; there
+  /// is no result then.
+  void run(const Film& film, std::uint32_t warnings, bool all_classes, const Checkpoint& checkpoint);
 
   /// Drops the last result.
   void forget() noexcept { has_result_ = false; }
-  /// Adds warnings about the film of the result.
-  void warn(std::uint32_t warnings) noexcept { summary_.warnings |= warnings; }
   [[nodiscard]] bool has_result() const noexcept { return has_result_; }
   [[nodiscard]] const Summary& summary() const noexcept { return summary_; }
   [[nodiscard]] const std::vector<Finding>& findings() const noexcept { return findings_; }
@@ -77,6 +76,7 @@ class Localizer {
     Regions regions;
   };
 
+  void look();
   void score();
   void localize(bool all_classes, const Checkpoint& checkpoint);
 

@@ -1,6 +1,7 @@
 #include "manifest.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -107,6 +108,63 @@ std::optional<Abnormal> abnormal_of(const Json& manifest, std::size_t classes) {
   return abnormal;
 }
 
+/// Weights of whole numbers of one byte, in hexadecimal digits, times a scale: [out, inputs]; biases [out].
+GateLayer gate_layer_of(const Json& entry, std::size_t inputs) {
+  const char* const limits = "an input gate with layers of finite numbers, two hexadecimal digits a weight";
+  const auto scale = number_in(entry.at("scale"), -kLargest, kLargest, limits);
+  const auto bias = numbers(entry.at("bias"), entry.at("bias").size(), "biases of the input gate");
+  const auto digits = entry.at("weights").get<std::string>();
+  require(!bias.empty() && digits.size() == 2 * bias.size() * inputs, std::string("expected ") + limits);
+  GateLayer layer{{}, {bias.begin(), bias.end()}};
+  for (std::size_t at = 0; at < digits.size(); at += 2) {
+    std::uint8_t byte = 0;
+    const char* const last = digits.data() + at + 2;
+    require(std::from_chars(digits.data() + at, last, byte, 16).ptr == last, std::string("expected ") + limits);
+    layer.weights.push_back(static_cast<float>(static_cast<std::int8_t>(byte)) * static_cast<float>(scale));
+  }
+  return layer;
+}
+
+std::optional<InputGate> input_gate_of(const Json& manifest) {
+  const Json* entry = find(manifest, "input_gate");
+  if (entry == nullptr) return {};
+  const Json& reasons = entry->at("reasons");
+  const auto known = [&](std::size_t i) { return reasons.at(i).get<std::string>() == kReasons[i].name; };
+  bool all = reasons.size() == kSeen;
+  for (std::size_t i = 0; all && i < kSeen; ++i) all = known(i);
+  require(all, "expected an input gate with the reasons of this library");
+  std::array<double, kSeen> thresholds{};
+  for (std::size_t i = 0; i < kSeen; ++i)
+    thresholds[i] = number_in(entry->at("thresholds").at(i), 0, 1, "thresholds of the input gate of 0 to 1");
+  std::vector<GateLayer> convolutions;
+  std::size_t channels = 1;
+  std::size_t side = InputGate::kSide;
+  for (const Json& layer : entry->at("convolutions")) {
+    require(side > 1, "expected an input gate with fewer convolutions");
+    convolutions.push_back(gate_layer_of(layer, channels * 9));
+    channels = convolutions.back().bias.size();
+    side /= 2;
+  }
+  GateLayer head = gate_layer_of(entry->at("head"), channels * side * side);
+  require(head.bias.size() == 1 + kSeen, "expected an input gate with an output for a film and for each reason");
+  return InputGate(std::move(convolutions), std::move(head), thresholds,
+                   number_in(entry->at("clipped"), 0, 1, "a share of clipped pixels of 0 to 1"));
+}
+
+/// Those that a profile refuses a film for; its own list, or the usual ones.
+std::vector<Reason> refuse_of(const Json& profile) {
+  std::vector<std::string> names{"not_xray", "not_chest", "not_frontal", "rotated", "polarity_suspect"};
+  if (const Json* own = find(profile, "refuse")) names = own->get<std::vector<std::string>>();
+  std::vector<Reason> refuse;
+  for (const std::string& name : names) {
+    const auto* const found =
+        std::find_if(kReasons.begin(), kReasons.end(), [&](const Reason& reason) { return name == reason.name; });
+    require(found != kReasons.end(), "expected reasons to refuse that the input gate has, got " + printable(name));
+    refuse.push_back(*found);
+  }
+  return refuse;
+}
+
 RegionRule regions_of(const Json& manifest) {
   RegionRule rule;
   const Json* entry = find(manifest, "regions");
@@ -121,7 +179,7 @@ RegionRule regions_of(const Json& manifest) {
 /// The thresholds of an entry of "profiles".
 Profile thresholds_of(const Json& entry, const std::string& name, std::size_t classes) {
   Profile profile{name_of(name), {}, numbers(entry.at("score"), classes, "score thresholds"),
-                  numbers(entry.at("map"), classes, "map thresholds")};
+                  numbers(entry.at("map"), classes, "map thresholds"), refuse_of(entry)};
   if (const Json* film = find(entry, "film")) profile.film = number_in(*film, 0, 1, "film thresholds of 0 to 1");
   return profile;
 }
@@ -177,6 +235,7 @@ Bundle bundle_of(const Json& manifest, const std::string& profile) {
   bundle.temperature = manifest.at("temperature").get<double>();
   require(bundle.temperature > 0 && std::isfinite(bundle.temperature), "expected a temperature above 0");
   bundle.abnormal = abnormal_of(manifest, classes);
+  bundle.input_gate = input_gate_of(manifest);
   bundle.regions = regions_of(manifest);
   bundle.profile = profile_of(manifest, profile, classes);
   bundle.golden = golden_of(manifest, bundle);

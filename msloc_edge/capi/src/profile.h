@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "gate.h"
+
 namespace msloc {
 
 /// A named set of absolute thresholds: of p_abnormal, and for each class of p_k and of the map in logit units.
@@ -15,6 +17,7 @@ struct Profile {
   std::optional<double> film;  // none: every film passes
   std::vector<double> score;   // [K]
   std::vector<double> map;     // [K]
+  std::vector<Reason> refuse;  // reasons of the input gate for which a film is not localized, the first that holds
 };
 
 /// The probability that a film shows anything:

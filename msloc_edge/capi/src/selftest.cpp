@@ -61,7 +61,7 @@ Deviation run_self_test(Localizer& localizer, const Checkpoint& checkpoint) {
                                             (bundle.golden ? "one of another film" : "none") +
                                             "; export the bundle again");
   for (int pattern = 0; pattern < 256; ++pattern) localizer.table()[pattern] = static_cast<float>(pattern) / 255.0F;
-  localizer.run({kSelfTestPixels, kSelfTestWidth, {kSelfTestWidth, kSelfTestHeight}, false, 8}, true, checkpoint);
+  localizer.run({kSelfTestPixels, kSelfTestWidth, {kSelfTestWidth, kSelfTestHeight}, false, 8}, 0, true, checkpoint);
 
   Deviation worst;
   if (bundle.golden->abnormal) worst.abnormal = std::abs(localizer.summary().abnormal - *bundle.golden->abnormal);

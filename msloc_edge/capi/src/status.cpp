@@ -28,6 +28,14 @@ const char* status_name(msloc_status status) noexcept {
     case MSLOC_UNSUPPORTED_PIXELS: return "unsupported_pixels";
     case MSLOC_UNSUPPORTED_CODEC: return "unsupported_codec";
     case MSLOC_DICOM_MISSING: return "dicom_missing";
+    case MSLOC_NOT_XRAY: return "not_xray";
+    case MSLOC_NOT_CHEST: return "not_chest";
+    case MSLOC_NOT_FRONTAL: return "not_frontal";
+    case MSLOC_ROTATED: return "rotated";
+    case MSLOC_POLARITY_SUSPECT: return "polarity_suspect";
+    case MSLOC_CUT_OFF: return "cut_off";
+    case MSLOC_CLIPPED: return "clipped";
+    case MSLOC_LOW_RESOLUTION: return "low_resolution";
     case MSLOC_BACKEND_UNKNOWN: return "backend_unknown";
     case MSLOC_BACKEND_DEVICE: return "backend_device";
     case MSLOC_BACKEND_FAILED: return "backend_failed";
