@@ -15,6 +15,7 @@ from torch import Tensor
 from msloc_edge.errors import TrainError
 from msloc_edge.model import CamNet, build, load_weights
 from msloc_edge.train.calibration.calibrate import calibrate, check_films
+from msloc_edge.train.calibration.network import TorchNetwork
 from msloc_edge.train.checkpoint import SCHEMA, Run, load_state, weights_file
 from msloc_edge.train.config import TrainConfig
 from msloc_edge.train.data import Films, excluded_names, real, training_films, validation_films
@@ -49,7 +50,7 @@ def fit(config: TrainConfig, out: Path, resume: bool = False, quiet: bool = Fals
             state = load_state(run.best)
             net = build(config.model).to(ranks.device)
             net.load_state_dict(state["model"])
-            state |= calibrate(net, validation, lesions, config.batch, journal.progress)
+            state |= calibrate(TorchNetwork(net), validation, lesions, config.batch, journal.progress)
             state["films"] = {source.source: len(source) for source in training}
             run.save(state, run.best)
             return state

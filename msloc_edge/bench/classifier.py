@@ -8,6 +8,7 @@ seeded, not trained: time does not depend on them, and the logits mean nothing.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.backends import Backend, load_backend
-from msloc_edge.bundle import Bundle, sha256_file
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import BackendError, DependencyError
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ def bare_classifier(
     if backend == "torch":
         whole = load_backend(backend, bundle, device, precision, threads)
         return without_maps(whole)
-    file = folder / bundle.onnx.name
-    file.write_bytes(classifier_onnx(bundle))
-    return load_backend(backend, replace(bundle, path=folder, sha256=sha256_file(file)), device, precision, threads)
+    model = classifier_onnx(bundle)
+    (folder / ONNX).write_bytes(model)
+    digest = hashlib.sha256(model).hexdigest()
+    manifest = {**bundle.manifest, "files": {ONNX: digest}}
+    bare = replace(bundle, path=folder, stages=(), manifest=manifest, sha256=digest)
+    return load_backend(backend, bare, device, precision, threads)
 
 
 def classifier_onnx(bundle: Bundle) -> bytes:
@@ -63,7 +67,7 @@ def classifier_onnx(bundle: Bundle) -> bytes:
         raise DependencyError(
             "backend_missing", f"the bare classifier: {error}; install it with: pip install onnx"
         ) from error
-    model = onnx.load(bundle.onnx)
+    model = onnx.load_model_from_string(bundle.read(ONNX))
     graph, image = model.graph, model.graph.input[0]
     try:
         features, weight = deepest_features(graph.node)
@@ -133,10 +137,11 @@ def without_maps(backend: Backend) -> Backend:
 
     from msloc_edge.backends.torch.backend import TorchBackend
     from msloc_edge.backends.torch.precision import DTYPES
-    from msloc_edge.model.network import BACKBONES, Prediction
+    from msloc_edge.model.network import BACKBONES, CamNet, Prediction
 
     assert isinstance(backend, TorchBackend)
     net, device, precision = backend._net, backend._device, backend._precision
+    assert isinstance(net, CamNet)
     channels = BACKBONES[net.config.backbone].channels[-1]
     weight = torch.from_numpy(linear_weights(len(net.config.classes), channels)).to(device)
     net.neck = torch.nn.Identity()

@@ -55,7 +55,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Iterator[Localiz
     with Localizer(tiny_bundle, "torch", all_classes=True) as localizer:
         backend = localizer.backend
         assert isinstance(backend, TorchBackend)
-        backend._cuda = CudaNetwork(backend._net, backend._predict, backend._device)
+        backend._cuda = CudaNetwork(backend._bundle, backend._net, backend._predict, backend._device)
         backend._window = CudaWindow(backend._device)
         yield localizer
 
@@ -193,7 +193,7 @@ def test_channels_come_last_in_16_bits_alone(tiny_bundle: Path) -> None:
 
     for precision, expected in (("fp32", False), ("bf16", True)):
         backend = load(Bundle.open(tiny_bundle), "cpu", precision)
-        CudaNetwork(backend._net, backend._predict, backend._device)
+        CudaNetwork(backend._bundle, backend._net, backend._predict, backend._device)
         weights = [
             module.weight
             for module in backend._net.modules()

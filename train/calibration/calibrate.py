@@ -19,7 +19,7 @@ from msloc_edge.backends import Backend
 from msloc_edge.bundle import Bundle, Profile, RegionRule
 from msloc_edge.bundle.profile import film_evidence
 from msloc_edge.errors import TrainError
-from msloc_edge.model import CamNet, build
+from msloc_edge.model import build
 from msloc_edge.train.calibration.abnormal import (
     FOLDS,
     AbnormalFit,
@@ -86,7 +86,7 @@ def check_films(sources: Sequence[Films]) -> list[str]:
 
 
 def calibrate(
-    net: CamNet, sources: Sequence[Films], lesions: Films | None, batch: int, progress: Progress
+    network: Network, sources: Sequence[Films], lesions: Films | None, batch: int, progress: Progress
 ) -> dict[str, Any]:
     """Calibrate a trained network on validation films; plain values, for the bundle.
 
@@ -97,7 +97,7 @@ def calibrate(
     fitted on what) and `validation` (figures). Raises TrainError (data_missing) when there is nothing to fit on.
     """
     check_films(sources)
-    network, judged = TorchNetwork(net), real(sources)
+    judged = real(sources)
     masks = Masks(
         masked_maps(network, [lesions] if lesions else [], batch, progress),
         masked_maps(network, [source for source in sources if source.masks], batch, progress),
@@ -120,7 +120,7 @@ def calibrate_run(state: Mapping[str, Any], sources: Sequence[Films], batch: int
     net = build(config.model)
     net.load_state_dict(state["model"])
     lesions = lesion_films(sources, config.model.classes, config.model.size // 2) if config.insert else None
-    return {"films": {}, **state, **calibrate(net, sources, lesions, batch, progress)}
+    return {"films": {}, **state, **calibrate(TorchNetwork(net), sources, lesions, batch, progress)}
 
 
 def recalibrate(

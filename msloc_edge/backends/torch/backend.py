@@ -8,21 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import nn
 
-from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
+from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch, require_finite
 from msloc_edge.backends.torch.cuda import CudaNetwork, Found
 from msloc_edge.backends.torch.fold import fold_batchnorm
 from msloc_edge.backends.torch.precision import DTYPES, Predict, in_precision
 from msloc_edge.backends.torch.window import CudaWindow
-from msloc_edge.bundle import WEIGHTS, Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.bundle import ONNX, WEIGHTS, Bundle
+from msloc_edge.errors import BackendError, BundleError, DependencyError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.ops import fuse_cams
 from msloc_edge.kernels.regions.table import rows
 from msloc_edge.maps.fuse import Maps
 from msloc_edge.maps.regions import Located
 from msloc_edge.model import CamNet, ModelConfig, build
+from msloc_edge.model.config import BACKBONES
 from msloc_edge.types import Frame
 
 
@@ -48,6 +51,7 @@ class TorchOutputs(Outputs):
         if self.found is None:
             return None
         found = self.found
+        require_finite("maps", found.values[image, classes])
         values, positions = found.values[image, classes].tolist(), found.positions[image, classes].tolist()
         (regions,) = rows(found.counts[image, classes][None], found.table[image, classes][None])
         if any(of_map is None for of_map in regions):
@@ -77,16 +81,16 @@ class TorchBackend(Backend):
     def __init__(
         self,
         bundle: Bundle,
-        net: CamNet,
+        net: nn.Module,
         device: torch.device,
-        precision: str = "fp32",
-        predict: Predict | None = None,
+        precision: str,
+        predict: Predict,
     ) -> None:
-        """predict  runs `net`, or what of it is wanted; None: all of it"""
+        """predict  runs `net`, or what of it is wanted"""
         self._bundle, self._net, self._device, self._precision = bundle, net, device, precision
-        self._predict = predict or in_precision(net, DTYPES[precision])
+        self._predict = predict
         on_cuda = device.type == "cuda"
-        self._cuda = CudaNetwork(net.to(device), self._predict, device) if on_cuda else None
+        self._cuda = CudaNetwork(bundle, net.to(device), predict, device) if on_cuda else None
         self._window = CudaWindow(device) if on_cuda else None
 
     def preprocess(self, frame: Frame, geometry: Geometry) -> ArrayLike:
@@ -124,11 +128,11 @@ class TorchBackend(Backend):
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         """Raise BackendError for another size, which torch would take, to give maps of another grid."""
-        size = self._net.config.size
-        if shape[1:] != (1, size, size):
+        height, width = self._bundle.input_size
+        if shape[1:] != (1, height, width):
             raise BackendError(
                 "backend_failed",
-                f"torch failed on a batch of shape {shape}: expected films of {size} x {size} pixels, [B, 1, H, W]",
+                f"torch failed on a batch of shape {shape}: expected films of {height} x {width} pixels, [B, 1, H, W]",
             )
 
     def describe(self) -> Mapping[str, str]:
@@ -147,11 +151,56 @@ def load(
     available = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     if device.split(":")[0] not in available:
         raise BackendError("backend_device", f"torch: expected a device of {', '.join(available)}, got {device!r}")
-    if WEIGHTS not in bundle.manifest["files"]:
-        raise BackendError("backend_failed", f"torch: {bundle.path} holds no {WEIGHTS}; use another backend")
     if threads:
         torch.set_num_threads(threads)
-    net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
-    net.load_state_dict(load_file(bundle.weights))
+    open_network = _own if is_own(bundle) else _from_graph
+    net, predict = open_network(bundle, precision)
+    return TorchBackend(bundle, net, torch.device(device), precision, predict)
+
+
+def is_own(bundle: Bundle) -> bool:
+    """Tell whether a bundle's network is one of `msloc_edge.model` with its weights, or anybody's graph."""
+    backbone = bundle.manifest["architecture"].get("backbone")
+    return WEIGHTS in bundle.manifest["files"] and backbone in BACKBONES
+
+
+def _own(bundle: Bundle, precision: str) -> tuple[nn.Module, Predict]:
+    net = _network(bundle, bundle.read(WEIGHTS))
     net.backbone = fold_batchnorm(net.eval().backbone)  # type: ignore[assignment]
-    return TorchBackend(bundle, net, torch.device(device), precision)
+    return net, in_precision(net, DTYPES[precision])
+
+
+def _from_graph(bundle: Bundle, precision: str) -> tuple[nn.Module, Predict]:
+    """Run the graph itself: a bundle must not make a device import the code that its author had."""
+    if precision != "fp32":
+        raise BackendError("backend_device", f"torch: expected fp32 for the graph of {bundle.name}, got {precision}")
+    try:
+        import onnx
+
+        from msloc_edge.backends.torch.graph import OnnxNetwork
+    except ImportError as error:
+        install = "pip install 'msloc-edge[export]'"
+        raise DependencyError("backend_missing", f"torch: {error}; install it with: {install}") from error
+    net = OnnxNetwork(onnx.load_model_from_string(bundle.read(ONNX)))
+    return net, net
+
+
+def _network(bundle: Bundle, weights: bytes) -> CamNet:
+    """Build the network of a bundle. Raises BundleError (bundle_damaged) for one that is not as the manifest says."""
+    try:
+        net = build(ModelConfig.from_dict(bundle.manifest["architecture"]))
+        net.load_state_dict(load_tensors(weights))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        why = str(error).splitlines()[0]
+        raise BundleError(
+            "bundle_damaged", f"{bundle.weights}: no weights of its network: {why}; export it again"
+        ) from error
+    size = net.config.size
+    found = net.config.classes, (size, size), [(size // stride, size // stride) for stride in net.strides]
+    if found != (bundle.classes, bundle.input_size, [(stage.height, stage.width) for stage in bundle.stages]):
+        raise BundleError(
+            "bundle_damaged",
+            f"{bundle.path}: expected an architecture of the classes, input and stages of its manifest, got another; "
+            "export it again",
+        )
+    return net

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from msloc_edge.backends.base import STEPS, Search
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.torch.precision import Predict
 from msloc_edge.backends.torch.window import DeviceFilm
+from msloc_edge.bundle import Bundle
 from msloc_edge.kernels.ops import fuse_cams_peaks, regions
 from msloc_edge.kernels.regions.reference import COLUMNS
-from msloc_edge.model import CamNet
 
 WARMUP = 3
 """Runs before a capture: cuDNN chooses its algorithms and libraries allocate what they need, which a graph may not."""
@@ -80,14 +80,14 @@ class _Slot:
 class CudaNetwork:
     """A network that is run. `eager_because` says why there is no graph; None: there is one, or nothing has run yet."""
 
-    def __init__(self, net: CamNet, predict: Predict, device: torch.device) -> None:
-        """predict  runs `net`, which is on the device"""
+    def __init__(self, bundle: Bundle, net: nn.Module, predict: Predict, device: torch.device) -> None:
+        """predict  runs `net`, the bundle's network, which is on the device"""
         # Tensor cores read channels last; in float32 they take no part, and cuDNN's own order is the other one.
         halves = any(parameter.dtype != torch.float32 for parameter in net.parameters())
         net.to(memory_format=torch.channels_last if halves else torch.contiguous_format)  # type: ignore[call-overload]
-        self._net, self._predict, self._device = net, predict, device
+        self._bundle, self._predict, self._device = bundle, predict, device
         self._slots = LRUCache(MAX_GRAPHS, self._make)
-        self._thresholds = torch.full((len(net.config.classes),), torch.inf, device=device)
+        self._thresholds = torch.full((len(bundle.classes),), torch.inf, device=device)
         self._known_thresholds: Sequence[float] = ()
         self.eager_because: str | None = None
 
@@ -140,9 +140,9 @@ class CudaNetwork:
             self._known_thresholds = search.thresholds
 
     def _make(self, key: tuple[int, bool]) -> _Slot:
-        (count, searching), size = key, self._net.config.size
-        host_films = torch.zeros((count, 1, size, size)).pin_memory()
-        host_content = torch.tensor([[0, 0, size, size]] * count, dtype=torch.int32).pin_memory()
+        (count, searching), size = key, self._bundle.input_size
+        host_films = torch.zeros((count, 1, *size)).pin_memory()
+        host_content = torch.tensor([[0, 0, *size]] * count, dtype=torch.int32).pin_memory()
         films, content = host_films.to(self._device), host_content.to(self._device)
 
         def work() -> tuple[Tensor, Tensor]:
@@ -193,26 +193,24 @@ class CudaNetwork:
 
     def _search(self, stages: list[Tensor], content: Tensor) -> tuple[Tensor, ...]:
         """Find what `Found` has, of some images."""
-        size = self._net.config.size
-        maps, values, positions = fuse_cams_peaks(stages, self._relevance, size, size, content)
+        maps, values, positions = fuse_cams_peaks(stages, self._relevance, *self._bundle.input_size, content)
         return values, positions, *regions(maps, self._thresholds, content, MAX_REGIONS)
 
     @cached_property
     def _relevance(self) -> Tensor:
-        return self._net.head.relevance.float().contiguous()
+        return torch.from_numpy(self._bundle.relevance).to(self._device)
 
     def _stages(self, cams: Tensor, count: int) -> tuple[Tensor, ...]:
         """Class maps [B, K, h, w] of each stage, from all that lie one after the other."""
         if not len(cams):
             return ()  # a bare classifier
-        config = self._net.config
-        shapes = [(count, len(config.classes), config.size // s, config.size // s) for s in self._net.strides]
+        shapes = [(count, len(self._bundle.classes), s.height, s.width) for s in self._bundle.stages]
         parts = torch.split(cams, [prod(shape) for shape in shapes])
         return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
 
     def _parts(self, results: NDArray[np.int32], count: int) -> list[NDArray[Any]]:
         """Logits, and what `Found` has if it is there."""
-        classes = len(self._net.config.classes)
+        classes = len(self._bundle.classes)
         shapes = [(), (), (2,), (), (MAX_REGIONS, COLUMNS)]
         ends = np.cumsum([count * classes * prod(shape) for shape in shapes]).tolist()
         parts = [results[start:end] for start, end in pairwise([0, *ends]) if end <= len(results)]

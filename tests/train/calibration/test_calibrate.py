@@ -73,7 +73,7 @@ def half(k: int) -> NDArray[np.bool_]:
 
 
 def run(net: CamNet, *sources: Films) -> dict[str, list[float]]:
-    profiles = calibrate(net, sources, None, 4, Progress(disable=True))["profiles"]
+    profiles = calibrate(TorchNetwork(net), sources, None, 4, Progress(disable=True))["profiles"]
     assert list(profiles) == [*GATED, *PROFILES]
     assert {tuple(profile["map"]) for profile in profiles.values()} == {tuple(profiles["youden"]["map"])}
     assert isinstance(profiles["youden"], dict)
@@ -98,7 +98,7 @@ def test_real_films_take_the_share_of_the_height(net: CamNet) -> None:
     maps = maps_of(net, phantoms, 0)
     share = map_threshold(maps, [half(0)] * 2)[0] / np.median([found.max() for found in maps])
     heights = [np.median([found.max() for found in maps_of(net, real, k)]) for k in range(2)]
-    found = calibrate(net, [real, phantoms], None, 4, Progress(disable=True))
+    found = calibrate(TorchNetwork(net), [real, phantoms], None, 4, Progress(disable=True))
     assert found["profiles"]["youden"]["map"] == pytest.approx([share * height for height in heights], rel=1e-5)
     assert found["validation"]["films"] == 4  # scores are those of the real films alone
     assert found["validation"]["sources"] == ["nih:there"]
@@ -110,7 +110,7 @@ def test_inserted_lesions_count_as_they_are(net: CamNet) -> None:
     lesions = films("lesions in nih:there", [[1, 0], [1, 0]], 5, masks=True)
     phantoms = films(PHANTOM, BOTH, 2, masks=True)
     threshold, overlap = map_threshold(maps_of(net, lesions, 0), [half(0)] * 2)
-    found = calibrate(net, [real, phantoms], lesions, 4, Progress(disable=True))
+    found = calibrate(TorchNetwork(net), [real, phantoms], lesions, 4, Progress(disable=True))
     assert found["profiles"]["youden"]["map"][0] == pytest.approx(threshold, rel=1e-5)
     assert found["validation"]["map_iou"]["Mass"] == pytest.approx(overlap, abs=1e-4)
     assert found["validation"]["films"] == 4  # lesions decide nothing about scores
@@ -124,7 +124,7 @@ def test_inserted_lesions_count_as_they_are(net: CamNet) -> None:
 def test_scores_are_judged_on_what_is_known(net: CamNet) -> None:
     known = films("csv:there", BOTH, 3, masks=True)
     some = films("csv:there", [*BOTH, [np.nan, 1], [0, np.nan]], 3, masks=True)
-    table = calibrate(net, [some], None, 4, Progress(disable=True))["validation"]
+    table = calibrate(TorchNetwork(net), [some], None, 4, Progress(disable=True))["validation"]
     assert table["films"] == 6
     assert set(table["auroc"]) == set(CLASSES)
     assert run(net, known)["score"] != run(net, some)["score"]
@@ -133,7 +133,7 @@ def test_scores_are_judged_on_what_is_known(net: CamNet) -> None:
 def test_without_any_mask_half_of_the_height_is_taken(net: CamNet) -> None:
     real = films("csv:there", BOTH, 3, masks=False)
     heights = [np.median([found.max() for found in maps_of(net, real, k)]) for k in range(2)]
-    found = calibrate(net, [real], None, 4, Progress(disable=True))
+    found = calibrate(TorchNetwork(net), [real], None, 4, Progress(disable=True))
     expected = [height - (1 - HALF) * abs(height) for height in heights]
     assert found["profiles"]["youden"]["map"] == pytest.approx(expected, rel=1e-5)
     assert found["validation"]["map_iou"] == {}
@@ -143,7 +143,7 @@ def test_without_any_mask_half_of_the_height_is_taken(net: CamNet) -> None:
 def test_a_class_that_no_film_shows_gets_guesses_that_are_named(net: CamNet) -> None:
     real = films("csv:there", [[1, 0], [0, 0], [1, 0], [0, 0]], 3, masks=False)
     assert [sentence.split(":")[0] for sentence in check_films([real])] == ["Nodule"]
-    found = calibrate(net, [real], None, 4, Progress(disable=True))
+    found = calibrate(TorchNetwork(net), [real], None, 4, Progress(disable=True))
     assert found["calibration"]["guessed"] == ["Nodule"]
     assert "other findings" in found["calibration"]["maps"]["Nodule"]
     assert np.isfinite([number for p in found["profiles"].values() for number in (*p["score"], *p["map"])]).all()
@@ -151,7 +151,7 @@ def test_a_class_that_no_film_shows_gets_guesses_that_are_named(net: CamNet) -> 
 
 
 def test_without_normal_films_there_is_no_gate(net: CamNet) -> None:
-    found = calibrate(net, [films("csv:there", [[1, 0], [0, 1]] * 3, 3, masks=False)], None, 4, Progress(disable=True))
+    found = calibrate(TorchNetwork(net), [films("csv:there", [[1, 0], [0, 1]] * 3, 3, masks=False)], None, 4, Progress(disable=True))
     assert "abnormal" not in found
     assert list(found["profiles"]) == list(PROFILES)
     assert found["default_profile"] == "youden"
@@ -175,7 +175,7 @@ def test_what_cannot_be_calibrated_is_named_before_training(
         check_films(sources)
     assert caught.value.reason == "data_missing"
     with pytest.raises(TrainError, match="expected validation films of several patients"):
-        calibrate(net, sources, None, 4, Progress(disable=True))
+        calibrate(TorchNetwork(net), sources, None, 4, Progress(disable=True))
 
 
 def test_a_threshold_that_silences_real_films_is_lowered() -> None:
