@@ -22,6 +22,7 @@ from msloc_edge.errors import ExportError, OutputError
 from msloc_edge.export.card import Measured, model_card
 from msloc_edge.export.onnx import OPSET, to_onnx
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity
+from msloc_edge.imaging.gate import InputGate
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.pipeline import Localizer
 
@@ -54,11 +55,13 @@ def export_bundle(
     name: str,
     version: str = "0.1",
     measured: Sequence[Measured] = (),
+    input_gate: InputGate | None = None,
 ) -> tuple[Bundle, Parity]:
     """Write the bundle of a calibrated checkpoint to the folder `out`, which must not exist or be a bundle itself.
 
     films    displayed films [H, W] in [0, 1], over which torch and onnxruntime must agree
     measured figures for the model card; refused if they are another network's
+    input_gate  what the bundle asks of a film before it is localized; None: nothing
     returns the bundle, and how well the engines agreed
 
     The folder is made beside `out` and renamed when the parity gate is passed. Raises ExportError otherwise.
@@ -70,7 +73,7 @@ def export_bundle(
             "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
     with atomic_folder(out) as folder:
-        _write(state, folder, name, version, measured)
+        _write(state, folder, name, version, measured, input_gate)
         _add_golden(folder)
         parity = check_parity(Bundle.open(folder), films)
     return Bundle.open(out), parity
@@ -104,7 +107,14 @@ def _replaceable(out: Path) -> bool:
     return not names or (MANIFEST in names and names <= {MANIFEST, ONNX, WEIGHTS, CARD, "manifest.sig"})
 
 
-def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, measured: Sequence[Measured]) -> None:
+def _write(
+    state: Mapping[str, Any],
+    folder: Path,
+    name: str,
+    version: str,
+    measured: Sequence[Measured],
+    input_gate: InputGate | None,
+) -> None:
     net = load_network(state)
     config, size = net.config, net.config.size
     relevance = net.head.relevance.detach().double().numpy()
@@ -130,6 +140,8 @@ def _write(state: Mapping[str, Any], folder: Path, name: str, version: str, meas
         },
         "opset": OPSET,
     }
+    if input_gate:
+        manifest["input_gate"] = input_gate.numbers
     onnx = to_onnx(net)
     own = hashlib.sha256(onnx).hexdigest()
     for section in measured:

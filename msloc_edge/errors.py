@@ -301,6 +301,12 @@ REASONS = {
         "boxes, or the graph is not valid ONNX of standard operators; classes and figures are named",
         "keep what the sentence names in fp32 (`--keep-fp32`), or choose another `--precision`; report it for fp32",
     ),
+    "wrap_unsupported": Reason(
+        (ExportError,),
+        "somebody's network that cannot become a bundle as it is: other inputs or outputs, no global average pooling "
+        "before its last layer, operators of its own, weights that do not fit",
+        "the sentence names it; `docs/own-models.md` has what can be wrapped",
+    ),
     "figures_foreign": Reason(
         (BenchError, ExportError, TrainError),
         "a file of figures that is not of this version, or of another network or other measurements",

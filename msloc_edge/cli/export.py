@@ -58,6 +58,11 @@ def command() -> None:
     help="Fit map thresholds on the true boxes of nih:DIR or csv:FILE, half of the patients.",
 )
 @click.option("--boxes", type=_PATH, help="With --fit-boxes: a csv with image,label,x,y,w,h.")
+@click.option(
+    "--input-gate",
+    metavar="FILE|none",
+    help="Numbers of the gate before the model, by python -m msloc_edge.train.gate.  [default: of chest films]",
+)
 def bundle_command(
     run: Path,
     out: Path,
@@ -66,6 +71,7 @@ def bundle_command(
     metrics: tuple[Path, ...],
     data: str | None,
     boxes: Path | None,
+    input_gate: str | None,
 ) -> None:
     """Turn RUN (a run folder or a .pt file) into the bundle folder OUT.
 
@@ -84,19 +90,29 @@ def bundle_command(
     if data:
         with _progress() as progress:
             state = fit_to_boxes(state, data, "all" if data.startswith("csv:") else "test", boxes, progress)
-    write_bundle(state, out, name or model_name(state, run), model_version, measured)
+    write_bundle(state, out, name or model_name(state, run), model_version, measured, input_gate)
 
 
 def write_bundle(
-    state: Mapping[str, Any], out: Path, name: str, version: str, metrics: Sequence[Mapping[str, Any]] = ()
+    state: Mapping[str, Any],
+    out: Path,
+    name: str,
+    version: str,
+    metrics: Sequence[Mapping[str, Any]] = (),
+    input_gate: str | None = None,
 ) -> None:
-    """Export a calibrated checkpoint, and say on stderr what came out. Raises as `export_bundle` does."""
+    """Export a calibrated checkpoint, and say on stderr what came out. Raises as `export_bundle` does.
+
+    input_gate  file of its numbers, or "none"; None: this program's own
+    """
     from msloc_edge.cli.export_films import parity_films
     from msloc_edge.export import Measured, export_bundle
+    from msloc_edge.imaging.gate import default_gate, read_gate
     from msloc_edge.train.evaluate.tables import markdown
 
+    gate = None if input_gate == "none" else read_gate(Path(input_gate)) if input_gate else default_gate()
     measured = [Measured(str(found["run"]["what"].get("onnx_sha256")), markdown(found)) for found in metrics]
-    bundle, parity = export_bundle(state, out, parity_films(), name, version, measured)
+    bundle, parity = export_bundle(state, out, parity_films(), name, version, measured, gate)
     size = sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6
     click.echo(
         f"{bundle.path}: {bundle.name} {bundle.version}, {size:.1f} MB, sha256 {bundle.sha256[:12]}...\n"
