@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.errors import BundleError
+
 SIDE = 64
 """Side of the thumbnail, pixels."""
 
@@ -43,7 +45,7 @@ class InputGate:
 
     convolutions  weights [out, in, 3, 3] and biases [out], each of stride 2, with zeros around and ReLU behind
     head          weights [1 + R, channels * cells] and biases [1 + R], of a film and of each of REASONS
-    thresholds    [R] on the probability of each of REASONS, from which on it is named
+    thresholds    [R] on the probability of a film, below which the likeliest of REASONS is named
     clipped       largest share of a film's pixels that are black or white
     numbers       all of it as the manifest has it
     """
@@ -60,9 +62,9 @@ class InputGate:
         film      [h, w] displayed brightness in [0, 1], without the letterbox's border
         enlarged  pixels of `film` for each pixel of the stored film, along a side
         """
-        probabilities = self.probabilities(film)
-        seen = int(probabilities.argmax()) - 1
-        found = (REASONS[seen],) if seen >= 0 and probabilities[seen + 1] >= self.thresholds[seen] else ()
+        chance, *others = self.probabilities(film).tolist()
+        likeliest = others.index(max(others))
+        found = (REASONS[likeliest],) if chance < self.thresholds[likeliest] else ()
         ends = float(((film < _END) | (film > 1 - _END)).mean())
         broken = (ends > self.clipped, enlarged > _ENLARGED)
         return found + tuple(code for code, breaks in zip(RULES, broken, strict=True) if breaks)
@@ -108,7 +110,17 @@ def _halve(cells: Array, weights: Array) -> Array:
 @cache
 def default_gate() -> InputGate:
     """Read the gate that comes with this program: what `export` writes into a bundle."""
-    return parse_gate(json.loads(_DEFAULT.read_text()))
+    return read_gate(_DEFAULT)
+
+
+def read_gate(path: Path) -> InputGate:
+    """Read a file of a gate's numbers. Raises BundleError (bundle_damaged) for what is none."""
+    try:
+        return parse_gate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            "bundle_damaged", f"{path}: expected the numbers of an input gate, got {error!r}; fit it again"
+        ) from error
 
 
 def parse_gate(entry: Mapping[str, Any]) -> InputGate:
