@@ -373,16 +373,22 @@ WARNINGS = {
     "equal",
     "exif_orientation_ignored": "the file asks to be turned; it was not, boxes are in pixels of the stored image",
     "modality_missing": "DICOM without a modality, or with OT, which says nothing",
-    "not_frontal": "the view position is lateral or oblique",
-    "not_chest": "the body part is given and is not the chest",
+    "not_frontal": "the view position is lateral or oblique (input gate)",
+    "not_chest": "the body part is given and is not the chest, or the film looks like another part (input gate)",
+    "not_xray": "the picture looks like no radiograph: a photograph, a slice, a screen, text (input gate)",
+    "rotated": "the film looks turned by 90 or 180 degrees (input gate)",
+    "cut_off": "the film looks as if a lung were not whole on it (input gate)",
+    "clipped": "more of the film is black or white than of almost any film that was looked at (input gate)",
+    "low_resolution": "the film has less than half of the pixels along a side that the model looks at (input gate)",
     "for_processing": "DX For Processing: raw detector values, not meant for display",
     "no_window": "more than 8 bits without window or VOI LUT: the values that occur are stretched to the full range",
     "bad_window": "a window width that the standard does not allow; treated as no window",
     "padding_ignored": "a pixel padding value that no stored pixel can have",
     "polarity_suspect": "the film as displayed looks like a negative (white beside the neck, dark mediastinum): its "
-    "photometric interpretation may be wrong; it is shown and localized as the header says",
+    "photometric interpretation may be wrong; it is shown as the header says (input gate)",
     "polarity_conflict": "Presentation LUT Shape contradicts the photometric interpretation, which was followed: look "
     "whether bones are white",
     "dicom_nonconformant": "something else against the standard that was repaired or passed over",
 }
-"""Warning code, in Frame.warnings and in a result -> what it says of the film."""
+"""Warning code, in Frame.warnings and in a result -> what it says of the film. Those of the input gate refuse a film
+where the profile says so (docs/input-gate.md)."""
