@@ -153,7 +153,7 @@ def _layer(entry: Mapping[str, Any], inputs: Sequence[int]) -> tuple[Array, Arra
 
 
 def write_layer(weights: Array, bias: Array) -> dict[str, Any]:
-    """Write weights [out, ...] and biases [out] as `parse_gate` reads them; weights are rounded to 1/127 of the largest.
+    """Write weights [out, ...] and biases [out] as `parse_gate` reads them, rounded to 1/127 of the largest weight.
 
     >>> write_layer(np.array([[1.0, -0.5]], np.float32), np.array([0.25], np.float32))
     {'scale': 0.00787402, 'weights': '7fc0', 'bias': [0.25]}

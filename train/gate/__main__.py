@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from msloc_edge.train.data.sources import PHANTOM, excluded_names, split_films
+from msloc_edge.train.gate.drawn import SIDE
 from msloc_edge.train.gate.fit import fit, gate_of
 from msloc_edge.train.gate.pictures import Pictures, read_foreign
-from msloc_edge.train.gate.drawn import SIDE
 from msloc_edge.train.phantom import FINDINGS
 
 
@@ -36,11 +35,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=20_000, help="thumbnails of an epoch")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
+    specs, excluded = [*args.data, PHANTOM], excluded_names(args.exclude)
     with Progress(transient=True) as progress:
         sources = [
-            split_films(
-                [*args.data, PHANTOM], split, FINDINGS, SIDE, args.phantoms, progress, excluded_names(args.exclude)
-            )
+            split_films(specs, split, FINDINGS, SIDE, args.phantoms, progress, excluded)
             for split in ("train", "validation")
         ]
     train, validation = ([film for source in split for film in source.pixels] for split in sources)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 Picture = NDArray[np.float32]
 
 SIDE = 128
-_WORDS = "the of and to in a is that for it as was with be by on not he his but at are this have from or had an".split()
+_WORDS = ("the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "be", "their", "which")
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX)
 _ROWS, _COLUMNS = (grid.astype(np.float32) for grid in np.mgrid[:SIDE, :SIDE])
 
 
 def bones(rng: np.random.Generator) -> Picture:
-    """Draw a radiograph of a limb, a hand, a pelvis or a skull, roughly: bones in soft tissue, on black. [SIDE, SIDE]"""
+    """Draw a radiograph of a limb, a hand, a pelvis or a skull, roughly: bones in soft tissue. [SIDE, SIDE]"""
     soft, bone = np.zeros((2, SIDE, SIDE), np.float32)
     kind = rng.integers(3)
     if kind == 0:  # a limb: one or two long bones through the film, with a joint
@@ -34,13 +34,13 @@ def bones(rng: np.random.Generator) -> Picture:
     elif kind == 1:  # a hand or a foot: rays of short bones
         root, start = np.array([rng.uniform(40, 88), rng.uniform(95, 125)]), rng.uniform(1.2, 1.5) * np.pi
         for ray in range(rng.integers(3, 6)):
-            angle, at = start + 0.16 * ray + rng.normal(0, 0.03), root + (8 * (ray - 2), 0)
+            angle, at = start + 0.16 * ray + rng.normal(0, 0.03), root + np.array([8 * (ray - 2), 0])
             for length in rng.uniform(0.8, 1.2, 4) * (30, 20, 15, 10):
                 end = at + length * np.array([np.cos(angle), np.sin(angle)])
                 soft = np.maximum(soft, _capsule(at, end, rng.uniform(8, 11)))
                 bone += _shaft(at, end, rng.uniform(3, 5))
                 at = end + 2 * np.array([np.cos(angle), np.sin(angle)])
-        soft = np.maximum(soft, _capsule(root, root + (0, 60), 26))
+        soft = np.maximum(soft, _capsule(root, root + np.array([0, 60]), 26))
     else:  # rings and wings: a skull, a pelvis
         for _ in range(rng.integers(1, 4)):
             centre, radii = rng.uniform(0.35, 0.65, 2) * SIDE, rng.uniform(18, 55, 2)

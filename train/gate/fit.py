@@ -1,4 +1,4 @@
-"""Fit of the gate's numbers: a small network by gradient descent, then thresholds on films that it was not fitted on."""
+"""Fit of the gate's numbers: a small network by gradient descent, then thresholds on films it was not fitted on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from msloc_edge.imaging.gate import REASONS, SIDE, InputGate, parse_gate, thumbnail, write_layer
+from msloc_edge.imaging.gate import REASONS, SIDE, InputGate, parse_gate, write_layer
 from msloc_edge.train.gate.pictures import KINDS, Pictures
 
 CHANNELS = (8, 12, 16, 16)
