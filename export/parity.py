@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from msloc_edge.backends import load_backend
-from msloc_edge.bundle import Bundle
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import ExportError, MslocError
 from msloc_edge.export.graphs import with_camfuse, with_heatmap
 from msloc_edge.export.precision.convert import Films, convert
@@ -97,7 +97,7 @@ def check_all(bundle: Bundle, films: Films) -> Iterator[dict[str, Any]]:
     fp32 must keep to the limits of the parity gate; fp16 and int8 to those of the localization gate, which measures
     them against fp32 and may have to keep layers in fp32: the row says which.
     """
-    network = onnx.load(bundle.onnx)
+    network = onnx.load_model_from_string(bundle.read(ONNX))
     heatmap, camfuse = with_heatmap(network, bundle), with_camfuse(network, bundle, defined=True)
     reference = in_backend(REFERENCE, bundle)
     exact: list[tuple[str, str, Callable[[], Predict]]] = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from msloc_edge.bundle import Bundle
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import ExportError
 from msloc_edge.export.graphs import class_maps, with_heatmap
 from msloc_edge.export.precision.fp16 import to_fp16, with_rounding
@@ -46,7 +46,7 @@ def convert(bundle: Bundle, precision: str, films: Films, keep: Sequence[str] = 
 
     Raises ExportError: parity, which names the classes and their figures; option_invalid.
     """
-    network = onnx.load(bundle.onnx)
+    network = onnx.load_model_from_string(bundle.read(ONNX))
     make = _maker(bundle, network, precision, films)
     reference = in_onnxruntime(with_heatmap(network, bundle))
     trials: list[dict[str, Any]] = []

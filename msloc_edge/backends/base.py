@@ -7,7 +7,7 @@ lives outside: a run gives `Outputs`, which answers with regions and maps in the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Union
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, BundleError
 from msloc_edge.types import Frame
 
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ class Outputs:
 
         lap  called with "fuse" when the maps are made, if they have to be
 
-        Raises BackendError (backend_closed) when the maps are gone with the backend.
+        Raises BackendError: backend_closed when the maps are gone with the backend, backend_failed when they are not
+        finite.
         """
         from msloc_edge.maps.regions import locate  # with it comes cv2, which `infer --help` does without
 
         maps = self.fuse(image, classes)
+        require_finite("maps", maps.values)
         self._fused[image] = classes, maps
         lap("fuse")
         content, thresholds = self._searched(image)
@@ -134,6 +136,62 @@ class Backend(ABC):
 
     def close(self) -> None:  # noqa: B027 - most backends free themselves
         """Free what the backend holds; it cannot run afterwards. Closing twice does nothing."""
+
+
+def output_shapes(bundle: Bundle) -> dict[str, tuple[int, ...]]:
+    """Name the outputs of a bundle's network in their order, each with its shape for one film."""
+    classes = len(bundle.classes)
+    stages = enumerate(bundle.stages, 1)
+    return {"logits": (1, classes)} | {f"cams_{s}": (1, classes, stage.height, stage.width) for s, stage in stages}
+
+
+def require_names(bundle: Bundle, inputs: Mapping[str, Sequence[object]], outputs: Collection[str]) -> None:
+    """Hold a loaded network to its manifest: its inputs with their sides (what is no number is free), its outputs.
+
+    Raises BundleError (bundle_damaged).
+    """
+    wanted = (1, *bundle.input_size)
+    sides = tuple(inputs.get("image", ()))[1:]
+    free = tuple(side if isinstance(side, int) else want for side, want in zip(sides, wanted, strict=False))
+    if len(inputs) != 1 or len(sides) != len(wanted) or free != wanted:
+        raise _damaged(bundle, f"one input image [B, 1, {wanted[1]}, {wanted[2]}]", _list(inputs))
+    if set(outputs) != set(expected := output_shapes(bundle)):
+        raise _damaged(bundle, f"the outputs {', '.join(expected)}", ", ".join(outputs))
+
+
+def try_out(bundle: Bundle, backend: Backend) -> None:
+    """Run a black film through a new backend: shapes that a graph only states are not to be relied upon.
+
+    Raises BundleError: bundle_damaged for outputs of other shapes than the manifest's; BackendError: backend_failed,
+    also for numbers that are not finite.
+    """
+    found = backend.run(np.zeros((1, 1, *bundle.input_size), np.float32))
+    arrays = (found.logits, *found.cams)
+    for (name, shape), array in zip(output_shapes(bundle).items(), arrays, strict=True):
+        if array.shape != shape or array.dtype != np.float32:
+            raise _damaged(bundle, f"{name} {list(shape)} float32", f"{list(array.shape)} {array.dtype}")
+        require_finite(name, array)
+
+
+def require_finite(what: str, values: NDArray[np.float32]) -> None:
+    """Refuse infinity and NaN, which would compare as below every threshold: a normal film.
+
+    Raises BackendError (backend_failed).
+    """
+    if not np.isfinite(values).all():
+        raise BackendError(
+            "backend_failed", f"expected finite {what}, got infinity or nan; use precision fp32, or another bundle"
+        )
+
+
+def _damaged(bundle: Bundle, expected: str, got: str) -> BundleError:
+    return BundleError(
+        "bundle_damaged", f"{bundle.onnx}: expected a network with {expected}, got {got}; export it again"
+    )
+
+
+def _list(shapes: Mapping[str, Sequence[object]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "none"
 
 
 def host_batch(films: Films) -> NDArray[np.float32]:

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 
 import onnxruntime as ort
 
-from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
-from msloc_edge.bundle import Bundle
+from msloc_edge.backends.base import (
+    Backend,
+    Films,
+    Outputs,
+    Search,
+    host_batch,
+    output_shapes,
+    require_names,
+    try_out,
+)
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import BackendError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -21,11 +30,12 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, bundle: Bundle, session: ort.InferenceSession, device: str) -> None:
         self._bundle, self._session, self._device = bundle, session, device
+        self._outputs = list(output_shapes(bundle))
 
     def run(self, films: Films, search: Search | None = None) -> Outputs:
         batch = host_batch(films)
         try:
-            logits, *cams = self._session.run(None, {"image": batch})
+            logits, *cams = self._session.run(self._outputs, {"image": batch})
         except Exception as error:
             raise BackendError(
                 "backend_failed", f"onnxruntime failed on a batch of shape {batch.shape}: {error}"
@@ -46,14 +56,20 @@ def load(
         raise BackendError(
             "backend_device", f"onnxruntime: expected a device of {', '.join(available)}, got {device!r}"
         )
+    model = bundle.read(ONNX)
     try:
-        return OnnxRuntimeBackend(bundle, open_session(str(bundle.onnx), device, threads), device)
+        session = open_session(model, device, threads)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise BackendError("backend_failed", f"onnxruntime cannot load {bundle.onnx}: {error}") from error
+    outputs = [output.name for output in session.get_outputs()]
+    require_names(bundle, {each.name: each.shape for each in session.get_inputs()}, outputs)
+    backend = OnnxRuntimeBackend(bundle, session, device)
+    try_out(bundle, backend)
+    return backend
 
 
-def open_session(model: str | bytes, device: str = "cpu", threads: int | None = None) -> ort.InferenceSession:
-    """Open a graph, by its path or its bytes, in a session. Raises what onnxruntime raises."""
+def open_session(model: bytes, device: str = "cpu", threads: int | None = None) -> ort.InferenceSession:
+    """Open a graph by its bytes in a session. Raises what onnxruntime raises."""
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads or 0  # 0: one for each core

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import openvino as ov
 
-from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
-from msloc_edge.bundle import Bundle
+from msloc_edge.backends.base import (
+    Backend,
+    Films,
+    Outputs,
+    Search,
+    host_batch,
+    output_shapes,
+    require_names,
+    try_out,
+)
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import BackendError
 
 
@@ -30,7 +38,7 @@ class OpenVinoBackend(Backend):
             raise BackendError(
                 "backend_failed", f"openvino failed on a batch of shape {batch.shape}: {error}"
             ) from error
-        logits, *cams = (np.array(results[output]) for output in self._model.outputs)
+        logits, *cams = (np.array(results[name]) for name in output_shapes(self._bundle))
         return Outputs(self._bundle, logits, tuple(cams), search)
 
     def describe(self) -> Mapping[str, str]:
@@ -44,16 +52,29 @@ def load(
     device, available = (device or "cpu").upper(), shared_core().available_devices
     if device.split(".")[0] not in available:
         raise BackendError("backend_device", f"openvino: expected a device of {', '.join(available)}, got {device!r}")
+    model = bundle.read(ONNX)
     try:
-        return OpenVinoBackend(bundle, compile_model(bundle.onnx, device, threads), device)
+        compiled = compile_model(model, device, threads)
     except RuntimeError as error:
         raise BackendError("backend_failed", f"openvino cannot load {bundle.onnx}: {error}") from error
+    inputs = {
+        _name(port): [side.get_length() if side.is_static else None for side in port.partial_shape]
+        for port in compiled.inputs
+    }
+    require_names(bundle, inputs, [_name(port) for port in compiled.outputs])
+    backend = OpenVinoBackend(bundle, compiled, device)
+    try_out(bundle, backend)
+    return backend
 
 
-def compile_model(model: Path | bytes, device: str = "CPU", threads: int | None = None) -> ov.CompiledModel:
-    """Compile a graph, by its path or its bytes, for a device. Raises RuntimeError as OpenVINO does."""
+def _name(port: ov.ConstOutput) -> str:
+    return min(port.names, default="")
+
+
+def compile_model(model: bytes, device: str = "CPU", threads: int | None = None) -> ov.CompiledModel:
+    """Compile a graph by its bytes for a device. Raises RuntimeError as OpenVINO does."""
     core = shared_core()
-    network = core.read_model(model, b"") if isinstance(model, bytes) else core.read_model(model)
+    network = core.read_model(model, b"")
     # Accuracy first: on CPUs with bf16 units OpenVINO would otherwise compute in bf16 and break parity.
     settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads and device.split(".")[0] == "CPU":

@@ -6,7 +6,8 @@
     model_card.md        data, metrics, limits
     manifest.sig         a signature of manifest.json (signature.py), optional
 
-`Bundle.open` checks everything before anything is loaded: a file that changed by one byte is refused.
+`Bundle.open` checks everything before anything is loaded: a file that changed by one byte, or that the manifest does
+not list, is refused. `Bundle.read` gives engines the bytes that were checked.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msloc_edge.bundle.graph import check_graph
 from msloc_edge.bundle.profile import (
     Abnormal,
     Profile,
@@ -148,26 +150,53 @@ class Bundle:
         """Compute p_abnormal of films with logits [..., K]: [...]; None where the bundle has no model of it."""
         return self.abnormal.probability(logits, self.temperature) if self.abnormal else None
 
+    def read(self, name: str) -> bytes:
+        """Read a file of the bundle: the very bytes that the manifest's hash names.
+
+        Engines take these, never the path: another file may stand there by now. Raises BundleError:
+        bundle_file_missing, bundle_hash.
+        """
+        file, expected = self.path / name, self.manifest["files"][name]
+        if not file.is_file():
+            raise BundleError("bundle_file_missing", f"{file}: missing; copy the whole bundle folder again")
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise BundleError("bundle_file_missing", f"{file}: cannot be read ({error.strerror})") from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != expected:
+            raise BundleError(
+                "bundle_hash",
+                f"{file}: expected sha256 {expected[:12]}..., got {found[:12]}...; the file is not the one that "
+                "was exported: copy the bundle again",
+            )
+        return data
+
     def _verify_files(self) -> None:
         files = self.manifest["files"]
-        for name, expected in files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError("bundle_file_missing", f"{file}: missing; copy the whole bundle folder again")
-            try:
-                found = sha256_file(file)
-            except OSError as error:
-                raise BundleError("bundle_file_missing", f"{file}: cannot be read ({error.strerror})") from error
-            if found != expected:
+        for entry in sorted(self.path.iterdir()):
+            if entry.name not in (MANIFEST, SIGNATURE, *files) and not entry.name.startswith("."):
                 raise BundleError(
-                    "bundle_hash",
-                    f"{file}: expected sha256 {expected[:12]}..., got {found[:12]}...; the file is not the one that "
-                    "was exported: copy the bundle again",
+                    "bundle_hash", f"{entry}: is not listed in {MANIFEST}, so that no hash covers it; remove it"
                 )
+        for name in files:
+            data = self.read(name)
+            if name == ONNX:
+                self._check_graph(data)
         if self.manifest["thresholds_for"] != files[ONNX]:
             raise BundleError(
                 "bundle_hash", f"{self.path}: its thresholds were fitted for another model; export it again"
             )
+
+    def _check_graph(self, model: bytes) -> None:
+        try:
+            check_graph(model)
+        except ValueError as error:
+            raise BundleError(
+                "bundle_damaged",
+                f"{self.onnx}: expected one flat graph of standard operators with its weights inside, got {error}; "
+                "export it again",
+            ) from error
 
 
 def sha256_file(path: Path) -> str:

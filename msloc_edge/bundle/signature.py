@@ -33,8 +33,9 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}")
 def trusted_keys() -> list[Path]:
     """The public keys that this machine trusts: *.pem in MSLOC_TRUSTED_KEYS, or in the user's data folder.
 
-    An empty list where that folder is not there. Raises BundleError (key_unusable) for a folder that cannot be read,
-    or that MSLOC_TRUSTED_KEYS names and that holds no key: a mistyped name must not mean that everything is trusted.
+    An empty list where the user's folder is not there. Raises BundleError (key_unusable) for a folder that cannot be
+    read or holds no key, or that MSLOC_TRUSTED_KEYS names and is not there: keys under a mistyped name must not mean
+    that everything is trusted.
     """
     named = os.environ.get("MSLOC_TRUSTED_KEYS")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
@@ -47,7 +48,7 @@ def trusted_keys() -> list[Path]:
         raise BundleError(
             "key_unusable", f"{folder}: cannot be read ({error.strerror}); expected a folder with trusted keys"
         ) from error
-    if named and not keys:
+    if not keys and (named or os.path.lexists(folder)):
         raise BundleError("key_unusable", f"{folder}: expected a folder with trusted keys (*.pem), and found none")
     return keys
 

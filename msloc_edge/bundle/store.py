@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from msloc_edge import __version__
 from msloc_edge._files import temporary_beside
@@ -209,10 +211,22 @@ def _check_hash(archive: Path, sha256: str | None, source: str) -> None:
             )
 
 
+class _Redirects(HTTPRedirectHandler):
+    """Follows a server to where it sends us by http or https, and from https by https alone."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if urlsplit(newurl).scheme not in {"https", req.type}:
+            raise URLError(f"it sends on to {newurl}, which is no {req.type}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _download(url: str, target: Path, progress: Progress) -> None:
     done = 0
+    request = Request(url, headers={"User-Agent": f"msloc-edge/{__version__}"})
     try:
-        with urlopen(Request(url, headers={"User-Agent": f"msloc-edge/{__version__}"}), timeout=TIMEOUT) as answer:
+        with build_opener(_Redirects).open(request, timeout=TIMEOUT) as answer:
             length = answer.headers.get("Content-Length")
             total = int(length) if length else None
             check_size(total or 0, MAX_ARCHIVE, url)

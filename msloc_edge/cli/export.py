@@ -170,7 +170,7 @@ def target_command(
 
         from msloc_edge.export.precision.convert import Converted, convert
         from msloc_edge.export.targets import require, write_target
-    from msloc_edge.bundle import Bundle
+    from msloc_edge.bundle import ONNX, Bundle
     from msloc_edge.cli.output import print_line
 
     choices = _choices(target, batch, engine)
@@ -178,7 +178,7 @@ def target_command(
     require(bundle, out, target, choices)
     with _progress() as progress:
         films = None
-        done = Converted(onnx.load(bundle.onnx), precision)
+        done = Converted(onnx.load_model_from_string(bundle.read(ONNX)), precision)
         if precision != "fp32":
             films = _films(bundle, calibration, progress, GATE_FILMS)
             done = convert(bundle, precision, films, keep)
@@ -199,7 +199,7 @@ def _choices(target: str, batch: Batch, engine: Mapping[str, Any]) -> EngineChoi
     if graph == "network" and (engine["plugin"] or engine["plugin_library"]):
         raise click.UsageError("--plugin and --plugin-library belong to --graph heatmap")
     settings = Settings(batch, engine["workspace"], engine["version_compatible"], engine["hardware_compatible"])
-    return EngineChoices(settings, engine["plugin"] or "auto", engine["plugin_library"])
+    return EngineChoices(settings, graph, engine["plugin"] or "auto", engine["plugin_library"])
 
 
 def _tell(bundle: Bundle, out: Path, done: Converted, report: Mapping[str, Any]) -> None:

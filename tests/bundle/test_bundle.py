@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from msloc_edge import Bundle
@@ -162,6 +163,51 @@ def test_one_changed_byte(bundle_with: MakeBundle, name: str, where: float) -> N
     reason, message = refused(folder)
     assert reason == "bundle_hash"
     assert name in message
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_the_manifest_does_not_list(bundle_with: MakeBundle, kind: str) -> None:
+    folder = bundle_with()
+    (folder / ".DS_Store").write_bytes(b"of a desktop")
+    Bundle.open(folder)
+    extra = folder / "w.bin"
+    if kind == "file":
+        extra.write_bytes(b"weights")
+    elif kind == "folder":
+        extra.mkdir()
+    else:
+        extra.symlink_to("nowhere")
+    reason, message = refused(folder)
+    assert reason == "bundle_hash"
+    assert "w.bin: is not listed in manifest.json" in message
+
+
+def test_a_file_that_changes_later_is_not_read(bundle_with: MakeBundle) -> None:
+    folder = bundle_with()
+    opened = Bundle.open(folder)
+    assert opened.read("model_card.md") == (folder / "model_card.md").read_bytes()
+    (folder / "model_card.md").unlink()
+    with pytest.raises(BundleError) as gone:
+        opened.read("model_card.md")
+    (folder / "model_card.md").write_bytes(b"another")
+    with pytest.raises(BundleError) as swapped:
+        opened.read("model_card.md")
+    assert (gone.value.reason, swapped.value.reason) == ("bundle_file_missing", "bundle_hash")
+
+
+def test_a_graph_that_needs_more_than_its_file(bundle_with: MakeBundle, tiny_bundle: Path) -> None:
+    network = onnx.load(tiny_bundle / "model.onnx")
+    tensor = network.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.safetensors")  # a file that is listed
+    model = network.SerializeToString()
+    digest = hashlib.sha256(model).hexdigest()
+    folder = bundle_with(files=manifest_of(tiny_bundle)["files"] | {"model.onnx": digest}, thresholds_for=digest)
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").write_bytes(model)
+    reason, message = refused(folder)
+    assert reason == "bundle_damaged"
+    assert "got weights in another file; export it again" in message
 
 
 def test_thresholds_of_another_model(bundle_with: MakeBundle) -> None:

@@ -262,7 +262,9 @@ def test_where_trusted_keys_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for folder in (home, named):
         folder.mkdir(parents=True)
         (folder / "README").write_text("not a key")
-    assert signature.trusted_keys() == []
+    with pytest.raises(BundleError, match="expected a folder with trusted keys") as error:
+        signature.trusted_keys()
+    assert error.value.reason == "key_unusable"
     (home / "b.pem").write_text("")
     (home / "a.pem").write_text("")
     assert signature.trusted_keys() == [home / "a.pem", home / "b.pem"]

@@ -11,13 +11,24 @@ import random
 import resource
 import shutil
 import socket
+import ssl
 import stat
 import tarfile
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from onnx import helper
 
 from msloc_edge import Bundle
 from msloc_edge.bundle import installed_models, store
@@ -38,7 +49,10 @@ def small_with(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> M
     """Makes bundles like `tiny_bundle`, with entries of the manifest replaced, whose network is 300 kB of noise: a
     bundle is opened and verified here, but never run."""
     manifest = json.loads((tiny_bundle / "manifest.json").read_text())
-    files = {"model.onnx": random.Random(0).randbytes(300_000), "model_card.md": b"# tiny\n"}
+    network = helper.make_model(
+        helper.make_graph([], "g", [], []), doc_string=random.Random(0).randbytes(300_000).hex()
+    )
+    files = {"model.onnx": network.SerializeToString(), "model_card.md": b"# tiny\n"}
     hashes = {name: sha256(data) for name, data in files.items()}
 
     def make(**entries: object) -> Path:
@@ -198,6 +212,64 @@ def test_another_hash(packed: bytes, models: Path, serve: Serve) -> None:
 def test_the_hash_is_checked_before_anything_is_unpacked(models: Path, serve: Serve) -> None:
     error = refused(models, lambda: store.add_url(serve(b"PK, and then nothing of a zip"), "0" * 64))
     assert error.reason == "bundle_hash"
+
+
+@contextmanager
+def redirecting(target: str, secure: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server that sends everybody on to `target`; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", target)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if secure:
+            server.socket = secure.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http{'s' if secure else ''}://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate that this process trusts."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now, address = datetime.now(timezone.utc), x509.IPAddress(ip_address("127.0.0.1"))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=True)
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    (tmp_path / "certificate.pem").write_bytes(pem)
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    return context
+
+
+def test_a_redirect_is_followed(packed: bytes, serve: Serve, secure: ssl.SSLContext) -> None:
+    with redirecting(serve(packed)) as http:
+        assert store.add_url(http, sha256(packed)).name == "tiny"
+        with (
+            redirecting(http, secure) as https,
+            redirecting(https) as first,  # up, and down again
+            pytest.raises(BundleError, match=r"it sends on to http://.*, which is no https") as error,
+        ):
+            store.add_url(first, sha256(packed), name="other")
+    assert error.value.reason == "download_failed"
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/a.zip", "file:///etc/hostname", "data:,x"])
+def test_a_redirect_to_anything_else_is_refused(models: Path, serve: Serve, target: str) -> None:
+    with redirecting(target) as url:
+        error = refused(models, lambda: store.add_url(url, "0" * 64))
+    assert error.reason == "download_failed"
 
 
 def test_a_body_that_ends_early(packed: bytes, models: Path, serve: Serve) -> None:

@@ -18,7 +18,7 @@ from msloc_edge.bundle import MANIFEST, SHIPPED, store, versions
 from msloc_edge.errors import BundleError, OutputError
 
 Make = Callable[..., Path]
-NETWORK = b"not run here"
+NETWORK = b""  # a graph without any node
 
 pytestmark = pytest.mark.usefixtures("models")
 
