@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from msloc_edge.result import Result, to_coco
     from msloc_edge.types import Box, Finding, Frame, Peak
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Box", "Bundle", "Finding", "Frame", "Localizer", "MslocError", "Peak", "Result", "to_coco"]
 
 __getattr__ = names_of(

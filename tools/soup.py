@@ -1,6 +1,7 @@
 """Writes docs/soup.md, the list of SOUP (IEC 62304), and an SBOM in CycloneDX 1.6, from what is installed here.
 
     make sbom        or: python tools/soup.py --page docs/soup.md --sbom build/sbom.cdx.json
+    make sdk         takes an SBOM of its own: python tools/soup.py --sdk FILE
 
 Which packages: the core and the extras of a device in pyproject.toml, and all that these bring. What each is for, and
 what the C library is built with: docs/dependencies.md. Version, licence, supplier, home: the package's own metadata.
@@ -9,14 +10,17 @@ what the C library is built with: docs/dependencies.md. Version, licence, suppli
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from email.utils import getaddresses
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -37,6 +41,9 @@ ROOT = Path(__file__).parents[1]
 DEVICE = ("dicom", "openvino", "gpu", "sign")
 """The extras of a device, whose packages are listed. All others are for those who train, export, measure and test;
 jetpack6 is an older version of one in gpu."""
+
+IN_SDK = ("OpenVINO", "oneTBB", "nlohmann-json", "DCMTK", "stb")
+"""Items of the C library that the SDK holds, as files or compiled in (packaging/sdk.sh)."""
 
 PROPERTY = "msloc-edge:soup"
 
@@ -190,8 +197,10 @@ def sbom(parts: Mapping[str, Sequence[Soup]]) -> Bom:
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import ComponentType
 
-    bom = Bom()
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, repr(sorted(parts.items()))))
     bom.metadata.tools.components.add(this_component())
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):  # of a package that is to be the same whoever builds it
+        bom.metadata.timestamp = datetime.fromtimestamp(int(epoch), timezone.utc)
     ours = Soup("msloc-edge", __version__, "Apache-2.0", "msloc-edge", "", "")
     root = bom.metadata.component = component(ours, ComponentType.APPLICATION, "pypi")
     packages = {canonicalize_name(soup.name): soup for part in ("direct", "brought") for soup in parts[part]}
@@ -247,11 +256,20 @@ def generate() -> dict[str, list[Soup]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write the SOUP list and the SBOM of this environment.")
-    parser.add_argument("--page", type=Path, required=True)
-    parser.add_argument("--sbom", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="the SOUP list")
+    parser.add_argument("--sbom", type=Path, help="the SBOM of the Python package and the C library")
+    parser.add_argument("--sdk", type=Path, help="the SBOM of what the SDK holds")
     paths = parser.parse_args(arguments)
-    parts = generate()
-    for path, text in ((paths.page, page(parts)), (paths.sbom, to_json(sbom(parts)) + "\n")):
+    if paths.page or paths.sbom:
+        parts = generate()
+        write(paths.page, page(parts))
+        write(paths.sbom, to_json(sbom(parts)) + "\n")
+    in_sdk = [soup for soup in native() if soup.name in IN_SDK]
+    write(paths.sdk, to_json(sbom({"direct": [], "brought": [], "native": in_sdk})) + "\n")
+
+
+def write(path: Path | None, text: str) -> None:
+    if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, text.encode())
 

@@ -79,7 +79,8 @@ def test_installed_files(prefix: Path) -> None:
     names = (str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file())
     assert {re.sub(r"^lib/[a-z0-9_]+-linux-gnu/", "lib/", name) for name in names} == {
         "include/msloc_edge.h",
-        *(f"lib/libmsloc_edge.so{version}" for version in ("", ".0", ".0.1.0")),
+        "include/msloc_edge.hpp",
+        *(f"lib/libmsloc_edge.so{version}" for version in ("", ".0", ".0.2.0")),
         "lib/pkgconfig/msloc_edge.pc",
         *(f"lib/cmake/msloc_edge/msloc_edgeConfig{part}.cmake" for part in ("", "Version", "-release")),
         "share/doc/msloc_edge/LICENSE",

@@ -182,3 +182,16 @@ def test_both_are_written(soup: ModuleType, here: dict[str, list[Any]], tmp_path
     soup.main(["--page", str(page), "--sbom", str(sbom)])
     assert page.read_text() == soup.page(here)
     assert len(json.loads(sbom.read_text())["components"]) == sum(map(len, here.values()))
+
+
+def test_the_sdks_sbom_names_what_it_holds_and_is_the_same_twice(
+    soup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    for path in (first, second):
+        soup.main(["--sdk", str(path)])
+    assert first.read_bytes() == second.read_bytes()
+    content = json.loads(first.read_text())
+    assert {component["name"] for component in content["components"]} == set(soup.IN_SDK)
+    assert content["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"

@@ -1,0 +1,55 @@
+# The SDK: a folder that runs wherever it is put, as an archive and as a .deb. packaging/sdk.sh makes it.
+
+set(data_dir ${CMAKE_INSTALL_DATADIR}/msloc_edge)
+set(licences_dir ${CMAKE_INSTALL_DOCDIR}/licences)
+
+# Of OpenVINO what runs an ONNX file on a CPU, and reads what it has cached (the IR front end).
+if(MSLOC_WITH_OPENVINO)
+  get_target_property(openvino_library openvino::runtime LOCATION)
+  get_filename_component(openvino_dir ${openvino_library} DIRECTORY)
+  foreach(part openvino.so. openvino_onnx_frontend.so. openvino_ir_frontend.so. openvino_*_cpu_plugin.so tbb.so.)
+    file(GLOB files ${openvino_dir}/lib${part}*)
+    if(NOT files)
+      message(FATAL_ERROR "MSLOC_SDK needs lib${part}* in ${openvino_dir}: OpenVINO of its wheel has it.")
+    endif()
+    install(FILES ${files} DESTINATION ${CMAKE_INSTALL_LIBDIR} PERMISSIONS OWNER_READ OWNER_WRITE GROUP_READ WORLD_READ)
+  endforeach()
+endif()
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/msloc_edge/bundle/models/cxr-edge DESTINATION ${data_dir}/models
+        PATTERN "__pycache__" EXCLUDE)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/embed DESTINATION ${data_dir}/examples)
+install(FILES ${PROJECT_SOURCE_DIR}/examples/dicom/phantom4000181.dcm DESTINATION ${data_dir}/examples)
+install(FILES ${PROJECT_SOURCE_DIR}/docs/embedding.md ${PROJECT_SOURCE_DIR}/packaging/README.md
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+set(MSLOC_SBOM "" CACHE FILEPATH "SBOM of what the SDK holds, which is installed with it")
+if(MSLOC_SBOM)
+  install(FILES ${MSLOC_SBOM} DESTINATION ${CMAKE_INSTALL_DOCDIR})
+endif()
+set(MSLOC_LICENCES "" CACHE PATH "Folder of others' licences, which are installed with the SDK")
+if(MSLOC_LICENCES)
+  install(DIRECTORY ${MSLOC_LICENCES}/ DESTINATION ${licences_dir})
+endif()
+
+string(TOLOWER ${CMAKE_SYSTEM_NAME} system)
+set(CPACK_PACKAGE_NAME msloc-edge-sdk)
+set(CPACK_PACKAGE_VENDOR msloc-edge)
+set(CPACK_PACKAGE_CONTACT "msloc-edge maintainers")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}: library, model, programs")
+set(CPACK_PACKAGE_FILE_NAME ${CPACK_PACKAGE_NAME}-${PROJECT_VERSION}-${system}-${CMAKE_SYSTEM_PROCESSOR})
+set(CPACK_GENERATOR TGZ DEB)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ
+                                                WORLD_EXECUTE)
+set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/same_times.cmake)
+set(CPACK_PROJECT_CONFIG_FILE ${CMAKE_CURRENT_SOURCE_DIR}/cmake/prefix.cmake)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL aarch64)
+  set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE arm64)
+else()
+  set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE amd64)
+endif()
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6 (>= 2.34), libgcc-s1, libstdc++6 (>= 12)")
+include(CPack)
