@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
 from msloc_edge.train.data.sources import PHANTOM, excluded_names, split_films
@@ -45,10 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
     pictures = Pictures(train, read_foreign(args.foreign), args.seed)
     net = fit(pictures, args.epochs, args.count, args.seed, lambda line: print(line, file=sys.stderr))
     shown = [film.astype(np.float32) / 255 for film in validation]
-    gate = gate_of(net, shown, clipped=1.0)
+    gate = gate_of(net, shown, clipped=largest_ends(train))
     args.out.write_text(json.dumps(gate.numbers, indent=1) + "\n")
     named = [gate.judge(film) for film in shown]
     print(f"{args.out}: {len(train)} films fitted on, {sum(map(bool, named))} of {len(named)} others named")
+
+
+def largest_ends(films: Sequence[NDArray[np.uint8]]) -> float:
+    """Find the share of black and white pixels that one film [h, w] in a thousand exceeds."""
+    return float(np.quantile([np.isin(film, (0, 255)).mean() for film in films], 0.999))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from msloc_edge.train.gate.pictures import KINDS, Pictures
 CHANNELS = (8, 12, 16, 16)
 """Channels of the convolutions, each of stride 2."""
 
-MAX_THRESHOLD, FALSE_SHARE = 0.1, 0.001
+MAX_THRESHOLD, FALSE_SHARE = 0.2, 0.001
 """Highest threshold on the probability of a film, and the share of validation films that may fall below all of them
 together."""
 
@@ -83,7 +83,7 @@ def thresholds(chances: NDArray[np.float32]) -> list[float]:
     allowed share, and no higher than MAX_THRESHOLD.
 
     >>> thresholds(np.array([[0.04, 0.9, 0.06, 0, 0, 0], [0.3, 0.7, 0, 0, 0, 0]], np.float32))
-    [0.02, 0.1, 0.1, 0.1, 0.1]
+    [0.02, 0.2, 0.2, 0.2, 0.2]
     """
     allowed, likeliest = int(FALSE_SHARE * len(chances) / len(REASONS)), chances[:, 1:].argmax(axis=1)
     found = []
