@@ -1,0 +1,67 @@
+"""The ABI guard: the header against the committed record, the record against what the library exports."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "msloc_edge" / "capi" / "abi.txt"
+
+
+@pytest.fixture(scope="module")
+def abi() -> ModuleType:
+    """tools/abi.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("abi", ROOT / "tools" / "abi.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_header_is_as_recorded(abi: ModuleType) -> None:
+    """After a change that keeps the ABI: python tools/abi.py msloc_edge/capi/abi.txt."""
+    if not shutil.which("clang"):
+        pytest.skip("no clang here")
+    assert abi.record().splitlines() == RECORD.read_text().splitlines()
+
+
+def test_the_library_exports_what_is_recorded(capi: Any) -> None:
+    if not shutil.which("nm"):
+        pytest.skip("no nm here: binutils is missing")
+    listing = subprocess.run(["nm", "-D", "--defined-only", capi.path], capture_output=True, text=True, check=True)
+    exported = {line.split()[-1] for line in listing.stdout.splitlines()}
+    assert exported == set(re.findall(r"^function (\w+):", RECORD.read_text(), re.MULTILINE))
+
+
+OLD = """function msloc_f: void (int)
+constant MSLOC_A: 1
+struct msloc_s: 8 bytes
+member msloc_s at 0: uint32_t struct_size
+struct msloc_box: 40 bytes
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        (("", ""), []),
+        (("void (int)", "void (long)"), ["function msloc_f: void (int)"]),
+        (("MSLOC_A: 1", "MSLOC_A: 2"), ["constant MSLOC_A: 1"]),
+        (("constant MSLOC_A: 1", "constant MSLOC_A: 1\nconstant MSLOC_B: 2"), []),
+        (("msloc_s: 8", "msloc_s: 16"), []),
+        (("msloc_s: 8", "msloc_s: 4"), ["struct msloc_s: 8 bytes"]),
+        (("at 0:", "at 4:"), ["member msloc_s at 0: uint32_t struct_size"]),
+        (("box: 40", "box: 48"), ["struct msloc_box: 40 bytes"]),
+    ],
+)
+def test_what_breaks_callers(change: tuple[str, str], gone: list[str], abi: ModuleType) -> None:
+    assert abi.broken(OLD, OLD.replace(*change)) == gone
