@@ -3,6 +3,9 @@
 # make pages  docs/errors.md, of the tables in msloc_edge/errors.py
 # make docs   the documentation as a site, build/site
 # make sbom   docs/soup.md and build/sbom.cdx.json, of what is installed in .venv-dev
+# make sdk    the C library's SDK for x86-64 and 64-bit Arm, into dist/ (the first time DCMTK is built: minutes)
+# make arm64  the Arm SDK's self-test and films, under QEMU as two processors (minutes)
+# make dist   wheel and sdist into dist/, each tried alone in a fresh environment of every Python here
 
 PYTHON ?= python3
 # The version that has been tested; where a CPU build of it is at hand, pip takes that instead of the CUDA one.
@@ -11,7 +14,7 @@ TORCH ?= torch==2.13.0
 PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
-.PHONY: demo test lint types links pages docs sbom clean
+.PHONY: demo test lint types links pages docs sbom sdk arm64 dist clean
 
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
@@ -55,6 +58,16 @@ docs: links
 
 sbom: .venv-dev/ready
 	$(DEV)/python tools/soup.py --page docs/soup.md --sbom build/sbom.cdx.json
+
+sdk: .venv-dev/ready
+	PYTHON=$(DEV)/python packaging/sdk.sh x86_64
+	PYTHON=$(DEV)/python packaging/sdk.sh aarch64
+
+arm64: .venv-dev/ready
+	MSLOC_ARM64=1 $(DEV)/pytest -q tests/capi/test_sdk.py -k aarch64
+
+dist: .venv-dev/ready
+	PYTHON=$(DEV)/python packaging/dist.sh
 
 clean:
 	rm -rf .venv .venv-dev build out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
