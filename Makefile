@@ -17,7 +17,7 @@ DEV = .venv-dev/bin
 .PHONY: demo test lint types links pages docs sbom sdk arm64 dist clean
 
 demo: .venv/ready
-	@.venv/bin/msloc-edge infer examples --out out/demo > /dev/null
+	@.venv/bin/msloc-edge infer examples --out out/demo --overwrite > /dev/null
 
 # Bytecode is kept: without it, each worker and each process of a test compiles everything again.
 test: lint types

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-OVERTAKE_S = 2.0
+OVERTAKE_S = 5.0
 """Seconds after which an item that is not done no longer holds back those after it."""
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
-from msloc_edge.cli.inputs import STDIN, Names, Source, expand, films_in
+from msloc_edge.cli.inputs import STDIN, Names, Search
 from msloc_edge.cli.options import device_options
+from msloc_edge.cli.watch import arrivals
 from msloc_edge.types import SHOWN
-
-WATCH_INTERVAL = 0.5
-"""Seconds between two looks into a watched folder."""
 
 
 def _number_or_all(context: click.Context, parameter: click.Parameter, value: str) -> int | None:
@@ -53,11 +48,17 @@ def _number_or_all(context: click.Context, parameter: click.Parameter, value: st
     help="Findings drawn on a film.",
 )
 @click.option("--all-classes", is_flag=True, help="Localize every class, not only the positive ones.")
+@click.option("--input-gate/--no-input-gate", default=True, help="Refuse what is no frontal chest film.  [default: on]")
 @click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, help="Films per engine call.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Threads that read ahead.")
+@click.option(
+    "--threads", type=click.IntRange(1), default=None, help="Threads of the network on a CPU.  [default: all]"
+)
 @click.option("--frame", type=click.IntRange(1), default=None, help="Which frame of a multi-frame file, from 1.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first input that fails.")
 @click.option("--watch", is_flag=True, help="Go on: localize new films in the INPUT folders as they arrive.")
+@click.option("--overwrite", is_flag=True, help="Begin --out anew.  [default: go on with what is done there]")
+@click.option("-v", "--verbose", is_flag=True, help="Name the files in folders that were passed over.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no table on stderr; failures are still named.")
 def command(
     inputs: tuple[str, ...],
@@ -70,11 +71,15 @@ def command(
     profile: str | None,
     show: int | None,
     all_classes: bool,
+    input_gate: bool,
     batch: int,
     workers: int,
+    threads: int | None,
     frame: int | None,
     fail_fast: bool,
     watch: bool,
+    overwrite: bool,
+    verbose: bool,
     quiet: bool,
 ) -> None:
     """Localize findings on chest films.
@@ -82,7 +87,8 @@ def command(
     INPUT is a PNG, JPEG, TIFF or DICOM file, a folder (searched whole), a glob, or "-" for one film on stdin.
 
     Results are JSON Lines (schema msloc-edge/result/1) on stdout; with --out they are also in DIR/results.jsonl, and
-    stdout stays silent if it is a terminal. Boxes are x, y, width, height in pixels of the stored image.
+    stdout stays silent if it is a terminal. A run into a DIR that has results goes on there: films that are done are
+    not done again. Boxes are x, y, width, height in pixels of the stored image.
     """
     from rich.progress import Progress
 
@@ -95,24 +101,37 @@ def command(
     kinds = _kinds(write, out, watch)
     if watch and (STDIN in inputs or not all(Path(item).is_dir() for item in inputs)):
         raise click.UsageError("--watch expects folders that exist as INPUT")
+    if overwrite and out is None:
+        raise click.UsageError("--overwrite needs a folder: add --out DIR")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped service ends as Ctrl-C does: whole files
-    console = people()
+    console, search = people(), Search()
     with ExitStack() as stack:
         localizer = stack.enter_context(
-            Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes, precision=precision)
+            Localizer(model or DEFAULT_MODEL, backend, device, profile, all_classes, threads, precision, input_gate)
         )
-        folder = stack.enter_context(OutputFolder(out, kinds, localizer, show, live=watch)) if out else None
+        settings = {
+            "model": localizer.bundle.sha256,
+            "profile": localizer.operating_point.profile,
+            "precision": precision,
+            "--all-classes": all_classes,
+            "--input-gate": input_gate,
+            "--frame": frame,
+            "--show": show,
+            "--write": list(kinds),
+        }
+        folder = stack.enter_context(OutputFolder(out, kinds, localizer, settings, show, overwrite)) if out else None
         progress = stack.enter_context(
             Progress(console=console, disable=quiet or watch or not console.is_terminal, transient=True)
         )
         session = Session(localizer, folder, progress, batch, workers, frame, fail_fast)
-        for sources in _rounds(inputs, watch):
-            session.localize(sources)
+        names = Names(folder.names() if folder else ())
+        for paths in arrivals(inputs, search) if watch else [search.expand(inputs)]:
+            session.localize([names.source(path) for path in paths])
             if session.stopped:
                 break
     if not quiet:
-        session.show(console)
-    if session.failed:
+        session.show(console, search.passed_over, verbose)
+    if session.failed or session.refused:
         sys.exit(1)
 
 
@@ -130,31 +149,3 @@ def _kinds(write: str | None, out: Path | None, watch: bool) -> tuple[str, ...]:
     if watch and "report" in kinds:
         raise click.UsageError("--watch never ends, and a report is whole only at the end of a run: leave it out")
     return kinds
-
-
-def _rounds(inputs: tuple[str, ...], watch: bool) -> Iterator[list[Source]]:
-    """The films to localize: all at once, or, when watching, whatever has newly arrived whole."""
-    names = Names()
-    if not watch:
-        yield [names.source(path) for path in expand(inputs)]
-        return
-    before: dict[str, tuple[int, int]] = {}
-    done: dict[str, tuple[int, int]] = {}
-    while True:
-        now = {path: look for item in inputs for path in films_in(Path(item)) if (look := _look(path))}
-        # Two looks alike: the sender has finished. If it only paused, the film is taken again when it has changed.
-        ready = [path for path, look in now.items() if look == before.get(path) and look != done.get(path)]
-        done = {path: look for path, look in done.items() if path in now} | {path: now[path] for path in ready}
-        before = now
-        if ready:
-            yield [names.source(path) for path in ready]
-        time.sleep(WATCH_INTERVAL)
-
-
-def _look(path: str) -> tuple[int, int] | None:
-    """Size and time of change of a file; None while it is empty, or when it has gone."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return (found.st_size, found.st_mtime_ns) if found.st_size else None

@@ -4,71 +4,139 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = frozenset({"", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff"})
-"""Suffixes of films in a folder; a file named by itself is read whatever its name."""
-
-OUTPUTS = (".overlay.png", ".heatmap.png")
-"""Names of pictures that an earlier run may have written into the same folder: they are no films."""
+from msloc_edge._files import FILM_SUFFIXES, film_stem
 
 STDIN = "-"
+
+_OURS = re.compile(
+    r".*\.(overlay\.png|heatmap\.png|heatmap\.npy)|(results|failures)\.jsonl|report(-\d+)?\.html|journal\.sqlite.*"
+)
+"""What a run writes: it may stand in the folder that is searched, and is neither a film nor passed over."""
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+Look = tuple[int, int]
+"""Size and time of change of a file, in bytes and nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A film to read: its path (or "-"), and the name that its output files begin with, unique in the run."""
+    """A film to read: its path (or "-"), the name that its output files begin with, unique in their folder, and what
+    the file looked like before it was read."""
 
     path: str
     stem: str
+    look: Look | None = None
 
 
-def expand(inputs: Sequence[str]) -> Iterator[str]:
-    """Yield the paths of the films that `inputs` name: folders whole and globs, both sorted, the rest as given.
-
-    A folder or a glob that holds no film is given on as it is, so that reading it names what is wrong.
-    """
-    for item in inputs:
-        if item == STDIN or os.path.isfile(item):
-            yield item
-        elif os.path.isdir(item):
-            yield from films_in(Path(item)) or [item]
-        else:
-            yield from sorted(filter(os.path.isfile, glob.iglob(item, recursive=True))) or [item]
+def look_at(path: str) -> Look | None:
+    """Size and time of change of a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
-def films_in(folder: Path) -> list[str]:
-    """List the files in a folder and below that look like films by their suffix, sorted.
+class Search:
+    """Finds the films that inputs name, and keeps what it passed over in their folders: `passed_over`, path -> why."""
 
-    Left out: what is hidden, DICOMDIR, our own pictures, and what vanishes while we look.
-    """
-    films = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        films += [Path(parent, name) for name in names if _is_film(name)]
-    return [str(film) for film in sorted(films) if os.path.isfile(film)]
+    def __init__(self) -> None:
+        self.passed_over: dict[str, str] = {}
+        self._verdicts: dict[str, tuple[Look | None, str]] = {}
+
+    def expand(self, inputs: Iterable[str]) -> Iterator[str]:
+        """Yield the paths of the films that `inputs` name: folders whole and globs, both sorted, the rest as given.
+
+        A folder or a glob that holds no film is given on as it is, so that reading it names what is wrong.
+        """
+        for item in inputs:
+            if item == STDIN or os.path.isfile(item):
+                yield item
+            elif os.path.isdir(item):
+                yield from self.films_in(Path(item)) or [item]
+            else:
+                yield from sorted(filter(os.path.isfile, glob.iglob(item, recursive=True))) or [item]
+
+    def films_in(self, folder: Path) -> list[str]:
+        """List the films in a folder and below, sorted, and the folders that cannot be opened, which reading names.
+
+        A film is what has a film's suffix, no suffix or a UID as its name; of other files, their content decides. What
+        is hidden, DICOMDIR, links to folders and the rest are passed over.
+        """
+        films, closed = [], list[OSError]()
+        for parent, folders, names in os.walk(folder, onerror=closed.append):
+            for name in [
+                name for name in folders if name.startswith(".") or os.path.islink(os.path.join(parent, name))
+            ]:
+                folders.remove(name)
+                self.passed_over[os.path.join(parent, name)] = (
+                    "hidden" if name.startswith(".") else "a link to a folder"
+                )
+            for name in names:
+                if not _OURS.fullmatch(name):
+                    path = str(Path(parent, name))
+                    if why := self._why_not(path, name):
+                        self.passed_over[path] = why
+                    else:
+                        films.append(Path(path))
+        films += [Path(error.filename) for error in closed if os.path.isdir(error.filename)]
+        return [str(film) for film in sorted(films)]
+
+    def _why_not(self, path: str, name: str) -> str:
+        """Why a file in a folder is no film to read; "" for one that is."""
+        if name.startswith("."):
+            return "hidden"
+        if name == "DICOMDIR":
+            return "a directory of DICOM files"
+        if not os.path.isfile(path):
+            return "no file, or a link to none"
+        suffix = os.path.splitext(name)[1].lower()
+        if not suffix or suffix in FILM_SUFFIXES or _UID.fullmatch(name):
+            return ""
+        look = look_at(path)
+        if self._verdicts.get(path, (None, ""))[0] != look:  # a watched folder is searched again and again
+            self._verdicts[path] = look, _why_no_content(path)
+        return self._verdicts[path][1]
 
 
-def _is_film(name: str) -> bool:
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix in SUFFIXES and name != "DICOMDIR" and not name.startswith(".") and not name.endswith(OUTPUTS)
+def _why_no_content(path: str) -> str:
+    from msloc_edge.imaging.reading import begins_as_film
+
+    try:
+        return "" if begins_as_film(path) else "neither a film's name nor its content"
+    except OSError:
+        return ""  # reading it names what is wrong
 
 
 class Names:
-    """Gives every film of a run its own output name: the file's stem, with "-2", "-3" where it was taken."""
+    """Gives every film its own output name: the file's name without its suffix, with "-2", "-3" where it was taken.
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    given  (path, name) of earlier runs: a path keeps its name
+    """
+
+    def __init__(self, given: Iterable[tuple[str, str]] = ()) -> None:
+        self._given = dict(given)
+        self._taken = set(self._given.values())
         self._numbers: Counter[str] = Counter()
 
     def source(self, path: str) -> Source:
-        stem = "stdin" if path == STDIN else Path(path).stem or "film"
+        if path == STDIN:  # each time another film
+            return Source(path, self._new("stdin"))
+        if path not in self._given:
+            self._given[path] = self._new(film_stem(Path(path).name) or "film")
+        return Source(path, self._given[path], look_at(path))
+
+    def _new(self, stem: str) -> str:
         name = stem
         while name in self._taken:
             self._numbers[stem] += 1
             name = f"{stem}-{self._numbers[stem] + 1}"
         self._taken.add(name)
-        return Source(path, name)
+        return name

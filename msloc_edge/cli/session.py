@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 
 from rich.console import Console
@@ -14,16 +16,17 @@ from rich.text import Text
 
 from msloc_edge.cli.inputs import STDIN, Source
 from msloc_edge.cli.output import REPORT, OutputFolder, print_line
-from msloc_edge.errors import MslocError, OutputError
+from msloc_edge.errors import WARNINGS, InputError, InternalError, MslocError, OutputError, printable
 from msloc_edge.imaging.preprocess import Prepared
-from msloc_edge.pipeline import Localizer, Outcome, in_order
+from msloc_edge.imaging.reading import MAX_MEMORY
+from msloc_edge.pipeline import Localizer, Outcome, guarded
 from msloc_edge.result import Result
 
 TABLE_ROWS = 40
 
 
 class Session:
-    """Localizes films, keeps their order, names every failure, goes on after it unless `fail_fast`."""
+    """Localizes films in order, names every failure, goes on after it unless `fail_fast`."""
 
     def __init__(
         self,
@@ -35,7 +38,7 @@ class Session:
         frame: int | None,
         fail_fast: bool,
     ) -> None:
-        self.done, self.failed, self.stopped = 0, 0, False
+        self.done, self.before, self.refused, self.failed, self.stopped = 0, 0, 0, 0, False
         self._localizer, self._folder, self._progress = localizer, folder, progress
         self._batch, self._workers, self._frame, self._fail_fast = batch, workers, frame, fail_fast
         self._to_stdout = folder is None or not sys.stdout.isatty()
@@ -43,28 +46,47 @@ class Session:
         self._stdin = b""
 
     def localize(self, sources: list[Source]) -> None:
-        """Localize `sources`; their files are written by one thread while the engine runs on."""
-        task = self._progress.add_task("films", total=len(sources))
-        if any(source.path == STDIN for source in sources):
-            self._stdin = sys.stdin.buffer.read()  # here: a thread that waits for stdin could not be interrupted
+        """Localize those of `sources` that the folder does not have; one thread writes while the backend runs on."""
+        new = [source for source in sources if not (self._folder and self._folder.has(source))]
+        self.before += len(sources) - len(new)
+        task = self._progress.add_task("films", total=len(new))
+        if any(source.path == STDIN for source in new):
+            # Here: a thread that waits for stdin could not be interrupted. One byte too many is refused as a film.
+            self._stdin = sys.stdin.buffer.read(MAX_MEMORY + 1)
         with (
-            closing(self._localizer.stream(sources, self._load, self._batch, self._workers)) as outcomes,
-            ThreadPoolExecutor(1, thread_name_prefix="write") as pool,
-            closing(in_order(pool, self._write, outcomes, ahead=2)) as written,
+            closing(self._localizer.stream(new, self._load, self._batch, self._workers)) as outcomes,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
         ):
-            for outcome, files in written:
-                error = outcome.error or (files if isinstance(files, MslocError) else None)
-                if error:
-                    self._fail(outcome.film, error)
-                elif outcome.prepared and outcome.result and isinstance(files, dict):
-                    self._finish(outcome.film, outcome.prepared, outcome.result, files)
-                self._progress.advance(task)
+            writing: deque[Future[None]] = deque()
+            for outcome in outcomes:
+                writing.append(writer.submit(self._put, outcome))
+                while writing and (writing[0].done() or len(writing) > 2):
+                    writing.popleft().result()
+                    self._progress.advance(task)
                 if self.stopped:
                     break
+            for future in writing:
+                future.result()
         self._progress.remove_task(task)
 
     def _load(self, source: Source) -> Prepared:
         return self._localizer.prepare(self._stdin if source.path == STDIN else source.path, self._frame)
+
+    def _put(self, outcome: Outcome[Source]) -> None:
+        """Bring one film to its places, as soon as it is there."""
+        if self.stopped:
+            return
+        source, film, result = outcome.film, outcome.prepared, outcome.result
+        if film is None or result is None:
+            self._fail(source, outcome.error or InternalError("internal_error", f"{source.path}: no result"))
+        elif self._folder and self._folder.recognize(source, result.sha256):
+            self.before += 1
+        else:
+            files = guarded(self._write)(outcome)
+            if isinstance(files, MslocError):
+                self._fail(source, files)
+            else:
+                self._finish(source, film, result, files)
 
     def _write(self, outcome: Outcome[Source]) -> dict[str, str]:
         if self._folder and outcome.prepared and outcome.result:
@@ -75,17 +97,29 @@ class Session:
         record = result.to_dict()
         if files:
             record["files"] = files
-        line = json.dumps(record)
+        line = json.dumps(record, allow_nan=False)
         if self._folder:
             try:
-                self._folder.add(line, film, result, files)
+                self._folder.add(line, source, film, result, files)
             except OutputError as error:
                 self._fail(source, error)
                 return
         if self._to_stdout:
             print_line(line)
-        self.done += 1
+        if result.refused:
+            self._refuse(source, result.refused)
+        else:
+            self.done += 1
         self._row(source, result, files)
+
+    def _refuse(self, source: Source, reason: str) -> None:
+        """Name a film that was refused: it has its result line, but nobody looked for findings on it."""
+        why = (
+            f"expected an upright frontal film of the chest, but {WARNINGS[reason]}; look at it, or use --no-input-gate"
+        )
+        self._say(source, InputError(reason, why))
+        self.refused += 1
+        self.stopped = self._fail_fast
 
     def _fail(self, source: Source, error: MslocError) -> None:
         self._say(source, error)
@@ -95,11 +129,12 @@ class Session:
             try:
                 self._folder.add_failure(source, error)
             except OutputError as unwritable:
-                if unwritable.message != error.message:
+                if unwritable.reason != error.reason:
                     self._say(source, unwritable)
 
     def _say(self, source: Source, error: MslocError) -> None:
-        film = "" if source.path in error.message else f"{source.path}: "
+        name = printable(source.path)
+        film = "" if name in error.message else f"{name}: "
         self._progress.console.print(
             f"msloc-edge: [{error.reason}] {film}{error.message}", markup=False, soft_wrap=True
         )
@@ -111,10 +146,11 @@ class Session:
                 for finding in result.positive
             )
             overlay = str(self._folder.folder / files["overlay"]) if self._folder and "overlay" in files else ""
-            self._rows.append((source.path, found or "no finding", overlay))
+            nothing = f"refused: {result.refused}" if result.refused else "no finding"
+            self._rows.append((printable(source.path), found or nothing, printable(overlay)))
 
-    def show(self, console: Console) -> None:
-        """Print the table of findings and the places of the files."""
+    def show(self, console: Console, passed_over: Mapping[str, str], verbose: bool) -> None:
+        """Print the table of findings, the places of the files, and what was passed over: how many, or each."""
         if self._rows:
             table = Table(show_lines=True)
             for column in ("film", "findings", "overlay") if self._folder else ("film", "findings"):
@@ -122,11 +158,20 @@ class Session:
             for row in self._rows:
                 table.add_row(*(Text(cell) for cell in row[: len(table.columns)]))
             console.print(table)
-        more = f" ({self.done - len(self._rows)} not shown)" if self.done > len(self._rows) else ""
+        shown = self.done + self.refused - len(self._rows)
+        more = f" ({shown} not shown)" if shown > 0 else ""
+        before = f", {self.before} done before" if self.before else ""
+        refused = f", {self.refused} refused" if self.refused else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        console.print(f"{self.done} films localized{more}{failed}", highlight=False)
+        console.print(f"{self.done} films localized{more}{before}{refused}{failed}", highlight=False)
+        if passed_over and not verbose:
+            console.print(f"{len(passed_over)} files in the folders passed over; --verbose names them", highlight=False)
+        for path, why in sorted(passed_over.items()) if verbose else ():
+            console.print(f"passed over: {printable(path)} ({why})", highlight=False, markup=False, soft_wrap=True)
         if self._folder:
             report = self._folder.folder / REPORT
-            console.print(f"files: {self._folder.folder}", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                f"files: {printable(str(self._folder.folder))}", highlight=False, markup=False, soft_wrap=True
+            )
             if report.exists():
-                console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"report: {printable(str(report))}", highlight=False, markup=False, soft_wrap=True)

@@ -25,7 +25,7 @@ from msloc_edge.imaging.raster import (
 )
 from msloc_edge.types import Frame
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "decode_frame", "frame_from_array", "read_frame"]
+__all__ = ["MAX_MEMORY", "MAX_PIXELS", "MIN_SIDE", "begins_as_film", "decode_frame", "frame_from_array", "read_frame"]
 
 _OTHER_FORMATS = {
     b"BM": "a BMP image",
@@ -69,12 +69,22 @@ def _read_file(path: str | Path, name: str) -> bytes:
                 "a folder; name the films in it" if stat.S_ISDIR(facts.st_mode) else "a device or a pipe; copy it first"
             )
             raise InputError("unreadable", f"{name}: expected a file, got {kind}.")
-        if facts.st_size > MAX_MEMORY:
-            raise InputError(
-                "too_large",
-                f"{name}: expected at most {MAX_MEMORY >> 20} MB, got a file of {facts.st_size >> 20} MB; send a film.",
-            )
+        _check_length(facts.st_size, name)
         return file.read(MAX_MEMORY)
+
+
+def _check_length(length: int, name: str) -> None:
+    if length > MAX_MEMORY:
+        raise InputError(
+            "too_large", f"{name}: expected at most {MAX_MEMORY >> 20} MB, got {length >> 20} MB; send a film."
+        )
+
+
+def begins_as_film(path: str | Path) -> bool:
+    """Tell by its first bytes whether a file is PNG, JPEG, TIFF or DICOM. Raises OSError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        head = file.read(1024)
+    return _is_dicom(head) or image_format(head) is not None
 
 
 def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
@@ -84,6 +94,7 @@ def decode_frame(data: bytes, name: str, *, frame: int | None = None) -> Frame:
     """
     if not data:
         raise InputError("truncated", f"{name}: expected a film, got 0 bytes; copy or export it again.")
+    _check_length(len(data), name)
     with ThreadPoolExecutor(1) as beside:  # the hash of an uncompressed film takes as long as its decoding
         digest = beside.submit(hashlib.sha256, data)
         return replace(_decode(data, name, frame), sha256=digest.result().hexdigest())

@@ -122,6 +122,7 @@ class Journal:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         ours = self._pragma("application_id"), self._pragma("user_version")
         if ours == (0, 0) and not self._db.execute("SELECT * FROM sqlite_master").fetchall():
+            self._db.execute("PRAGMA page_size = 1024")  # what each commit writes
             self._db.execute("PRAGMA journal_mode = WAL").fetchall()  # a file system without it keeps its own
             self._db.executescript(_SCHEMA)
         elif ours != (_APPLICATION, _VERSION):
@@ -235,14 +236,21 @@ class Journal:
             ).fetchall()
         return dict(rows)
 
-    def settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Note what this journal's work is done with, once; returns what was noted first."""
+    def settings(self, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Note what this journal's work is done with, once; returns what was noted first, {} where nothing was."""
         with self._lock, _faults(self._path):
-            self._db.execute(
-                "INSERT INTO settings SELECT ? WHERE NOT EXISTS (SELECT * FROM settings)", (json.dumps(dict(settings)),)
-            )
-            (noted,) = self._db.execute("SELECT value FROM settings").fetchone()
-        return dict(json.loads(noted))
+            if settings is not None:
+                self._db.execute(
+                    "INSERT INTO settings SELECT ? WHERE NOT EXISTS (SELECT * FROM settings)",
+                    (json.dumps(dict(settings)),),
+                )
+            noted = self._db.execute("SELECT value FROM settings").fetchone()
+        return dict(json.loads(noted[0])) if noted else {}
+
+    def clear(self) -> None:
+        """Forget all items and the settings."""
+        with self._lock, _faults(self._path):
+            self._db.executescript("BEGIN IMMEDIATE; DELETE FROM items; DELETE FROM settings; COMMIT")
 
     def _one(self, statement: str, values: Sequence[Any]) -> Item:
         found = self._run(f"{statement} RETURNING {_COLUMNS}", values)

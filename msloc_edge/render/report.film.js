@@ -4,6 +4,7 @@ const films = blocks("film");
 const cards = blocks("card").map(read);
 const failures = blocks("failure").map(read);
 const { title, model } = read(blocks("report")[0]);
+const pages = read(blocks("pages")[0]);
 const state = { index: -1, film: null, layers: [], focus: null, weighted: false };
 
 async function choose(index) {

@@ -109,7 +109,11 @@ function drawPage() {
   const refusals = cards.filter((card) => card.refused).length;
   const refused = refusals ? ` · ${refusals} refused` : "";
   const failed = failures.length ? ` · ${failures.length} failed` : "";
-  $("counts").textContent = `${plural(cards.length, "film")} · ${found} with findings${refused}${failed}`;
+  const turn = (number, text) => el("a", { href: `${pages.name}${number > 1 ? `-${number}` : ""}${pages.suffix}` }, text);
+  if (pages.number > 1) $("pages").append(turn(pages.number - 1, "← Page before"));
+  if (!pages.last) $("pages").append(turn(pages.number + 1, "Next page →"));
+  $("pages").hidden = !$("pages").childNodes.length;
+  $("counts").textContent = `${pages.number > 1 || !pages.last ? `Page ${pages.number} · ` : ""}${plural(cards.length, "film")} · ${found} with findings${refused}${failed}`;
   $("model-line").textContent = [model.name, model.version, (model.sha256 ?? "").slice(0, 12)].filter(Boolean).join(" · ");
   $("about-title").textContent = [model.name, model.version].filter(Boolean).join(" ");
   $("use").textContent = model.intended_use ?? "";
@@ -127,7 +131,7 @@ function drawPage() {
   }
   $("failures").hidden = !failures.length;
   $("failures-title").textContent = `${plural(failures.length, "input")} failed`;
-  $("failures").lastElementChild.append(...failures.map(({ name, reason, message }) =>
+  $("failures").lastElementChild.append(...failures.map(({ input: name, reason, message }) =>
     el("li", {}, el("strong", { title: name }, base(name)), el("code", {}, reason), el("p", {}, message))));
 }
 

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -31,28 +31,77 @@ from msloc_edge.types import Finding
 
 _FILM_SIDE, _MAP_SIDE, _THUMB_SIDE = 1024, 256, 112
 
+PAGE_FILMS = 100
+"""Films on a page of a report."""
+
+PAGES = ("report*.html", ".report*.html.part")
+"""Names of the pages of report.html, finished and not, as globs."""
+
+_BEGIN, _END = '<script type="application/json" class="', "</script>\n"
+_CONTENT = tuple(f'{_BEGIN}{kind}"' for kind in ("card", "film", "failure"))
+
 
 class Report:
     """A report that grows on disk, film by film, and appears under its name when it is closed.
 
-    Memory stays flat however many films are added. As a context manager it is closed in any case: what was added
-    before an exception is a whole report.
+    After PAGE_FILMS films it goes on in a file of its own, report-2.html beside report.html, linked from page to page:
+    a browser reads all of a file before it shows any. Memory stays flat however many films are added. As a context
+    manager it is closed in any case: what was added before an exception is a whole report.
 
     model  name, version, sha256, classes, intended_use, map_thresholds (label -> logit units), relevance (label ->
            one weight per stage), operating_point (a sentence), show (findings that are drawn at first); what is
            missing is left out of the page
+    known  tells whether a film (input, sha256, ...) or failure (input, reason, message) that the report of an earlier
+           run ends with belongs there; None begins a new report, otherwise an earlier one, killed or not, goes on
     """
 
-    def __init__(self, path: Path, title: str, model: Mapping[str, Any]) -> None:
-        self._path, self._temporary = path, temporary_beside(path)
+    def __init__(
+        self,
+        path: Path,
+        title: str,
+        model: Mapping[str, Any],
+        known: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        self._path = path
         self._thresholds: Mapping[str, float] = model.get("map_thresholds") or {}
         head, self._tail = _page(title)
-        self._file = self._temporary.open("xb", buffering=0)
+        self._head = head + _block("report", {"title": title, "model": dict(model)})
+        self._films = 0
+        self._number, blocks = self._earlier(known) if known else (1, [])
+        self._begin(blocks)
+
+    def _earlier(self, known: Callable[[Mapping[str, Any]], bool]) -> tuple[int, list[str]]:
+        """The number of the last page of an earlier run, and its whole and known blocks."""
+        number = 1
+        while any(place.exists() for place in (self._place(number + 1), self._unfinished(number + 1))):
+            number += 1
+        place = next((place for place in (self._unfinished(number), self._place(number)) if place.exists()), None)
+        if place is None:
+            return 1, []
+        with place.open(encoding="ascii", errors="replace", newline="\n") as lines:
+            blocks = [line for line in lines if line.startswith(_CONTENT) and line.endswith(_END)]
+        while blocks and (blocks[-1].startswith(_CONTENT[0]) or not known(_record(blocks[-1]))):
+            blocks.pop()
+        return number, blocks
+
+    def _begin(self, blocks: Sequence[str] = ()) -> None:
+        """Begin a page, with the blocks of its earlier run, under a name by which it is found again."""
+        temporary = temporary_beside(self._path)
+        self._file = temporary.open("xb", buffering=0)
         try:
-            self._write(head + _block("report", {"title": title, "model": dict(model)}))
+            self._write("".join([self._head, *blocks]))
+            temporary.replace(self._unfinished(self._number))
         except BaseException:
-            self._discard()
+            self._file.close()
+            temporary.unlink(missing_ok=True)
             raise
+        self._films = sum(block.startswith(_CONTENT[1]) for block in blocks)
+
+    def _place(self, number: int) -> Path:
+        return self._path if number == 1 else self._path.with_name(f"{self._path.stem}-{number}{self._path.suffix}")
+
+    def _unfinished(self, number: int) -> Path:
+        return self._path.with_name(f".{self._place(number).name}.part")
 
     def add(self, display: NDArray[np.float32], result: Result, links: Mapping[str, str] | None = None) -> None:
         """Add one film.
@@ -75,23 +124,34 @@ class Report:
         for record, finding in zip(film["findings"], result.findings, strict=True):
             facts = {"excess": finding.excess, "lacks_region": finding.lacks_region}
             record |= {"color": colors[finding.label]} | facts | self._maps(result, finding)
+        if self._films == PAGE_FILMS:
+            self._finish(last=False)
+            self._number += 1
+            self._films = 0
+            self._begin()
         self._write(_block("card", card) + _block("film", film))
+        self._films += 1
 
     def add_failure(self, name: str, reason: str, message: str) -> None:
         """Add an input that could not be read or localized: its name, the reason code and one sentence."""
-        self._write(_block("failure", {"name": name, "reason": reason, "message": message}))
+        self._write(_block("failure", {"input": name, "reason": reason, "message": message}))
+
+    def remove(self) -> None:
+        """Take back what was added last."""
+        end, self._films = self._before
+        self._file.truncate(end)
+        self._file.seek(end)
 
     def close(self) -> None:
         """Finish the page and give it its name. Closing twice does nothing more."""
-        if self._file.closed:
-            return
-        try:
-            self._write(self._tail)
-            self._file.close()
-            os.replace(self._temporary, self._path)
-        except BaseException:
-            self._discard()
-            raise
+        if not self._file.closed:
+            self._finish(last=True)
+
+    def _finish(self, last: bool) -> None:
+        pages = {"number": self._number, "last": last, "name": self._path.stem, "suffix": self._path.suffix}
+        with self._file:
+            self._write(_block("pages", pages) + self._tail)
+        os.replace(self._unfinished(self._number), self._place(self._number))
 
     def __enter__(self) -> Report:
         return self
@@ -111,13 +171,8 @@ class Report:
         return {"map_threshold": threshold, "map": _png(color_index(map, threshold)), "stages": stages}
 
     def _write(self, text: str) -> None:
+        self._before = self._file.tell(), self._films
         append_whole(self._file, text.encode())
-
-    def _discard(self) -> None:
-        try:
-            self._file.close()
-        finally:
-            self._temporary.unlink(missing_ok=True)
 
 
 def _page(title: str) -> tuple[str, str]:
@@ -143,7 +198,11 @@ def _speakable(text: str) -> str:
 def _block(kind: str, value: Any) -> str:
     """Inert JSON: no "<" is left, so no tag or comment can begin inside it, and all of it is ASCII."""
     text = json.dumps(_plain(value), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" class="{kind}">{text}</script>\n'
+    return f'{_BEGIN}{kind}">{text}{_END}'
+
+
+def _record(block: str) -> dict[str, Any]:
+    return dict(json.loads(block[block.index(">") + 1 : -len(_END)]))
 
 
 def _plain(value: Any) -> Any:

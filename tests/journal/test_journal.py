@@ -139,10 +139,18 @@ def test_a_forgotten_item_cannot_go_on(journal: Journal) -> None:
 
 
 def test_settings_are_noted_once(journal: Journal, tmp_path: Path) -> None:
+    assert journal.settings() == {}
     assert journal.settings({"model": "x"}) == {"model": "x"}
     assert journal.settings({"model": "y"}) == {"model": "x"}
     with Journal(tmp_path / "journal.sqlite") as again:
         assert again.settings({}) == {"model": "x"}
+
+
+def test_a_cleared_journal_is_new(journal: Journal) -> None:
+    journal.add("a", "1", "received")
+    journal.settings({"model": "x"})
+    journal.clear()
+    assert (journal.counts(), journal.settings()) == ({}, {})
 
 
 def test_names_that_are_no_text(journal: Journal) -> None:

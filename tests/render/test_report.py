@@ -156,7 +156,7 @@ def test_hostile_texts_stay_texts(make_result, model, tmp_path: Path, name: str)
     assert blocks.json["film"][0]["input"] == name
     assert blocks.json["card"][0]["name"] == name
     assert blocks.json["report"][0]["title"] == name
-    assert blocks.json["failure"] == [{"name": name, "reason": name, "message": name}]
+    assert blocks.json["failure"] == [{"input": name, "reason": name, "message": name}]
 
 
 def test_numbers_that_json_does_not_know(make_result, model, tmp_path: Path) -> None:
@@ -175,9 +175,10 @@ def test_numbers_that_json_does_not_know(make_result, model, tmp_path: Path) -> 
 
 def test_the_same_films_give_the_same_bytes(make_result, model, tmp_path: Path) -> None:
     for name in "ab":
-        with Report(tmp_path / name, "Round", model) as report:
+        (tmp_path / name).mkdir()
+        with Report(tmp_path / name / "report.html", "Round", model) as report:
             report.add(film(), make_result((80, 100), {"Mass": (30, 20, 20, 20)}))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
 
 
 def test_a_report_ends_whole_when_the_run_breaks_off(make_result, model, tmp_path: Path) -> None:
@@ -237,9 +238,54 @@ def test_closing(model, tmp_path: Path) -> None:
         Report(tmp_path / "missing" / "report.html", "", model)
 
 
-def test_a_report_that_cannot_take_its_name_is_removed(model, tmp_path: Path) -> None:
+def test_a_report_that_cannot_take_its_name_waits_for_the_next_run(model, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.mkdir()
     with pytest.raises(OSError, match="directory"):
         Report(path, "Round", model).close()
+    assert sorted(os.listdir(tmp_path)) == [".report.html.part", "report.html"]
+
+
+def test_many_films_are_several_pages(make_result, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msloc_edge.render.report.PAGE_FILMS", 2)
+    with Report(tmp_path / "report.html", "Round", model) as report:
+        for number in range(5):
+            report.add(film(), make_result((80, 100), {}, name=f"{number}.png"))
+            assert len(list(tmp_path.glob("report*.html"))) == (number) // 2  # finished ones are there at once
+    pages = [Blocks(tmp_path / name).json for name in ("report.html", "report-2.html", "report-3.html")]
+    assert [[film["input"] for film in page["film"]] for page in pages] == [
+        ["0.png", "1.png"],
+        ["2.png", "3.png"],
+        ["4.png"],
+    ]
+    assert [page["pages"] for page in pages] == [
+        [{"number": number, "last": number == 3, "name": "report", "suffix": ".html"}] for number in (1, 2, 3)
+    ]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_report_goes_on(make_result, model, tmp_path: Path, finished: bool) -> None:
+    """After its end, or after a kill in the middle of a film: what is not known there, and half a film, go."""
+    path = tmp_path / "report.html"
+    report = Report(path, "Round", model)
+    for name in ("a.png", "b.png"):
+        report.add(film(), make_result((80, 100), {}, name=name))
+    report.add_failure("bad.png", "truncated", "bad.png: cut")
+    report.add(film(), make_result((80, 100), {}, name="unknown.png"))
+    if finished:
+        report.close()
+    else:
+        report._file.write(b'<script type="application/json" class="card">{"na')
+        report._file.close()
+    with Report(path, "Again", model, known=lambda record: record["input"] != "unknown.png") as report:
+        report.add(film(), make_result((80, 100), {}, name="c.png"))
+        report.add(film(), make_result((80, 100), {}, name="taken back.png"))
+        report.remove()
+    blocks = Blocks(path)
+    assert [film["input"] for film in blocks.json["film"]] == ["a.png", "b.png", "c.png"]
+    assert [card["name"] for card in blocks.json["card"]] == ["a.png", "b.png", "c.png"]
+    assert [failure["input"] for failure in blocks.json["failure"]] == ["bad.png"]
+    assert [(block["title"],) for block in blocks.json["report"]] == [("Again",)]
+    assert len(blocks.json["pages"]) == 1
     assert os.listdir(tmp_path) == ["report.html"]
