@@ -178,8 +178,9 @@ REASONS = {
     "bundle_damaged": Reason(
         (BundleError,),
         "a manifest that is not JSON, lacks an entry, or holds a value that cannot be (a number that is not finite, "
-        "relevance weights that do not sum to one, a file name with a path in it); an archive that is cut, mangled or "
-        "encrypted",
+        "relevance weights that do not sum to one, a file name with a path in it); a network with other inputs, outputs "
+        "or shapes than its manifest says, with weights in another file, control flow, functions, or operators that are "
+        "not standard; an archive that is cut, mangled or encrypted",
         "copy or export it again",
     ),
     "bundle_schema": Reason(
@@ -187,8 +188,8 @@ REASONS = {
     ),
     "bundle_hash": Reason(
         (BundleError,),
-        "a file that is not the one that was exported, an archive with another hash than `--sha256`, or thresholds "
-        "that were fitted for another model",
+        "a file that is not the one that was exported, or that the manifest does not list; an archive with another hash "
+        "than `--sha256`; thresholds that were fitted for another model",
         "check the hash and the source, and copy it again; if the thresholds are named, export it again",
     ),
     "bundle_rollback": Reason(
@@ -233,7 +234,8 @@ REASONS = {
     ),
     "download_failed": Reason(
         (BundleError,),
-        "no connection, 30 seconds without a byte, an answer that is no file, or one that ends early",
+        "no connection, 30 seconds without a byte, an answer that is no file, or one that ends early; an address that "
+        "sends on to another protocol, or from https to http",
         "check the address and the network",
     ),
     "backend_unknown": Reason((BackendError,), "a backend of another name", "choose one of those listed"),
@@ -247,7 +249,7 @@ REASONS = {
     ),
     "backend_failed": Reason(
         (BackendError,),
-        "the backend cannot load the bundle, or failed on a batch",
+        "the backend cannot load the bundle, failed on a batch, or gave infinity or NaN",
         "the sentence has the engine's own words; try another backend",
     ),
     "plan_missing": Reason(
