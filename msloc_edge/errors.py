@@ -178,9 +178,9 @@ REASONS = {
     "bundle_damaged": Reason(
         (BundleError,),
         "a manifest that is not JSON, lacks an entry, or holds a value that cannot be (a number that is not finite, "
-        "relevance weights that do not sum to one, a file name with a path in it); a network with other inputs, outputs "
-        "or shapes than its manifest says, with weights in another file, control flow, functions, or operators that are "
-        "not standard; an archive that is cut, mangled or encrypted",
+        "relevance weights that do not sum to one, a file name with a path in it); a network with other inputs, "
+        "outputs or shapes than its manifest says, with weights in another file, control flow, functions, or operators "
+        "that are not standard; an archive that is cut, mangled or encrypted",
         "copy or export it again",
     ),
     "bundle_schema": Reason(
@@ -188,8 +188,8 @@ REASONS = {
     ),
     "bundle_hash": Reason(
         (BundleError,),
-        "a file that is not the one that was exported, or that the manifest does not list; an archive with another hash "
-        "than `--sha256`; thresholds that were fitted for another model",
+        "a file that is not the one that was exported, or that the manifest does not list; an archive with another "
+        "hash than `--sha256`; thresholds that were fitted for another model",
         "check the hash and the source, and copy it again; if the thresholds are named, export it again",
     ),
     "bundle_rollback": Reason(
