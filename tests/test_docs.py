@@ -1,13 +1,17 @@
-"""The examples of the documentation, run as a reader would: one after the other, from the repository's root."""
+"""The examples and commands of the documentation, run as a reader would, from the repository's root."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+
+from msloc_edge.cli import group
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,3 +34,49 @@ def test_the_python_page_runs(tmp_path: Path) -> None:
     assert any(line.startswith("missing.png missing.png: expected a file") for line in lines)
     assert len([line for line in lines if ".dcm " in line]) == len(list((ROOT / "examples").rglob("*.dcm")))
     assert (tmp_path / "overlay.png").stat().st_size > 10_000
+
+
+def commands(page: Path) -> list[str]:
+    """What stands behind msloc-edge in a page's code, one command a line."""
+    code = [line for line in page.read_text().splitlines() if line.startswith("    ")]
+    return [found[1] for line in code if (found := re.match(r"    (?:\S*/)?msloc-edge (.+)", line))]
+
+
+def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that words call, and the words behind its name."""
+    command: click.Command = group
+    while isinstance(command, click.Group):
+        _, found, words = command.resolve_command(click.Context(command), words)
+        assert found
+        command = found
+    return command, words
+
+
+@pytest.mark.parametrize("line", commands(ROOT / "README.md"))
+def test_a_command_of_the_readme_is_taken(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    command, words = resolved(shlex.split(line, comments=True))
+    command.make_context("msloc-edge", words)  # raises UsageError for a word that is none of its own
+
+
+@pytest.mark.parametrize("page", sorted(page.name for page in (ROOT / "docs").glob("*.md") if commands(page)))
+def test_options_of_every_page_are_there(page: str) -> None:
+    for line in commands(ROOT / "docs" / page):
+        command, words = resolved(line.split())
+        known = {name for option in command.params for name in option.opts + option.secondary_opts}
+        named = {found[0] for word in words if (found := re.search(r"--[a-z][a-z0-9-]*", word))}
+        assert named <= known, line
+
+
+def test_the_first_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """Those that need neither a download nor minutes, in a folder that has nothing but the examples."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    quick = [line for line in commands(ROOT / "README.md") if re.match(r"(infer examples/d|models list|eval)", line)]
+    assert len(quick) == 3
+    for line in quick:
+        words = [sys.executable, "-m", "msloc_edge", *shlex.split(line, comments=True)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    films = [file for file in (ROOT / "examples").glob("*/phantom*") if file.suffix in (".dcm", ".png")]
+    assert len((tmp_path / "out" / "results" / "results.jsonl").read_text().splitlines()) == len(films) == 7
+    assert (tmp_path / "out" / "eval" / "eval.html").is_file()
