@@ -68,13 +68,13 @@ def export_bundle(
     """
     if "temperature" not in state:
         raise ExportError("not_calibrated", "the checkpoint is of a run that has not ended; resume it first")
-    if not _replaceable(out):
+    if not replaceable(out):
         raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
     with atomic_folder(out) as folder:
         _write(state, folder, name, version, measured, input_gate)
-        _add_golden(folder)
+        add_golden(folder)
         parity = check_parity(Bundle.open(folder), films)
     return Bundle.open(out), parity
 
@@ -88,18 +88,18 @@ def recalibrate_bundle(bundle: Bundle, found: Mapping[str, Any], out: Path, vers
     Figures that `eval` measured before are no longer in its card: they were of other thresholds. Raises OutputError
     (out_occupied).
     """
-    if not _replaceable(out) or (out.exists() and out.samefile(bundle.path)):
+    if not replaceable(out) or (out.exists() and out.samefile(bundle.path)):
         raise OutputError("out_occupied", f"{out}: expected a new folder, or another bundle to replace; name another")
     gone = ("abnormal", "golden", "files", "thresholds_for")
     kept = {key: value for key, value in bundle.manifest.items() if key not in gone}
     networks = {name: (bundle.path / name).read_bytes() for name in (ONNX, WEIGHTS) if name in bundle.manifest["files"]}
     with atomic_folder(out) as folder:
-        _write_files(folder, {**kept, "version": version, **_operating_point(found)}, networks)
-        _add_golden(folder, REFERENCE if WEIGHTS in networks else DEFAULT_BACKEND)
+        write_files(folder, {**kept, "version": version, **operating_point(found)}, networks)
+        add_golden(folder, REFERENCE if WEIGHTS in networks else DEFAULT_BACKEND)
     return Bundle.open(out)
 
 
-def _replaceable(out: Path) -> bool:
+def replaceable(out: Path) -> bool:
     """Tell whether nothing is there, or an empty folder, or a bundle and no other file."""
     if not out.exists():
         return True
@@ -129,7 +129,7 @@ def _write(
         "relevance": np.round(relevance, 8).tolist(),
         "bias": net.head.bias.detach().numpy().astype(float).round(8).tolist(),
         "pool": config.pool,
-        **_operating_point({"default_profile": "youden"} | dict(state)),
+        **operating_point({"default_profile": "youden"} | dict(state)),
         "architecture": config.to_dict(),
         "training": {
             "config": state["config"],
@@ -152,16 +152,16 @@ def _write(
                 "on a bundle of this checkpoint",
             )
     weights = save({key: _half(value).contiguous() for key, value in net.state_dict().items()})
-    _write_files(folder, manifest, {ONNX: onnx, WEIGHTS: weights}, measured)
+    write_files(folder, manifest, {ONNX: onnx, WEIGHTS: weights}, measured)
 
 
-def _operating_point(found: Mapping[str, Any]) -> dict[str, Any]:
+def operating_point(found: Mapping[str, Any]) -> dict[str, Any]:
     """Take what calibration found (train.calibration) for the manifest; older checkpoints have less."""
     keys = ("temperature", "abnormal", "regions", "profiles", "default_profile", "calibration")
     return {key: found[key] for key in keys if key in found}
 
 
-def _write_files(
+def write_files(
     folder: Path, manifest: Mapping[str, Any], networks: Mapping[str, bytes], measured: Sequence[Measured] = ()
 ) -> None:
     """Write a bundle's files: its network in each form, its card, and the manifest that binds them."""
@@ -172,7 +172,7 @@ def _write_files(
     _write_manifest(folder, {**manifest, "files": files, "thresholds_for": files[ONNX]})
 
 
-def _add_golden(folder: Path, backend: str = REFERENCE) -> None:
+def add_golden(folder: Path, backend: str = REFERENCE) -> None:
     """Add the result of a backend on the self-test's film, which backends on devices are compared with."""
     with Localizer(folder, backend, all_classes=True) as reference:
         golden = selftest.result(reference)

@@ -20,12 +20,10 @@ class Measured:
 
 def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -> str:
     """Write Markdown from the manifest, so that the card and the manifest cannot disagree, and what was measured."""
-    training, architecture = manifest["training"], manifest["architecture"]
-    validation, config = training["validation"], training["config"]
+    validation = manifest["training"].get("validation", {"auroc": {}, "map_iou": {}})
     profile = manifest["profiles"][manifest["default_profile"]]
     maps = [f"  - {rule}: {', '.join(labels)}" for rule, labels in _by_rule(manifest["calibration"]["maps"]).items()]
-    synthetic = set(config["data"]) == {"phantom"}
-    size = manifest["input"]["height"]
+    synthetic = set(manifest["training"].get("config", {}).get("data", ())) == {"phantom"}
     relevance = " | ".join(f"w{stage + 1} (1/{s['stride']})" for stage, s in enumerate(manifest["stages"]))
     rows = [
         f"| {label} | {_figure(validation['auroc'].get(label))} | {_figure(validation['map_iou'].get(label))} "
@@ -39,11 +37,7 @@ def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -
             "",
             manifest["intended_use"],
             "",
-            f"- **Network**: {architecture['backbone']}, {size} x {size} px, {architecture['stages']} stages, "
-            f"{architecture['pool']} pooling; logits are a convex combination over stages (docs/method.md).",
-            f"- **Training films**: {', '.join(f'{count} of {name}' for name, count in training['films'].items())}; "
-            f"simulated lesions in {config['insert']:.0%} of the normal real ones; {_start(config)}; epoch "
-            f"{training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
+            *_network(manifest),
             f"- **Score thresholds and temperature**: fitted on {manifest['calibration']['scores']}.",
             *_calibration(manifest),
             "- **Map thresholds**: absolute, fitted on",
@@ -70,6 +64,30 @@ def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -
             "",
         ]
     )
+
+
+def _network(manifest: Mapping[str, Any]) -> list[str]:
+    """Write what the network is, and what it was trained on."""
+    training, architecture, size = manifest["training"], manifest["architecture"], manifest["input"]["height"]
+    if "wrapped" in architecture:
+        mean, std = architecture["normalisation"].values()
+        return [
+            f"- **Network**: {architecture['wrapped']} (sha256 {training['wrapped'][:12]}...), {size} x {size} px, "
+            f"{len(manifest['stages'])} stages; input normalised by mean {_list(mean)} and deviation {_list(std)}.",
+            "- **Training films**: its author knows.",
+        ]
+    config = training["config"]
+    return [
+        f"- **Network**: {architecture['backbone']}, {size} x {size} px, {architecture['stages']} stages, "
+        f"{architecture['pool']} pooling; logits are a convex combination over stages (docs/method.md).",
+        f"- **Training films**: {', '.join(f'{count} of {name}' for name, count in training['films'].items())}; "
+        f"simulated lesions in {config['insert']:.0%} of the normal real ones; {_start(config)}; epoch "
+        f"{training['epoch']} of {config['epochs']} kept, seed {config['seed']}, image-level labels only.",
+    ]
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _operating_points(manifest: Mapping[str, Any]) -> list[str]:

@@ -7,11 +7,12 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from msloc_edge.export.graphs import check_graph
 from msloc_edge.model import CamNet
@@ -26,15 +27,22 @@ def to_onnx(net: CamNet) -> bytes:
     """
     size = net.config.size
     names = ["logits", *(f"cams_{stage}" for stage in range(1, len(net.strides) + 1))]
-    example = torch.zeros(2, 1, size, size)
+    return check_graph(export_module(net.cpu().eval(), torch.zeros(2, 1, size, size), names), names)
+
+
+def export_module(network: nn.Module, example: Tensor, names: Sequence[str]) -> onnx.ModelProto:
+    """Export a network, in evaluation mode, with the input `image` and outputs of these names, for any batch.
+
+    example  [B, C, H, W] of the input, of at least two films
+    """
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            net.cpu().eval(),
+            network,
             (example,),
             path,
             input_names=["image"],
-            output_names=names,
+            output_names=list(names),
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             opset_version=OPSET,
             dynamo=True,
@@ -47,7 +55,7 @@ def to_onnx(net: CamNet) -> bytes:
         node.doc_string = ""
     del model.graph.value_info[:]
     model.producer_name, model.producer_version = "msloc-edge", ""
-    return check_graph(model, names)
+    return model
 
 
 @contextlib.contextmanager

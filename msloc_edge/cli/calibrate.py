@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 BATCH = 8
+PHANTOMS = 600
+"""Phantoms that a bundle is calibrated on where --data names them."""
 
 
 @click.command("calibrate")
@@ -56,7 +58,6 @@ def command(
     keeps the thresholds that it had.
     """
     from msloc_edge.bundle import MANIFEST, Bundle
-    from msloc_edge.bundle.store import Known
 
     path = Path(source)
     is_run = path.is_file() or (path.is_dir() and not (path / MANIFEST).exists())
@@ -73,14 +74,21 @@ def command(
             bundle = _of_run(path, data, split, exclude, out, version, progress)
         else:
             bundle = _of_bundle(Bundle.open(source), data, split, exclude, out, version, progress)
-    known = Known(bundle.name, "folder", bundle.path, bundle)
-    views.say(views.record(known) | views.facts(bundle), quiet)
-    if not quiet:
-        for table in views.rates(bundle):
-            console.print(table)
-        for line in _remarks(bundle):
-            click.echo(f"msloc-edge: {line}", err=True)
-        click.echo(f"{bundle.path}: {bundle.name} {bundle.version}, sha256 {bundle.sha256[:12]}...", err=True)
+    tell(bundle, quiet)
+
+
+def tell(bundle: Bundle, quiet: bool) -> None:
+    """Print a bundle's line on stdout, and its rates and remarks for people."""
+    from msloc_edge.bundle.store import Known
+
+    views.say(views.record(Known(bundle.name, "folder", bundle.path, bundle)) | views.facts(bundle), quiet)
+    if quiet:
+        return
+    for table in views.rates(bundle):
+        people().print(table)
+    for line in _remarks(bundle):
+        click.echo(f"msloc-edge: {line}", err=True)
+    click.echo(f"{bundle.path}: {bundle.name} {bundle.version}, sha256 {bundle.sha256[:12]}...", err=True)
 
 
 def _of_bundle(
@@ -95,16 +103,25 @@ def _of_bundle(
     from msloc_edge.backends import DEFAULT_BACKEND, load_backend
     from msloc_edge.export import recalibrate_bundle
     from msloc_edge.train.calibration.calibrate import recalibrate
+
+    films = films_of(bundle, data, split, exclude, progress)
+    found = recalibrate(bundle, load_backend(DEFAULT_BACKEND, bundle), films, BATCH, progress)
+    return recalibrate_bundle(bundle, found, out, version or f"{bundle.version}.1")
+
+
+def films_of(
+    bundle: Bundle, data: Sequence[str], split: str | None, exclude: Sequence[Path], progress: Progress
+) -> list[Films]:
+    """Load the films that a bundle is calibrated on, and name on stderr what cannot be read."""
     from msloc_edge.train.data import excluded_names, split_films
 
     excluded = excluded_names(list(map(str, exclude)))
     films: list[Films] = []
     for spec in data:
         part = split or ("all" if spec.startswith("csv:") else "validation")
-        films += split_films([spec], part, bundle.classes, bundle.input_size[0], 0, progress, excluded)
+        films += split_films([spec], part, bundle.classes, bundle.input_size[0], PHANTOMS, progress, excluded)
     _tell_problems(films)
-    found = recalibrate(bundle, load_backend(DEFAULT_BACKEND, bundle), films, BATCH, progress)
-    return recalibrate_bundle(bundle, found, out, version or f"{bundle.version}.1")
+    return films
 
 
 def _of_run(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from msloc_edge.cli import model_views as views
-from msloc_edge.cli import signing
+from msloc_edge.cli import signing, wrap
 from msloc_edge.errors import MslocError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.+")
 
 @click.group("models")
 def command() -> None:
-    """List, look into, verify, sign, add and remove models.
+    """List, look into, verify, sign, add, wrap and remove models.
 
     A model is known by its name if it ships with msloc-edge or is installed, and by its folder otherwise.
 
@@ -32,6 +32,7 @@ def command() -> None:
 
 command.add_command(signing.verify)
 command.add_command(signing.sign)
+command.add_command(wrap.command)
 
 
 @command.command("list")

@@ -13,7 +13,7 @@ from msloc_edge.cli.console import needing
 from msloc_edge.train.recipe import model_options, read_recipe, resolve, resume_with, run_options
 
 OPTIONS = model_options() | run_options()
-FLAGS = ("data", "backbone", "size", "insert", "epochs", "batch", "lr", "init", "name", "seed", "workers")
+FLAGS = ("data", "backbone", "stages_at", "size", "insert", "epochs", "batch", "lr", "init", "name", "seed", "workers")
 """Options that are flags, too; a recipe has them all."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -45,7 +45,9 @@ def _flags(command: Command) -> Command:
         default, choices = OPTIONS[name].default, OPTIONS[name].metadata["choices"]
         kind = click.Choice(choices) if choices else type(default) if isinstance(default, (int, float)) else str
         many = isinstance(default, tuple)
-        command = click.option(f"--{name}", type=kind, multiple=many, help=_help(OPTIONS[name]))(command)
+        command = click.option(f"--{name.replace('_', '-')}", type=kind, multiple=many, help=_help(OPTIONS[name]))(
+            command
+        )
     return command
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from msloc_edge._config import check, option
 
 BACKBONES = ("edge", "efficientnet_lite0", "densenet121")
+FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+"""A backbone of somebody else's code: package.module:factory."""
+
 POOLS = ("avg", "lse", "max", "pcam")
 STAGES = ("all", "last")
 NECKS = ("none", "topdown", "pyramid")
@@ -21,7 +25,8 @@ class ModelConfig:
     """The architecture of a network. Raises ValueError for a value that its field does not allow."""
 
     classes: tuple[str, ...] = option(MISSING, "Names of the findings.", distinct=True)
-    backbone: str = option("edge", "The network below the head.", choices=BACKBONES)
+    backbone: str = option("edge", f"The network below the head: {', '.join(BACKBONES)}, or PACKAGE.MODULE:FACTORY.")
+    stages_at: tuple[str, ...] = option((), "Modules of a factory's network that end its stages, shallow to deep.")
     size: int = option(512, "Side of the input in pixels, a multiple of 32.", min=64, multiple=32)
     pool: str = option("avg", "How a class map becomes a logit.", choices=POOLS)
     stages: str = option("all", "all; last is the single-scale baseline.", choices=STAGES)
@@ -36,12 +41,23 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.backbone not in BACKBONES and not FACTORY.fullmatch(self.backbone):
+            expected = f"{', '.join(BACKBONES)}, or PACKAGE.MODULE:FACTORY"
+            raise ValueError(f"expected backbone to be one of {expected}, got {self.backbone!r}")
+        if self.is_foreign != bool(self.stages_at):
+            raise ValueError("expected stages_at with a backbone of PACKAGE.MODULE:FACTORY, and only with one")
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the backbone is somebody else's code."""
+        return self.backbone not in BACKBONES
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form, read back by `from_dict`."""
-        return asdict(self) | {"classes": list(self.classes)}
+        return asdict(self) | {"classes": list(self.classes), "stages_at": list(self.stages_at)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """Build the configuration that `to_dict` wrote."""
-        return cls(**{**values, "classes": tuple(values["classes"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("classes", "stages_at")}
+        return cls(**{**values, **lists})

@@ -64,6 +64,7 @@ class DenseNet121(nn.Module):
     """
 
     channels = (256, 512, 1024, 1024)
+    strides = (4, 8, 16, 32)
     stem = ("features.conv0.weight", "features.norm0.running_mean")
     rgb = IMAGENET_RGB
     own_names: tuple[str, ...] = ()

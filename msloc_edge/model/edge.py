@@ -43,6 +43,7 @@ class EdgeNet(nn.Module):
     """
 
     channels = WIDTHS
+    strides = (4, 8, 16, 32)
     stem = ("conv1.weight", "bn1.running_mean")
     rgb = IMAGENET_RGB
     own_names = ("norms.",)  # the stages' normalisation is ours: no published checkpoint holds it

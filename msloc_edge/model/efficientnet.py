@@ -84,6 +84,7 @@ class EfficientNetLite0(nn.Module):
     """
 
     channels = (24, 40, 112, 320)
+    strides = (4, 8, 16, 32)
     stem = ("conv_stem.weight", "bn0.running_mean")
     rgb = ((127 / 255,) * 3, (128 / 255,) * 3)  # mean and deviation that its ImageNet input was normalised with
     own_names = ("norms.",)  # the stages' normalisation is ours: no published checkpoint holds it

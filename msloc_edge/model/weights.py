@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from msloc_edge.errors import TrainError
+from msloc_edge.model.foreign import ForeignBackbone
 from msloc_edge.model.network import GREY_MEAN, GREY_STD, CamNet
 
+_COUNTS = "num_batches_tracked"
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _OLD_DENSE_NAMES = re.compile(r"(denselayer\d+)\.(norm|conv)\.(\d)\.")
 _UNDERSCORES = re.compile(r"(^|\.)_")
@@ -41,14 +43,36 @@ def load_backbone(net: CamNet, path: Path) -> int:
     Returns the number of tensors loaded. Raises TrainError when the file cannot be read or a tensor of the backbone
     is missing or has another shape: a half-loaded backbone trains, badly, without a word.
     """
+    if isinstance(net.backbone, ForeignBackbone):
+        return fill(net.backbone.network, path)
     own = net.backbone.state_dict()
     found = _match_names(_read(path), own)
-    if found is None:
+    if not found:
         raise TrainError(
             "checkpoint_mismatch", f"{path}: no weights of a {net.config.backbone} backbone found in this file"
         )
     _fold_rgb_stem(found, net.backbone.stem, net.backbone.rgb)
-    optional = (*net.backbone.own_names, "num_batches_tracked")
+    _check(path, found, own, (*net.backbone.own_names, _COUNTS), f"is its backbone {net.config.backbone}?")
+    net.backbone.load_state_dict(found, strict=False)
+    return len(found)
+
+
+def fill(network: nn.Module, path: Path) -> int:
+    """Fill a network of anybody's from a .safetensors or a torch file; prefixes and wrappers may be other ones.
+
+    Returns the number of tensors loaded. Raises TrainError when the file cannot be read, or lacks a tensor.
+    """
+    own, state = network.state_dict(), _read(path)
+    found = _match_names(state, own)
+    _check(path, found, own, (_COUNTS,), "is it of this network?")
+    network.load_state_dict(found, strict=False)
+    return len(found)
+
+
+def _check(
+    path: Path, found: Mapping[str, Tensor], own: Mapping[str, Tensor], optional: Sequence[str], hint: str
+) -> None:
+    """Raise TrainError for a tensor of `own` that was not found, or has another shape; some are optional."""
     for name, tensor in own.items():
         if name not in found:
             if any(part in name for part in optional):
@@ -56,9 +80,7 @@ def load_backbone(net: CamNet, path: Path) -> int:
             raise TrainError("checkpoint_mismatch", f"{path}: expected the tensor {name}, which the file does not hold")
         if found[name].shape != tensor.shape:
             shapes = f"expected {name} of shape {tuple(tensor.shape)}, got {tuple(found[name].shape)}"
-            raise TrainError("checkpoint_mismatch", f"{path}: {shapes}; is its backbone {net.config.backbone}?")
-    net.backbone.load_state_dict(found, strict=False)
-    return len(found)
+            raise TrainError("checkpoint_mismatch", f"{path}: {shapes}; {hint}")
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -89,15 +111,17 @@ def load_plain(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Find the tensors of `state` under the names of `own`; None when no prefix fits."""
+def _match_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Find the tensors of `state` under the names of `own`, as they are or modern; empty where no prefix fits."""
     modern = {_modern_name(name): value for name, value in state.items()}
+    return max((_matched(names, own) for names in (state, modern)), key=len)
+
+
+def _matched(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Find the tensors of `state` under the names of `own` behind one prefix."""
     anchor = next(iter(own))
-    prefixes = [name[: -len(anchor)] for name in modern if name.endswith(anchor)]
-    if not prefixes:
-        return None
-    prefix = min(prefixes, key=len)
-    return {name: modern[prefix + name].clone() for name in own if prefix + name in modern}
+    prefix = min((name[: -len(anchor)] for name in state if name.endswith(anchor)), key=len, default=None)
+    return {} if prefix is None else {name: state[prefix + name].clone() for name in own if prefix + name in state}
 
 
 def _modern_name(name: str) -> str:
