@@ -97,7 +97,7 @@ def texture(rng: np.random.Generator) -> Picture:
     """Draw noise of some grain, a ramp, stripes, a checkerboard or blobs. [SIDE, SIDE]"""
     grain = 2.0 ** rng.uniform(-1, 5)
     noise = cv2.GaussianBlur(rng.normal(0, 1, (SIDE, SIDE)).astype(np.float32), (0, 0), grain)
-    angle, wave = rng.uniform(0, 2 * np.pi), 2.0 ** rng.uniform(2, 8)
+    angle, wave = rng.uniform(0, 2 * np.pi), 2.0 ** rng.uniform(2, 6)
     along = _COLUMNS * np.cos(angle) + _ROWS * np.sin(angle)
     kinds: tuple[Callable[[], Picture], ...] = (
         lambda: noise,

@@ -57,9 +57,9 @@ std::uint32_t InputGate::judge(const float* input, const Geometry& geometry) noe
   const float* film = input + geometry.top * geometry.input.width + geometry.left;
   make_thumbnail(film, geometry);
   const std::array<double, 1 + kSeen> chances = probabilities();
-  const auto seen = static_cast<std::size_t>(std::max_element(chances.begin(), chances.end()) - chances.begin());
+  const auto likeliest = static_cast<std::size_t>(std::max_element(chances.begin() + 1, chances.end()) - chances.begin());
   std::uint32_t warnings = 0;
-  if (seen > 0 && chances[seen] >= thresholds_[seen - 1]) warnings |= kReasons[seen - 1].warning;
+  if (chances[0] < thresholds_[likeliest - 1]) warnings |= kReasons[likeliest - 1].warning;
   std::ptrdiff_t ends = 0;
   for (int y = 0; y < geometry.height; ++y) {
     const float* row = film + y * geometry.input.width;

@@ -45,7 +45,7 @@ class InputGate {
 
   /// convolutions  of stride 2, each with as many inputs as the one before has outputs, the first one
   /// head          1 + kSeen outputs: of a film, and of each reason
-  /// thresholds    on the probability of each reason, from which on it is named
+  /// thresholds    on the probability of a film, below which the likeliest reason is named
   /// clipped       largest share of black and white pixels
   InputGate(std::vector<GateLayer> convolutions, GateLayer head, std::array<double, kSeen> thresholds, double clipped);
 
