@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 from highdicom.sc import SCImage
@@ -15,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from msloc_edge.imaging.reading import decode_frame, read_frame
 from msloc_edge.objects.identity import Identity
 from msloc_edge.objects.outcome import NotAnalysed
-from msloc_edge.objects.source import Source
+from msloc_edge.objects.source import Source, refused
 from msloc_edge.render.overlay import overlay
 from msloc_edge.render.panel import BACKGROUND, SOFT, TEXT, font, plain
 from msloc_edge.result import Result
@@ -28,9 +29,10 @@ _MAX_SIDE = 1400
 
 def make(result: Result, source: Source, identity: Identity) -> Dataset:
     """Make the picture of a film that was analysed: film, outlines, boxes, the panel of findings."""
-    frame = result.film or _read(source)
+    if result.film is None:
+        raise refused("sc: expected a result with its film, got one without; localize the film again.")
     anonymous = replace(result, input=identity.program)  # a file's name is chance, and may be a patient's
-    bgr = overlay(frame.display(), anonymous, _MAX_SIDE, result.map_thresholds)
+    bgr = overlay(result.film.display(), anonymous, _MAX_SIDE, result.map_thresholds)
     return _capture(_with_banner(bgr[:, :, ::-1]), source, identity)
 
 
@@ -45,13 +47,13 @@ def make_refusal(refusal: NotAnalysed, source: Source, identity: Identity) -> Da
     return _capture(_with_banner(np.asarray(card)), source, identity)
 
 
-def _read(source: Source) -> Frame:
-    """The film of a result that came without one."""
+def read_film(source: Source) -> Frame:
+    """Read the film of a result that came without it. Raises InputError."""
     film = source.film
     if isinstance(film, Dataset):
-        from msloc_edge.objects.making import encode
-
-        film = encode(film)
+        buffer = BytesIO()
+        film.save_as(buffer, enforce_file_format=True)
+        film = buffer.getvalue()
     return decode_frame(film, "film") if isinstance(film, bytes) else read_frame(film)
 
 

@@ -30,6 +30,7 @@ _SERIES = {
 }
 """Kind -> number and description of its series; high numbers come after those of the film's own study."""
 
+_CLOCKS = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
 _NAMELESS = "2.25.0"
 
 
@@ -91,9 +92,8 @@ def derived_uid(*parts: object) -> str:
 
 def name_by_content(made: Dataset, source: Source, identity: Identity) -> Dataset:
     """Complete an object, take what is random and what a clock said out of it, then name it by its bytes."""
-    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
-        if keyword in made:
-            delattr(made, keyword)
+    for keyword in _CLOCKS:
+        made.pop(keyword, None)
     if "PresentationCreationDate" in made:
         made.PresentationCreationDate, made.PresentationCreationTime = identity.date, identity.time
     for equipment in made.get("ContributingEquipmentSequence", ()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,9 @@ _REFUSAL_MAKERS: dict[str, Callable[[NotAnalysed, Source, Identity], Dataset]] =
 def make(result: Result | NotAnalysed, film: AnySource, kind: str) -> Dataset:
     """Make an object of one kind. Raises OutputError (object_refused)."""
     source = read_source(film, _texts(result))
+    if kind == "sc" and isinstance(result, Result) and result.film is None:
+        _check_same_film(result, source)
+        result = replace(result, film=capture.read_film(source))
     try:
         identity = Identity.of(result, source, kind)
         with captured_warnings():

@@ -51,7 +51,7 @@ def _in_own_plane(source: Source, identity: Identity) -> Dataset:
 
     A map needs one (PS3.3 A.75.3), CR and DX have none. Map and film are aligned by their equal rows and columns.
     """
-    header = copy.copy(source.header)
+    header = copy.deepcopy(source.header)
     if "ImagePositionPatient" in header and "FrameOfReferenceUID" in header:
         return header
     towards = tuple(str(axis)[:1] for axis in header.get("PatientOrientation") or ())

@@ -12,6 +12,7 @@ from highdicom.pr import (
     GraphicObject,
     GraphicTypeValues,
     GrayscaleSoftcopyPresentationState,
+    SoftcopyVOILUTTransformation,
     TextObject,
 )
 from numpy.typing import NDArray
@@ -57,11 +58,27 @@ def make(result: Result, source: Source, identity: Identity) -> Dataset:
         content_description="Findings on the film",
         graphic_layers=layers,
         graphic_annotations=annotations,
+        voi_lut_transformations=_window(result, source),
         presentation_lut_transformation=PresentationLUTTransformation(
             presentation_lut_shape="INVERSE" if inverted else "IDENTITY"
         ),
         **identity.arguments(),
     )
+
+
+def _window(result: Result, source: Source) -> list[SoftcopyVOILUTTransformation] | None:
+    """The values that occur, as the window of a film that has none; None where the film has its own."""
+    header = source.header
+    if "no_window" not in result.warnings or result.film is None:
+        return None
+    if "ModalityLUTSequence" in header or header.get("PixelRepresentation"):
+        return None
+    pixels = result.film.pixels
+    values = pixels[pixels != header.get("PixelPaddingValue", -1)]
+    slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
+    low, high = sorted(slope * float(value) + intercept for value in (values.min(), values.max()))
+    width = high - low + 1  # PS3.3 C.11.2.1.2.1: LINEAR is black at centre - 0.5 - (width - 1) / 2
+    return [SoftcopyVOILUTTransformation(window_center=low + width / 2, window_width=width)]
 
 
 def _annotation(

@@ -27,7 +27,7 @@ def make(result: Result, source: Source, identity: Identity) -> Dataset:
         for finding in result.positive
     ]
     colors = palette(finding.label for finding in result.findings)
-    return Segmentation(
+    made = Segmentation(
         source_images=[source.header],
         pixel_array=np.stack(masks, axis=-1)[None],
         segmentation_type=SegmentationTypeValues.BINARY,
@@ -42,6 +42,12 @@ def make(result: Result, source: Source, identity: Identity) -> Dataset:
         content_time=identity.time,
         **identity.arguments(),
     )
+    # A spacing without a thickness, as a film has it, is legal, but highdicom would not read it back; what is aligned
+    # with its source needs neither (PS3.3 A.51.5).
+    shared = made.SharedFunctionalGroupsSequence[0]
+    if "SliceThickness" not in shared.get("PixelMeasuresSequence", [{}])[0]:
+        shared.pop("PixelMeasuresSequence", None)
+    return made
 
 
 def _describe(number: int, finding: Finding, color: str, identity: Identity) -> SegmentDescription:

@@ -18,7 +18,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DA, TM, validate_value
 
 from msloc_edge.errors import OutputError
@@ -80,15 +80,13 @@ def refused(sentence: str) -> OutputError:
 def read_source(film: AnySource, texts: Iterable[str]) -> Source:
     """Read a film's header for an object that will also hold `texts`, which decide its character set.
 
-    Raises OutputError (object_refused) for what is no DICOM film, or lacks what every object needs.
+    Raises OutputError (object_refused) for what is no DICOM film, or lacks what every object needs in a legal form.
     """
     with captured_warnings() as caught:
         header = _clean(_read(film), caught)
         if missing := [keyword for keyword in _NEEDED if not header.get(keyword)]:
             raise refused(f"expected a DICOM film with {missing[0]}, got one without; send the film as it was stored.")
         uids = SourceUids(*(str(header[keyword].value) for keyword in _NEEDED[1:4]))
-        if not all(UID(uid).is_valid for uid in uids):
-            raise refused("expected legal UIDs in the film, got others; send the film as it was stored.")
         if int(header.get("NumberOfFrames") or 1) > 1:
             raise refused("expected a film of one frame, got several; objects are of single films.")
         _fit_character_set(header, texts)
