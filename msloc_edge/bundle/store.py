@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -218,7 +218,7 @@ class _Redirects(HTTPRedirectHandler):
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         if urlsplit(newurl).scheme not in {"https", req.type}:
-            raise URLError(f"it sends on to {newurl}, which is no {req.type}")
+            raise HTTPError(req.full_url, code, f"and sends on to {newurl}, which is no {req.type}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
