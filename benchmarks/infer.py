@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from machine import environment, save
 
-from msloc_edge.cli.inputs import films_in
+from msloc_edge.cli.inputs import Search
 from msloc_edge.pipeline import Localizer
 from msloc_edge.train.phantom import generate
 
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or phantoms(Path(scratch))
-        films = films_in(folder)[:FILMS]
+        films = Search().films_in(folder)[:FILMS]
         result = {
             "what": f"{len(films)} films of {'generated phantoms, JPEG, 1024 px' if not args.folder else folder}",
             "process": one_film(films[0], args.model, args.runs),

@@ -16,7 +16,7 @@ from machine import environment, save
 
 from msloc_edge import Localizer
 from msloc_edge.bench.telemetry import resident_mb
-from msloc_edge.cli.inputs import films_in
+from msloc_edge.cli.inputs import Search
 from msloc_edge.train.phantom import generate, write_png
 
 POINTS = 10
@@ -31,7 +31,7 @@ def main() -> None:
         if not args.folder:
             for seed in range(32):
                 write_png(generate(seed, 512), Path(scratch) / f"{seed}.png")
-        files = films_in(args.folder or Path(scratch))
+        files = Search().films_in(args.folder or Path(scratch))
         memory = []
         for number, file in enumerate(islice(cycle(files), args.films), 1):
             localizer.localize(file)

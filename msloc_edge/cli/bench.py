@@ -171,11 +171,11 @@ def command(
 
 
 def _films(inputs: Sequence[str]) -> list[Path]:
-    from msloc_edge.cli.inputs import STDIN, expand
+    from msloc_edge.cli.inputs import STDIN, Search
 
     if STDIN in inputs:
         raise click.UsageError('bench reads each film many times: expected files, got "-"')
-    files = [Path(path) for path in expand(inputs)]
+    files = [Path(path) for path in Search().expand(inputs)]
     if not files:
         raise InputError("missing", f"{' '.join(inputs)}: expected films, found none; check the path")
     return files

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.cli.inputs import films_in
+from msloc_edge.cli.inputs import Search
 from msloc_edge.errors import ExportError
 from msloc_edge.imaging.geometry import Geometry
 
@@ -89,7 +89,7 @@ def gate_films(bundle: Bundle, specs: Sequence[str], progress: Progress, count: 
 def _folder(folder: Path) -> list[Array]:
     from msloc_edge.imaging.reading import read_frame
 
-    return [read_frame(path).display() for path in _spread(films_in(folder), CALIBRATION_FILMS)]
+    return [read_frame(path).display() for path in _spread(Search().films_in(folder), CALIBRATION_FILMS)]
 
 
 def _display(films: Collected, index: int) -> Array:

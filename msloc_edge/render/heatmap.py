@@ -29,11 +29,13 @@ def color_index(map: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]
     """
     if not np.isfinite(threshold):
         return np.zeros(map.shape, np.uint8)
-    values = map.astype(np.float64)
     with np.errstate(over="ignore"):  # a tiny threshold: infinity is held at 255 below
-        ratio = values / threshold if threshold > 0 else 1 + (values - threshold)
-        scaled = np.clip(np.floor(128 * ratio), 0, 255)
-    return np.nan_to_num(scaled).astype(np.uint8)
+        if threshold > 0:
+            scaled = np.divide(map, threshold, dtype=np.float64)
+        else:
+            scaled = np.subtract(map, threshold, dtype=np.float64) + 1
+        scaled *= 128
+    return np.fmin(np.fmax(scaled, 0), 255).astype(np.uint8)  # fmax: NaN is 0; what is not negative is cut to its floor
 
 
 def write_heatmap(result: Result, thresholds: Mapping[str, float], npy: Path, png: Path) -> None:

@@ -19,7 +19,8 @@ from msloc_edge.render.panel import BACKGROUND, font, panel
 from msloc_edge.result import Result
 from msloc_edge.types import SHOWN, Box
 
-_Film = NDArray[np.float32]  # [h, w, 3] RGB in 0..255 while it is drawn on
+_Film = NDArray[np.uint8]  # [h, w, 3] RGB, drawn on in place
+_Area = tuple[slice, slice]  # rows and columns: a finding covers a small part of a film, and only that is worked on
 _INK = (8, 9, 12)  # dark halo: keeps a line readable on white bone
 _MIN_HEIGHT = 700  # a tiny film is enlarged to this, so that the panel beside it can be read
 
@@ -42,7 +43,7 @@ def overlay(
     returns         [H', W', 3] uint8 BGR: the film at the left, centred vertically, then the panel
     """
     image = grey_film(display, max_side)
-    film = np.repeat(image[:, :, None], 3, axis=2).astype(np.float32)
+    film = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
     height, width = image.shape
     scale = (width / display.shape[1], height / display.shape[0])
     line = max(1, round(min(height, width) / 450))
@@ -61,14 +62,13 @@ def overlay(
     for _, label, corners in boxes:
         _draw_box(film, corners, rgb(colors[label]), line)
     em = max(14, round(height / 52))
-    picture = np.rint(film).astype(np.uint8)
-    picture = _draw_tags(picture, [(number, colors[label], corners) for number, label, corners in boxes], em)
+    picture = _draw_tags(film, [(number, colors[label], corners) for number, label, corners in boxes], em)
 
     side = panel(result, colors, em, height, show)
     canvas = np.full((side.shape[0], width, 3), rgb(BACKGROUND), np.uint8)
     top = (side.shape[0] - height) // 2
     canvas[top : top + height] = picture
-    return np.ascontiguousarray(np.concatenate([canvas, side], axis=1)[:, :, ::-1])
+    return np.asarray(cv2.cvtColor(np.concatenate([canvas, side], axis=1), cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def grey_film(display: NDArray[np.float32], max_side: int) -> NDArray[np.uint8]:
@@ -94,38 +94,45 @@ def _corners(box: Box, scale: tuple[float, float], width: int, height: int) -> _
     return left, top, right, bottom
 
 
-def _blend(film: _Film, alpha: NDArray[np.float32], color: tuple[int, int, int]) -> None:
-    rows = np.flatnonzero(alpha.any(axis=1))  # a finding covers a small part of a film
-    if rows.size:
-        band = slice(rows[0], rows[-1] + 1)
-        weight = alpha[band, :, None]
-        film[band] += weight * (np.array(color, np.float32) - film[band])
+def _around(left: int, top: int, right: int, bottom: int, margin: int) -> _Area:
+    """The rows and columns from first to last, and `margin` more on each side."""
+    return slice(max(top - margin, 0), bottom + margin + 1), slice(max(left - margin, 0), right + margin + 1)
+
+
+def _blend(part: NDArray[np.float32], alpha: NDArray[np.float32], color: tuple[int, int, int]) -> None:
+    part += alpha[:, :, None] * (np.array(color, np.float32) - part)
 
 
 def _draw_map(film: _Film, map: NDArray[np.float32], threshold: float, color: tuple[int, int, int], line: int) -> None:
     """A faint tint where the map reaches its threshold, and the outline of that area."""
     height, width = film.shape[:2]
-    map = cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
+    map = np.asarray(cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    left, top, across, down = cv2.boundingRect((map >= threshold).view(np.uint8))
+    if not across:
+        return
+    area = _around(left, top, left + across - 1, top + down - 1, line + 3)
+    map, part = map[area], film[area].astype(np.float32)
     excess = np.maximum(color_index(map, threshold).astype(np.float32) - 127, 0) / 128
-    _blend(film, np.where(excess > 0, 0.05 + 0.17 * excess, 0).astype(np.float32), color)
+    _blend(part, np.where(excess > 0, 0.05 + 0.17 * excess, 0).astype(np.float32), color)
 
     # |M - t| / |grad M| is the distance to the outline in pixels, to first order: an outline at sub-pixel positions
     # with soft edges, without tracing it. Where the map is flat there is no outline.
     slope_x = cv2.Sobel(map, cv2.CV_32F, 1, 0, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
     slope_y = cv2.Sobel(map, cv2.CV_32F, 0, 1, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
-    slope = np.hypot(slope_x, slope_y)
+    slope = cv2.magnitude(slope_x, slope_y)
     distance = np.full(map.shape, np.inf, np.float32)
     np.divide(np.abs(map - np.float32(threshold)), slope, out=distance, where=slope > 1e-7)
-    _blend(film, 0.5 * np.clip(line / 2 + 1.5 - distance, 0, 1), _INK)
-    _blend(film, np.clip(line / 2 + 0.5 - distance, 0, 1), color)
+    _blend(part, 0.5 * np.clip(line / 2 + 1.5 - distance, 0, 1), _INK)
+    _blend(part, np.clip(line / 2 + 0.5 - distance, 0, 1), color)
+    film[area] = np.rint(part)
 
 
 def _draw_box(film: _Film, corners: _Corners, color: tuple[int, int, int], line: int) -> None:
-    first, last = corners[:2], corners[2:]
-    halo = np.zeros(film.shape[:2], np.float32)
-    cv2.rectangle(halo, first, last, 0.6, line + 2)
-    _blend(film, halo, _INK)
-    cv2.rectangle(film, first, last, color, line)
+    area = _around(*corners, margin=line + 2)
+    before = film[area].copy()
+    cv2.rectangle(film, corners[:2], corners[2:], _INK, line + 2)
+    film[area] = cv2.addWeighted(film[area], 0.6, before, 0.4, 0)
+    cv2.rectangle(film, corners[:2], corners[2:], color, line)
 
 
 def _draw_tags(film: NDArray[np.uint8], tags: list[tuple[int, str, _Corners]], em: int) -> NDArray[np.uint8]:
