@@ -208,13 +208,15 @@ class Localizer {
   /// How far this machine is from the model's maker. Anything but a value: take the device out of use.
   Expected<msloc_deviation> self_test() {
     msloc_deviation deviation = MSLOC_DEVIATION_INIT;
-    return with(msloc_self_test(get(), &deviation), deviation);
+    const msloc_status status = msloc_self_test(get(), &deviation);
+    return with(status, deviation);
   }
 
   /// What was opened; its texts live as long as this.
   Expected<msloc_model> model() {
     msloc_model model = MSLOC_MODEL_INIT;
-    return with(msloc_get_model(get(), &model), model);
+    const msloc_status status = msloc_get_model(get(), &model);
+    return with(status, model);
   }
 
   /// The layer relevance weights of class k, one for each stage.
@@ -222,7 +224,8 @@ class Localizer {
     const auto opened = model();
     if (!opened) return opened.error();
     std::vector<float> weights(opened->stages);
-    return with(msloc_get_relevance(get(), k, weights.data(), opened->stages), std::move(weights));
+    const msloc_status status = msloc_get_relevance(get(), k, weights.data(), opened->stages);
+    return with(status, std::move(weights));
   }
 
   /// The localization map of class k of the last film: input_height x input_width, logit units.
@@ -292,7 +295,8 @@ class Localizer {
     const auto opened = model();
     if (!opened) return opened.error();
     std::vector<float> out(std::size_t{opened->input_width} * opened->input_height);
-    return with(fill(out.data(), out.size()), std::move(out));
+    const msloc_status status = fill(out.data(), out.size());
+    return with(status, std::move(out));
   }
 
   Expected<Result> result_of(msloc_status status) {
