@@ -64,3 +64,22 @@ def test_no_damage_brings_a_name_out(robustness: ModuleType, kind: str) -> None:
     assert not any(name in done.stdout.upper() for name in robustness.NAMES)
     assert "corrupt " in done.stdout
     assert int(done.stdout.split()[-1]) > 300
+
+
+def test_no_name_in_any_file_of_a_run(robustness: ModuleType, tmp_path: Path) -> None:
+    """The lengths before every name are damaged; then all that `infer` says and writes is searched."""
+    whole = robustness.films()["dicom-explicit"]
+    upper = whole.upper()
+    (tmp_path / "in").mkdir()
+    for name in map(str.encode, robustness.NAMES):
+        at = upper.index(name)
+        for place in range(at - 8, at):
+            for value in (0, 255):
+                file = tmp_path / "in" / f"{place}-{value}.dcm"
+                file.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+    words = [sys.executable, "-m", "msloc_edge", "infer", tmp_path / "in", "--out", tmp_path / "out"]
+    done = subprocess.run([*words, "--write", "json,report"], cwd=ROOT, capture_output=True)
+    written = {file.name: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert {"results.jsonl", "failures.jsonl", "report.html"} <= set(written)
+    everything = b"".join([done.stdout, done.stderr, *written.values()]).upper()
+    assert not [name for name in robustness.NAMES if name.encode() in everything]
