@@ -207,7 +207,7 @@ def _calibrated_state(
     from msloc_edge.train.phantom import FINDINGS, generate
 
     films = np.stack([generate(seed, size).display() for seed in range(16)])
-    config = ModelConfig(FINDINGS, backbone, size, pool, stages)
+    config = ModelConfig(FINDINGS, backbone, size=size, pool=pool, stages=stages)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         net = build(config)
