@@ -1,33 +1,40 @@
-"""All that needs a GPU, in one command: every kernel and backend is checked, then measured. Under eight minutes.
+"""All that needs a GPU, in one command: measured, then checked against the CPU. At most eight minutes.
 
-    python benchmarks/gpu_check.py [--out DIR]
+    python benchmarks/gpu_check.py --prepare DIR          without a GPU: Triton's cache, for a device of --sm (90)
+    python benchmarks/gpu_check.py --dry-run              without a GPU: the steps, their limits, each command parsed
+    python benchmarks/gpu_check.py [--prepared DIR] [--out DIR]
 
-tests      pytest -m gpu: kernels against their references at real sizes, cubins through the driver, the torch backend
+kernels    benchmarks/kernels.py: against eager and torch.compile, with the ceilings of the same run
+whole      benchmarks/whole_image.py: pixels to boxes beside the bare classifier, one at a time and as a stream
+bench      msloc-edge bench on the GPU: film file to boxes beside the bare classifier
 selftest   the golden result, by torch on the GPU
 parity     torch on the GPU against onnxruntime on the CPU, over phantoms of every kind: windowed films, logits, peaks
            and boxes that were located on the GPU; in 16 bits the logits alone
 plugin     the launch code of the TensorRT plugin, built here, against the formula in double
-kernels    benchmarks/kernels.py: against eager and torch.compile, with the ceilings of the same run
-whole      benchmarks/whole_image.py: pixels to boxes beside the bare classifier, one at a time and as a stream
-bench      msloc-edge bench on the GPU: film file to boxes beside the bare classifier
+tests      pytest -m gpu, in parallel: kernels against their references at real sizes, cubins through the driver
 Works from a checkout, without an installation: the packages are linked into a scratch folder, where every step runs (in
 the checkout, Python would take the folder msloc_edge for the whole package). Every step has a time limit, and goes on
-after another has failed. DIR (default benchmarks/results) gets gpu_check.json, which names the GPU,
-and the steps' own files. Exit status 1 if a step failed.
+after another has failed. DIR (default benchmarks/results) gets gpu_check.json, which names the GPU and is written after
+each step, and the steps' own files. Exit status 1 if a step failed.
 
+What was prepared is of use to the version of Triton that made it: with another the kernels are compiled on the device.
 Not run yet: no GPU was at hand when it was written.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,50 +45,171 @@ NEEDED = {
     **{
         name: name for name in ("torch", "triton", "numpy", "click", "rich", "onnxruntime", "safetensors", "hypothesis")
     },
-    **{"cv2": "opencv-python-headless", "PIL": "pillow", "pytest": "pytest"},
+    **{"cv2": "opencv-python-headless", "PIL": "pillow", "pytest": "pytest", "xdist": "pytest-xdist"},
 }
 """Module -> package of what the steps import."""
 PACKAGES = ("kernels", "export", "train")
+MAX_SECONDS = 480
+"""Of all steps together: of the 15 minutes that a machine is lent for, its start and the copies take some, too."""
+SM, PREPARED = 90, "prepared.json"
 LIMIT_INPUT, LIMIT_LOGIT, LIMIT_PEAK, LIMIT_IOU = 5e-5, 1e-3, 5e-3, 0.99
 LIMIT_LOGIT_16 = {"fp16": 0.05, "bf16": 0.4}
-BENCH = ("--generate", "3000x2500x8", "--films", "100", "--seconds", "15", "--compare-classifier")
+BENCH = ("--generate", "3000x2500x8", "--films", "100", "--seconds", "15", "--cold", "1", "--compare-classifier")
+PARSE_ONLY = """
+import runpy, sys
+import argparse, click
+parse = argparse.ArgumentParser.parse_args
+argparse.ArgumentParser.parse_args = lambda *given: (parse(*given), sys.exit())
+click.Command.invoke = lambda *given: None
+sys.argv, module = sys.argv[1:], sys.argv[1] == "-m"
+if module:
+    del sys.argv[0]
+run = runpy.run_module if module else runpy.run_path
+run(sys.argv[0], run_name="__main__", **{"alter_sys": True} if module else {})
+"""
+"""A program that parses the arguments of a script, or after -m of a module, and does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command of Python's, in seconds at most."""
+
+    name: str
+    limit: int
+    command: list[str]
+
+    def rehearsal(self) -> list[str]:
+        """The command that shows, without a GPU, that this one can be understood."""
+        if self.command[:2] == ["-m", "pytest"]:
+            return [*self.command, "--collect-only"]
+        return ["-c", PARSE_ONLY, *self.command]
+
+
+def steps(out: Path) -> list[Step]:
+    """All steps, in order: what is measured comes first."""
+    here, scripts = str(Path(__file__).resolve()), ROOT / "benchmarks"
+    backend = ["--backend", "torch", "--device", "cuda"]
+    tests = [str(ROOT / "tests" / name) for name in ("kernels", "cuda")]
+    return [
+        Step("kernels", 110, [str(scripts / "kernels.py"), "--device", "cuda"]),
+        Step("whole", 100, [str(scripts / "whole_image.py")]),
+        Step("bench", 70, ["-m", "msloc_edge", "bench", *backend, *BENCH, "--json", str(out / "bench.cuda.json")]),
+        Step("selftest", 30, ["-m", "msloc_edge", "selftest", *backend]),
+        Step("parity", 50, [here, "--only", "parity"]),
+        Step("plugin", 40, [here, "--only", "plugin"]),
+        Step("tests", 80, ["-m", "pytest", "-m", "gpu", "-q", "-n", "8", *tests]),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    own = {"parity": parity, "plugin": plugin}
-    parser.add_argument("--only", choices=own, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser().parse_args()
     if args.only:
-        own[args.only]()
+        OWN[args.only]()
         return
-    facts, args.out = gpu(), args.out.resolve()
-    args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         links(Path(scratch))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (scratch, os.environ.get("PYTHONPATH", ""))))
-        cli = [sys.executable, "-c", "from msloc_edge.cli import main; main()"]
-        bench_file = args.out / "bench.cuda.json"
-        steps = {
-            "tests": ([sys.executable, "-m", "pytest", "-m", "gpu", "-q", str(ROOT / "tests/kernels")], 150),
-            "selftest": ([*cli, "selftest", "--backend", "torch", "--device", "cuda"], 60),
-            "parity": ([sys.executable, str(Path(__file__).resolve()), "--only", "parity"], 90),
-            "plugin": ([sys.executable, str(Path(__file__).resolve()), "--only", "plugin"], 90),
-            "kernels": ([sys.executable, str(ROOT / "benchmarks/kernels.py"), "--device", "cuda"], 100),
-            "whole": ([sys.executable, str(ROOT / "benchmarks/whole_image.py")], 100),
-            "bench": ([*cli, "bench", "--backend", "torch", "--device", "cuda", *BENCH, "--json", str(bench_file)], 80),
-        }
-        result = {"gpu": facts, "steps": {name: step(name, *what, Path(scratch)) for name, what in steps.items()}}
-    if args.out != RESULTS:
-        for made in (*RESULTS.glob("kernels.cuda.*"), *RESULTS.glob("whole_image.json")):
-            shutil.copy(made, args.out)
-    path = args.out / "gpu_check.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+        if args.prepare:
+            prepare(args.prepare.resolve(), args.sm, Path(scratch))
+        elif args.dry_run:
+            rehearse(steps(args.out.resolve()), Path(scratch))
+        else:
+            check(args.out.resolve(), args.prepared, Path(scratch))
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--out", type=Path, default=RESULTS)
+    found.add_argument("--prepare", type=Path, metavar="DIR")
+    found.add_argument("--sm", type=int, default=SM, help="compute capability that is prepared for, such as 90")
+    found.add_argument("--prepared", type=Path, metavar="DIR")
+    found.add_argument("--dry-run", action="store_true")
+    found.add_argument("--only", choices=OWN, help=argparse.SUPPRESS)
+    return found
+
+
+def check(out: Path, prepared: Path | None, folder: Path) -> None:
+    """Run all steps, and write what is known after each."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "gpu_check.json"
+    result: dict[str, Any] = {"gpu": gpu(), "prepared": use(prepared) if prepared else "nothing", "steps": {}}
+    for step in steps(out):
+        print(f"{step.name} ... (at most {step.limit} s)", flush=True)
+        found = run(step.command, step.limit, folder)
+        print(found["said"][-3000:])
+        result["steps"][step.name] = found
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        if out != RESULTS:
+            for made in (*RESULTS.glob("kernels.cuda.*"), *RESULTS.glob("whole_image.json")):
+                shutil.copy(made, out)
     for name, found in result["steps"].items():
         print(f"{name:10} {'passed' if found['status'] == 0 else 'FAILED'} {found['seconds']:.0f} s")
     print("->", path)
     sys.exit(any(found["status"] for found in result["steps"].values()))
+
+
+def rehearse(planned: list[Step], folder: Path) -> None:
+    """Print the plan, and try to parse each command. Exits with what cannot be parsed."""
+    failed = []
+    for step in planned:
+        words = ["python", *(word.removeprefix(f"{ROOT}/") for word in step.command)]
+        found = run(step.rehearsal(), None, folder)
+        print(f"{step.limit:4} s  {step.name:9} {' '.join(words)}", flush=True)
+        if found["status"]:
+            failed.append(f"{step.name}: {found['said'].strip()[-500:]}")
+    total = sum(step.limit for step in planned)
+    print(f"{total:4} s  in all, of {MAX_SECONDS}")
+    if total > MAX_SECONDS:
+        failed.append(f"expected limits of {MAX_SECONDS} s in all, got {total}")
+    sys.exit("\n".join(failed) or 0)
+
+
+def prepare(folder: Path, sm: int, scratch: Path) -> None:
+    """Fill a folder with Triton's cache for a device that is not here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TRITON_CACHE_DIR"] = str(folder)
+    fill = f"from msloc_edge.kernels.ahead import fill_cache; fill_cache({sm})"
+    found = run(["-c", fill], None, scratch)
+    if found["status"]:
+        sys.exit(found["said"])
+    facts = {"sm": sm, "triton": metadata.version("triton")}
+    (folder / PREPARED).write_text(json.dumps(facts) + "\n")
+    kernels = len(list(folder.glob("*/*.cubin")))
+    print(f"{folder}: {kernels} kernels for sm_{sm} by Triton {facts['triton']} in {found['seconds']:.0f} s")
+
+
+def use(folder: Path) -> str:
+    """Let Triton begin with what was prepared; says what that is."""
+    facts = json.loads((folder / PREPARED).read_text())
+    here = metadata.version("triton")
+    if facts["triton"] != here:
+        return f"nothing: {folder} is of Triton {facts['triton']}, this is {here}"
+    os.environ["TRITON_CACHE_DIR"] = str(folder.resolve())
+    return f"kernels for sm_{facts['sm']} of Triton {here}"
+
+
+def run(command: list[str], limit: float | None, folder: Path) -> dict[str, Any]:
+    """Exit status (124: out of time), seconds, and the end of what it printed. With it end the processes it started."""
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=folder, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            status = 124
+        finally:
+            end(process)
+        said.seek(0)
+        return {"status": status, "seconds": round(time.perf_counter() - begin, 1), "said": said.read()[-6000:]}
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all of its session, such as the workers of pytest."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def links(folder: Path) -> None:
@@ -102,20 +230,8 @@ def gpu() -> dict[str, Any]:
     if not torch.cuda.is_available():
         sys.exit("gpu_check: expected a CUDA device, found none; run it where nvidia-smi lists one")
     found = torch.cuda.get_device_properties(0)
-    return {"name": found.name, "sm": f"{found.major}{found.minor}", "torch": torch.__version__, "time": time.ctime()}
-
-
-def step(name: str, command: list[str], limit: float, folder: Path) -> dict[str, Any]:
-    """Exit status (124: out of time), seconds, and the end of what it printed."""
-    print(f"{name} ...", flush=True)
-    begin = time.perf_counter()
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit)
-        status, said = done.returncode, done.stdout + done.stderr
-    except subprocess.TimeoutExpired as error:
-        status, said = 124, f"{error}"
-    print(said[-3000:])
-    return {"status": status, "seconds": round(time.perf_counter() - begin, 1), "said": said[-6000:]}
+    facts = {name: metadata.version(name) for name in ("torch", "triton", "onnxruntime")}
+    return {"name": found.name, "sm": f"{found.major}{found.minor}", **facts, "time": time.ctime()}
 
 
 def parity() -> None:
@@ -178,6 +294,9 @@ def plugin() -> None:
         subprocess.run(build, check=True)
         subprocess.run([str(program)], check=True)
 
+
+OWN = {"parity": parity, "plugin": plugin}
+"""Steps of this file, each in a process of its own."""
 
 if __name__ == "__main__":
     main()

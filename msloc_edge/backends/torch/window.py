@@ -15,7 +15,11 @@ from msloc_edge.types import Frame
 
 
 class DeviceFilm:
-    """A film as model's input [H, W] on a device, and on its way to the host, where numpy makes an array of it."""
+    """A film as model's input [H, W] on a device, and on its way to the host, where numpy makes an array of it.
+
+    The input gate looks at every film. So the copy is put behind the film at once, on the film's own stream beside the
+    network: whoever asks finds it there.
+    """
 
     def __init__(self, film: Tensor) -> None:
         """film  [H, W] float32, which the current stream writes"""

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from interpreter import Executed, Memory, launch
 from triton import knobs
-from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import CompiledKernel
-from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
+
+from msloc_edge.kernels.ahead import compiled_for
 
 SCRATCH = (0, 0)
 """Pointers that Triton adds to the arguments; no kernel here reads them."""
@@ -29,45 +28,17 @@ class Launched:
     executed: Executed
 
 
-@dataclass(frozen=True, slots=True)
-class NoDevice:
-    """What Triton asks its driver before it compiles."""
-
-    sm: int
-
-    def get_current_device(self) -> str:
-        return f"interpreted sm_{self.sm}"
-
-    def get_current_stream(self, device: str) -> int:
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.sm, 32)
-
-
 @contextmanager
 def interpreted(sm: int = 90) -> Iterator[list[Launched]]:
     """Let kernels of Triton be launched on tensors of the host; the launches are listed in order."""
     launches: list[Launched] = []
-    run, active = JITFunction.run, driver._active
 
-    def interpret(
-        kernel: JITFunction, *args: Any, grid: tuple[int, ...], warmup: bool, **kwargs: Any
-    ) -> CompiledKernel:
-        compiled = run(kernel, *args, grid=grid, warmup=True, **kwargs)
-        named = {name: value for name, value in kwargs.items() if name in kernel.arg_names}
-        values = kernel.signature.bind(*args, **named).arguments
+    def execute(compiled: CompiledKernel, grid: tuple[int, ...], values: Mapping[str, Any]) -> None:
         launches.append(Launched(compiled, _execute(compiled, (*grid, 1, 1)[:3], values)))
-        return compiled
 
-    JITFunction.run = interpret
-    driver.set_active(NoDevice(sm))
-    try:
-        with knobs.compilation.scope():
-            knobs.compilation.disable_line_info = True
-            yield launches
-    finally:
-        JITFunction.run, driver._active = run, active
+    with compiled_for(sm, execute), knobs.compilation.scope():
+        knobs.compilation.disable_line_info = True
+        yield launches
 
 
 def _execute(compiled: CompiledKernel, grid: tuple[int, ...], values: Mapping[str, Any]) -> Executed:
