@@ -71,7 +71,7 @@ class Worker:
             self._log.alert("film given up" if final else "film waits", film=film.name, reason=reason)
             self._journal.fail(film, reason, str(error), None if final else _PAUSE_S)
             return None
-        reason = outcome.reason if isinstance(outcome, NotAnalysed) else ""
+        reason = outcome.reason if isinstance(outcome, NotAnalysed) else outcome.refused or ""
         seconds = time.monotonic() - started
         self._metrics.localized.labels(reason).inc()
         self._metrics.localize_seconds.observe(seconds)
