@@ -15,10 +15,11 @@ export SOURCE_DATE_EPOCH
 
 # Each minor version once, from 3.10 on.
 pythons() {
-  local minor found
+  local minor candidate
   for minor in 10 11 12 13 14; do
-    found=$(command -v "python3.$minor" || ls -d "$HOME"/.pyenv/versions/3."$minor".*/bin/python 2>/dev/null | tail -1)
-    if [ -n "$found" ] && "$found" -c '' 2>/dev/null; then echo "$found"; fi
+    for candidate in "python3.$minor" "$HOME/.pyenv/versions/3.$minor".*/bin/python; do
+      if "$candidate" -c '' 2>/dev/null; then command -v "$candidate" && break; fi
+    done
   done
 }
 

@@ -47,11 +47,20 @@ class Picture {
         height_(static_cast<int>(film.height * scale_)),
         rgb_(std::size_t{3} * static_cast<std::size_t>(width_) * static_cast<std::size_t>(height_)) {}
 
-  /// Calls paint(pixel, value) for each pixel with the bilinear value of an image of the model's input.
-  template <class Paint>
-  void over(const std::vector<float>& image, const Paint& paint) {
+  /// Draws the film, from the model's input.
+  void film(const std::vector<float>& input) {
     for (int y = 0; y < height_; ++y)
-      for (int x = 0; x < width_; ++x) paint(at(x, y), sample(image, x, y));
+      for (int x = 0; x < width_; ++x)
+        std::fill_n(at(x, y), 3,
+                    static_cast<std::uint8_t>(std::lround(255 * std::clamp(sample(input, x, y), 0.0F, 1.0F))));
+  }
+
+  /// Tints what of a box is above the threshold of its map: what is above it outside of boxes is no finding.
+  void tint(const msloc_box& box, const std::vector<float>& map, double threshold, const Color& color) {
+    for (int y = row(box.y); y < row(box.y + box.h); ++y)
+      for (int x = column(box.x); x < column(box.x + box.w); ++x)
+        if (static_cast<double>(sample(map, x, y)) >= threshold)
+          for (std::size_t i = 0; i < 3; ++i) at(x, y)[i] = static_cast<std::uint8_t>((3 * at(x, y)[i] + color[i]) / 4);
   }
 
   /// The outline of a box in pixels of the stored film.
@@ -133,15 +142,8 @@ class Picture {
   std::vector<std::uint8_t> rgb_;
 };
 
-void tint(std::uint8_t* pixel, const Color& color) {
-  for (std::size_t i = 0; i < 3; ++i) pixel[i] = static_cast<std::uint8_t>((3 * pixel[i] + color[i]) / 4);
-}
-
 void draw(Picture& picture, const Finding& finding, const std::vector<float>& map, const Color& color) {
-  const auto threshold = static_cast<float>(finding.map_threshold);
-  picture.over(map, [&](std::uint8_t* pixel, float value) {
-    if (value >= threshold) tint(pixel, color);
-  });
+  for (const msloc_box& box : finding.boxes) picture.tint(box, map, finding.map_threshold, color);
   for (const msloc_box& box : finding.boxes) {
     char text[96];
     std::snprintf(text, sizeof text, "%.80s %.2f", finding.label.c_str(), box.score);
@@ -159,9 +161,7 @@ Expected<bool> write_overlay(msloc_edge::Localizer& localizer, const msloc_edge:
   const auto input = localizer.input();
   if (!input) return input.error();
   Picture picture(*model, result.film);
-  picture.over(*input, [](std::uint8_t* pixel, float brightness) {
-    std::fill_n(pixel, 3, static_cast<std::uint8_t>(std::lround(255 * std::clamp(brightness, 0.0F, 1.0F))));
-  });
+  picture.film(*input);
   for (std::uint32_t k = 0; k < result.findings.size(); ++k) {
     if (!result.findings[k].positive) continue;
     const auto map = localizer.map(k);
