@@ -59,11 +59,9 @@ def gate_of(net: nn.Sequential, films: Sequence[NDArray[np.float32]], clipped: f
 
     clipped  largest share of black and white pixels of a film
     """
-    layers = [
-        write_layer(layer.weight.detach().numpy(), layer.bias.detach().numpy())
-        for layer in net
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-    ]
+    fitted = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    names = [name.removesuffix(".weight") for name in fitted if name.endswith(".weight")]
+    layers = [write_layer(fitted[f"{name}.weight"], fitted[f"{name}.bias"]) for name in names]
     numbers: dict[str, Any] = {
         "reasons": list(REASONS),
         "thresholds": [MAX_THRESHOLD] * len(REASONS),

@@ -54,15 +54,15 @@ class Pictures:
     def _draw(self, kind: str, rng: np.random.Generator) -> Picture:
         if kind in self._foreign:
             found = self._foreign[kind]
-            picture = vary(_window(found[rng.integers(len(found))], rng), rng)
-            picture = np.rot90(picture, rng.integers(4)) if rng.random() < 0.3 else picture
+            picture = vary(_window(found[int(rng.integers(len(found)))], rng), rng)
+            picture = np.rot90(picture, int(rng.integers(4))) if rng.random() < 0.3 else picture
             return np.asarray(1 - picture if rng.random() < 0.15 else picture)
-        film = self._films[rng.integers(len(self._films))].astype(np.float32) / 255
+        film: Picture = self._films[int(rng.integers(len(self._films)))].astype(np.float32) / np.float32(255)
         if kind == "cut_off":
             return vary(cut(film, rng), rng)
         film = vary(film, rng)
         if kind == "rotated":
-            film = np.rot90(film, rng.integers(1, 4))
+            film = np.rot90(film, int(rng.integers(1, 4)))
         elif kind == "polarity_suspect":
             film = np.asarray(1 - film)
         return _framed(np.ascontiguousarray(film), rng)
