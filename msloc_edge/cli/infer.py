@@ -36,7 +36,8 @@ def _number_or_all(context: click.Context, parameter: click.Parameter, value: st
     "write",
     default=None,
     metavar="KINDS",
-    help="What to write into --out, with commas: json,overlay,heatmap,report.  [default: all]",
+    help="What to write into --out, with commas: json,overlay,heatmap,report, which is the default, and DICOM objects: "
+    "sr,seg,pm,gsps,sc.",
 )
 @click.option("--profile", default=None, help="Threshold profile, such as normal-90; `models show` lists them.")
 @click.option(
@@ -55,6 +56,7 @@ def _number_or_all(context: click.Context, parameter: click.Parameter, value: st
     "--threads", type=click.IntRange(1), default=None, help="Threads of the network on a CPU.  [default: all]"
 )
 @click.option("--frame", type=click.IntRange(1), default=None, help="Which frame of a multi-frame file, from 1.")
+@click.option("--no-uids", is_flag=True, help="Leave the UIDs of DICOM films out of the result lines.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first input that fails.")
 @click.option("--watch", is_flag=True, help="Go on: localize new films in the INPUT folders as they arrive.")
 @click.option("--overwrite", is_flag=True, help="Begin --out anew.  [default: go on with what is done there]")
@@ -76,6 +78,7 @@ def command(
     workers: int,
     threads: int | None,
     frame: int | None,
+    no_uids: bool,
     fail_fast: bool,
     watch: bool,
     overwrite: bool,
@@ -118,12 +121,13 @@ def command(
             "--frame": frame,
             "--show": show,
             "--write": list(kinds),
+            "--no-uids": no_uids,
         }
         folder = stack.enter_context(OutputFolder(out, kinds, localizer, settings, show, overwrite)) if out else None
         progress = stack.enter_context(
             Progress(console=console, disable=quiet or watch or not console.is_terminal, transient=True)
         )
-        session = Session(localizer, folder, progress, batch, workers, frame, fail_fast)
+        session = Session(localizer, folder, progress, batch, workers, frame, fail_fast, uids=not no_uids)
         names = Names(folder.names() if folder else ())
         for paths in arrivals(inputs, search) if watch else [search.expand(inputs)]:
             session.localize([names.source(path) for path in paths])
@@ -136,14 +140,14 @@ def command(
 
 
 def _kinds(write: str | None, out: Path | None, watch: bool) -> tuple[str, ...]:
-    from msloc_edge.cli.output import KINDS
+    from msloc_edge.cli.output import KINDS, OBJECTS
 
     if write is None:
         return tuple(kind for kind in KINDS if not (watch and kind == "report"))
     kinds = tuple(kind.strip() for kind in write.split(",") if kind.strip())
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise click.BadParameter(f"expected some of {', '.join(KINDS)}, got {write!r}", param_hint="--write")
+    known = (*KINDS, *OBJECTS)
+    if not kinds or not set(kinds) <= set(known):
+        raise click.BadParameter(f"expected some of {', '.join(known)}, got {write!r}", param_hint="--write")
     if out is None and kinds != ("json",):
         raise click.UsageError(f"--write {write} needs a folder: add --out DIR")
     if watch and "report" in kinds:

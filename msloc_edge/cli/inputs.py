@@ -15,7 +15,7 @@ from msloc_edge._files import FILM_SUFFIXES, film_stem
 STDIN = "-"
 
 _OURS = re.compile(
-    r".*\.(overlay\.png|heatmap\.png|heatmap\.npy)|(results|failures)\.jsonl|report(-\d+)?\.html|journal\.sqlite.*"
+    r".*\.(overlay\.png|heatmap\.png|heatmap\.npy|(sr|seg|pm|gsps|sc)\.dcm)|(results|failures)\.jsonl|report(-\d+)?\.html|journal\.sqlite.*"
 )
 """What a run writes: it may stand in the folder that is searched, and is neither a film nor passed over."""
 

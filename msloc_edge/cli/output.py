@@ -19,6 +19,8 @@ from msloc_edge.cli.lines import Lines
 from msloc_edge.errors import MslocError, OutputError
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.journal import Item, Journal
+from msloc_edge.objects import KINDS as OBJECTS
+from msloc_edge.objects import AnySource, NotAnalysed, Written, require_highdicom, write_objects
 from msloc_edge.pipeline import Localizer
 from msloc_edge.render.heatmap import encode, write_heatmap
 from msloc_edge.render.overlay import overlay
@@ -29,6 +31,7 @@ from msloc_edge.result import Result
 KINDS = ("json", "overlay", "heatmap", "report")
 RESULTS, FAILURES, REPORT, JOURNAL = "results.jsonl", "failures.jsonl", "report.html", "journal.sqlite"
 SUFFIXES = {"overlay": ".overlay.png", "heatmap": ".heatmap.npy", "heatmap_png": ".heatmap.png"}
+SUFFIXES |= {kind: f".{kind}.dcm" for kind in OBJECTS}
 """Kind of a film's file -> what its name ends with."""
 
 RECEIVED, WRITTEN = "received", "written"
@@ -44,6 +47,7 @@ class OutputFolder:
         NAME.overlay.png    the film with outlines, boxes and scores
         NAME.heatmap.npy    float32 [J, h, w]: M_k of the localized classes, logit units, over the film
         NAME.heatmap.png    the same as 8-bit grey on an absolute scale: 128 is the finding's threshold
+        NAME.sr.dcm, ...    DICOM objects, for DICOM films (msloc_edge/objects)
         report.html         all films, self-contained; with report-2.html and so on where there are many
         journal.sqlite      what is done, by name and content; held by one run at a time
 
@@ -67,6 +71,10 @@ class OutputFolder:
         self._results = Lines(folder / RESULTS) if "json" in kinds else None
         self._failures = Lines(folder / FAILURES)
         self._report: Report | None = None
+
+        self._objects = [kind for kind in OBJECTS if kind in kinds]
+        if self._objects:
+            require_highdicom()
 
         def start() -> None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -180,6 +188,18 @@ class OutputFolder:
 
         _writing(self.folder, pictures)
         return files
+
+    def write_objects(self, source: Source, result: Result | NotAnalysed, film: AnySource) -> Written:
+        """Write the DICOM objects that were asked for; `film` is the film's path or content. Safe in any thread."""
+        written = Written({}, {})
+
+        def write() -> None:
+            both = write_objects(result, film, self._objects, self.folder, source.stem)
+            for mine, found in zip(written, both, strict=True):
+                mine.update(found)  # type: ignore[arg-type]
+
+        _writing(self.folder, write)
+        return written
 
     def add(self, line: str, source: Source, film: Prepared, result: Result, files: dict[str, str]) -> None:
         """Add a film to the report, to results.jsonl and to the journal, or to none of them."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import Progress
@@ -19,6 +20,7 @@ from msloc_edge.cli.output import REPORT, OutputFolder, print_line
 from msloc_edge.errors import WARNINGS, InputError, InternalError, MslocError, OutputError, printable
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.imaging.reading import MAX_MEMORY
+from msloc_edge.objects import NotAnalysed
 from msloc_edge.pipeline import Localizer, Outcome, guarded
 from msloc_edge.result import Result
 
@@ -37,10 +39,12 @@ class Session:
         workers: int,
         frame: int | None,
         fail_fast: bool,
+        uids: bool = True,
     ) -> None:
         self.done, self.before, self.refused, self.failed, self.stopped = 0, 0, 0, 0, False
         self._localizer, self._folder, self._progress = localizer, folder, progress
         self._batch, self._workers, self._frame, self._fail_fast = batch, workers, frame, fail_fast
+        self._uids = uids
         self._to_stdout = folder is None or not sys.stdout.isatty()
         self._rows: list[tuple[str, str, str]] = []
         self._stdin = b""
@@ -69,8 +73,11 @@ class Session:
                 future.result()
         self._progress.remove_task(task)
 
+    def _content(self, source: Source) -> str | bytes:
+        return self._stdin if source.path == STDIN else source.path
+
     def _load(self, source: Source) -> Prepared:
-        return self._localizer.prepare(self._stdin if source.path == STDIN else source.path, self._frame)
+        return self._localizer.prepare(self._content(source), self._frame)
 
     def _put(self, outcome: Outcome[Source]) -> None:
         """Bring one film to its places, as soon as it is there."""
@@ -78,7 +85,9 @@ class Session:
             return
         source, film, result = outcome.film, outcome.prepared, outcome.result
         if film is None or result is None:
-            self._fail(source, outcome.error or InternalError("internal_error", f"{source.path}: no result"))
+            error = outcome.error or InternalError("internal_error", f"{source.path}: no result")
+            self._fail(source, error)
+            self._write_refusal(source, error)
         elif self._folder and self._folder.recognize(source, result.sha256):
             self.before += 1
         else:
@@ -89,12 +98,26 @@ class Session:
                 self._finish(source, film, result, files)
 
     def _write(self, outcome: Outcome[Source]) -> dict[str, str]:
-        if self._folder and outcome.prepared and outcome.result:
-            return self._folder.write(outcome.film, outcome.prepared, outcome.result)
-        return {}
+        source, film, result = outcome.film, outcome.prepared, outcome.result
+        if not (self._folder and film and result):
+            return {}
+        files = self._folder.write(source, film, result)
+        objects, left_out = self._folder.write_objects(source, result, self._content(source))
+        for error in {error.message: error for error in left_out.values()}.values():
+            self._say(source, error)
+        return files | {kind: path.name for kind, path in objects.items()}
+
+    def _write_refusal(self, source: Source, error: MslocError) -> None:
+        """Leave a DICOM film that cannot be read a report that says so, where it has a header."""
+        if self._folder and isinstance(error, InputError):
+            refusal = NotAnalysed.of(error, self._localizer.bundle.id, self._localizer.operating_point)
+            try:
+                self._folder.write_objects(source, refusal, self._content(source))
+            except OutputError as unwritable:
+                self._say(source, unwritable)
 
     def _finish(self, source: Source, film: Prepared, result: Result, files: dict[str, str]) -> None:
-        record = result.to_dict()
+        record = (result if self._uids else replace(result, uids=None)).to_dict()
         if files:
             record["files"] = files
         line = json.dumps(record, allow_nan=False)

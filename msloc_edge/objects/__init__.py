@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "AnySource", "NotAnalysed", "Written", "make_object", "write_objects"]
 
 KINDS = ("sr", "seg", "pm", "gsps", "sc")
+_OF_FINDINGS = ("seg", "pm", "gsps")
 
 AnySource = Union[str, Path, bytes, "Dataset"]
 """The DICOM film that a result is of: a path, the file's content, or a pydicom Dataset."""
 
 
 class Written(NamedTuple):
-    """Files of one film's objects; every kind that was asked for is in one of the two.
+    """Files of one film's objects.
 
     files     kind -> path of the object
-    left_out  kind -> why there is none: an error of one sentence
+    left_out  kind that could not be made -> why: an error of one sentence
     """
 
     files: dict[str, Path]
@@ -48,19 +49,26 @@ def make_object(result: Result | NotAnalysed, source: AnySource, kind: str) -> D
     """Make one DICOM object of a result and the film that it is of.
 
     result  with its maps for seg, pm and the contours of gsps; one read from a result line has none
-    kind    one of KINDS; of a film that was not analysed there are sr and sc
+    kind    one of KINDS; of a film without a finding, or that was refused, there are sr and sc
 
     Raises OutputError (object_refused) where it cannot be made, DependencyError (package_missing).
     """
+    require_highdicom()
+    from msloc_edge.objects.making import make
+
+    return make(result, source, kind)
+
+
+def require_highdicom() -> None:
+    """Raise DependencyError (package_missing) where objects cannot be made for lack of a package."""
     try:
-        from msloc_edge.objects.making import make
+        import highdicom  # noqa: F401
     except ImportError as error:
         raise DependencyError(
             "package_missing",
             f"expected highdicom, to make DICOM objects, got {error}; install it with: "
             "pip install 'msloc-edge[objects]'.",
         ) from error
-    return make(result, source, kind)
 
 
 def write_objects(
@@ -73,11 +81,13 @@ def write_objects(
     kinds   some of KINDS
     folder  is made where it is missing
 
-    An object that cannot be made does not keep the others away: `left_out` says why.
+    An object that cannot be made does not keep the others away: `left_out` says why. A film without a positive finding
+    has an sr and an sc, and nothing is left out.
     Raises OSError where a file cannot be written.
     """
     written = Written({}, {})
-    for kind in kinds:
+    found = isinstance(result, Result) and result.positive
+    for kind in [kind for kind in kinds if found or kind not in _OF_FINDINGS]:
         path = Path(folder) / f"{stem}.{kind}.dcm"
         try:
             made = make_object(result, source, kind)

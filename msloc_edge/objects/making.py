@@ -38,6 +38,8 @@ _REFUSAL_MAKERS: dict[str, Callable[[NotAnalysed, Source, Identity], Dataset]] =
 
 def make(result: Result | NotAnalysed, film: AnySource, kind: str) -> Dataset:
     """Make an object of one kind. Raises OutputError (object_refused)."""
+    if isinstance(result, Result) and result.refused:
+        result = NotAnalysed.of_result(result)
     source = read_source(film, _texts(result))
     if kind == "sc" and isinstance(result, Result) and result.film is None:
         _check_same_film(result, source)

@@ -84,6 +84,8 @@ def read_source(film: AnySource, texts: Iterable[str]) -> Source:
     """
     with captured_warnings() as caught:
         header = _clean(_read(film), caught)
+        if not header.get("SOPClassUID"):
+            raise _not_dicom()
         if missing := [keyword for keyword in _NEEDED if not header.get(keyword)]:
             raise refused(f"expected a DICOM film with {missing[0]}, got one without; send the film as it was stored.")
         uids = SourceUids(*(str(header[keyword].value) for keyword in _NEEDED[1:4]))
@@ -104,10 +106,14 @@ def _read(film: AnySource) -> Dataset:
             opened = BytesIO(film) if isinstance(film, bytes) else Path(film)
             header = pydicom.dcmread(opened, force=True, stop_before_pixels=True)
         except Exception:  # pydicom's words may hold what is in the file
-            raise refused("expected a DICOM film, got something else or a damaged one; objects need DICOM.") from None
+            raise _not_dicom() from None
     if "TransferSyntaxUID" not in header.file_meta:
         header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return header
+
+
+def _not_dicom() -> OutputError:
+    return refused("expected a DICOM film, got something else or a damaged one; DICOM objects need one.")
 
 
 def _clean(header: Dataset, caught: list[Any]) -> Dataset:
