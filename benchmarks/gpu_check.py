@@ -56,16 +56,18 @@ LIMIT_INPUT, LIMIT_LOGIT, LIMIT_PEAK, LIMIT_IOU = 5e-5, 1e-3, 5e-3, 0.99
 LIMIT_LOGIT_16 = {"fp16": 0.05, "bf16": 0.4}
 BENCH = ("--generate", "3000x2500x8", "--films", "100", "--seconds", "15", "--cold", "1", "--compare-classifier")
 PARSE_ONLY = """
-import runpy, sys
+import os, runpy, sys
 import argparse, click
 parse = argparse.ArgumentParser.parse_args
 argparse.ArgumentParser.parse_args = lambda *given: (parse(*given), sys.exit())
 click.Command.invoke = lambda *given: None
-sys.argv, module = sys.argv[1:], sys.argv[1] == "-m"
-if module:
-    del sys.argv[0]
-run = runpy.run_module if module else runpy.run_path
-run(sys.argv[0], run_name="__main__", **{"alter_sys": True} if module else {})
+if sys.argv[1] == "-m":
+    sys.argv = sys.argv[2:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    sys.argv = sys.argv[1:]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
 """A program that parses the arguments of a script, or after -m of a module, and does nothing."""
 

@@ -116,7 +116,7 @@ int cuStreamBeginCapture(stream *s, int mode) {
 int cuStreamEndCapture(stream *s, node **graph) {
     s->capturing = 0;
     int status = answer("cuStreamEndCapture");
-    *graph = s->first;
+    *graph = status ? NULL : s->first;
     live += !status;
     return status;
 }

@@ -301,6 +301,11 @@ def test_a_compatible_plan_may_bring_its_runtime(bundle: Bundle) -> None:
     backend.close()
 
 
+def threads(backend: Any) -> int:
+    """Of onnxruntime that serves while an engine is built, or in place of one."""
+    return int(backend._active._session.get_session_options().intra_op_num_threads)
+
+
 def test_onnxruntime_serves_until_it_is_built(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     go = threading.Event()
     trt.SETTINGS.steps.append(lambda: go.wait(30))
@@ -309,6 +314,7 @@ def test_onnxruntime_serves_until_it_is_built(bundle: Bundle, caplog: pytest.Log
             **{"engine": "onnxruntime", "version": "", "device": "cpu"},
             "until": "TensorRT 10.16.1.11, tiny is built",
         }
+        assert threads(localizer.backend) == 1, "the builder measures kernels meanwhile"
         film = (films(1)[0, 0] * 255).astype(np.uint8)
         before = localizer.localize(film)
         assert before.backend == "onnxruntime"
@@ -335,9 +341,11 @@ def test_eval_waits_for_the_engine(bundle: Bundle) -> None:
 
 def test_a_build_that_fails_leaves_onnxruntime(bundle: Bundle) -> None:
     trt.SETTINGS.no_device = True
-    backend = load_backend("tensorrt", bundle)
+    backend = load_backend("tensorrt", bundle, threads=2)
+    assert threads(backend) == 1
     with pytest.raises(BackendError, match=r"cannot start on this device: .*CUDA initialization failure") as caught:
         backend.wait()
+    assert threads(backend) == 2, "as many as were asked for"
     assert caught.value.reason == "backend_failed"
     same(bundle, backend.run(films(1)), films(1))
     assert backend.name == "onnxruntime"
