@@ -1,26 +1,37 @@
 """Damaged films by the thousand: does any end the program, hang it, fill the memory, or repeat a patient's name?
+And runs that are killed: is a line lost, or there twice?
 
-    python benchmarks/robustness.py [--mutations 20000] [--seed 0]
+    python benchmarks/robustness.py [--mutations 20000] [--kills 50] [--seed 0]
 
 Small films of every kind that is read are damaged in every way that files are (bits, bytes, lengths, holes, cuts,
 pieces swapped), and each is read. A film is read, or refused with a reason; everything else counts as a fault.
-Result: benchmarks/results/robustness.json. tests/robustness runs a few hundred of the same on every `make test`.
+`infer --out` and `infer --watch --out` are killed (SIGKILL) at random moments, and go on, until all films are done.
+Each part has its entry in benchmarks/results/robustness.json; 0 leaves a part, and its entry, as it is.
+tests/robustness runs a few hundred films and a few kills of the same on every `make test`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
+import re
 import resource
 import signal
 import struct
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
+from pathlib import Path
+from subprocess import DEVNULL
 from types import FrameType
 from typing import Any
 
@@ -266,13 +277,91 @@ def peak_mb() -> int:
     return max(*usage, *decoder.peaks_mb())
 
 
-def main() -> None:
-    from machine import environment, save
+@dataclass
+class Kills:
+    """What became of killed runs; all but the first three must be 0."""
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutations", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    kills: int = 0
+    runs: int = 0
+    films: int = 0
+    lost: int = 0
+    doubled: int = 0
+    torn: int = 0
+    left_over: int = 0
+
+    def check(self, out: Path, inputs: set[str], seen: set[str]) -> None:
+        """Compare what a finished folder holds with its inputs, and with the lines `seen` in it at some kill."""
+        results, failures = _lines(out / "results.jsonl"), _lines(out / "failures.jsonl")
+        records = [json.loads(line) for line in results + failures]
+        pages = "".join(page.read_text() for page in out.glob("report*.html"))
+        cards = [json.loads(block)["name"] for block in re.findall(r'class="card">(.*)</script>', pages)]
+        done = Counter(record["input"] for record in records)
+        pictures = {file for record in records for file in record.get("files", {}).values()}
+        self.runs += 1
+        self.films += len(results)
+        self.lost += len(inputs - set(done)) + len(seen - {*results, *failures})
+        self.lost += sum(not (out / file).exists() for file in pictures)
+        self.doubled += sum(count - 1 for count in done.values())
+        if pages:
+            self.lost += len({json.loads(line)["input"] for line in results} - set(cards))
+            self.doubled += len(cards) - len(set(cards))
+        self.left_over += len(list(out.glob(".*")))
+
+
+def _lines(path: Path) -> list[str]:
+    """Its whole lines."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def kill_runs(count: int, seed: int, model: str, scratch: Path) -> Kills:
+    """Kill `count` runs of `infer` at random moments; folders and watched folders in turn, each until it is done."""
+    rng, kills = random.Random(seed), Kills()
+    inbox = scratch / "films"
+    inbox.mkdir()
+    for name, data in films().items():
+        (inbox / name).write_bytes(data)
+    for number in range(2):
+        (inbox / f"bad-{number}.png").write_bytes(b"no film")
+    inputs = {str(file) for file in inbox.iterdir()}
+    while kills.kills < count:
+        watch, out, seen = kills.runs % 2 == 1, scratch / f"out-{kills.runs}", set[str]()
+        command = [sys.executable, "-m", "msloc_edge", "infer", str(inbox), "--out", str(out), "--model", model, "-q"]
+        while True:
+            wanted = len(seen) + rng.randrange(1, 12) if kills.kills < count else len(inputs)
+            process = subprocess.Popen([*command, *["--watch"] * watch], stdout=DEVNULL, stderr=DEVNULL)
+            at = time.monotonic() + (rng.uniform(0.1, 3) if rng.random() < 0.2 else 300)  # also while it starts
+            while process.poll() is None and time.monotonic() < at and _count(out) < min(wanted, len(inputs)):
+                time.sleep(0.005)
+            over = process.poll() is not None or _count(out) >= len(inputs)
+            if not over:
+                time.sleep(rng.uniform(0, 0.03))
+                process.kill()
+                kills.kills += 1
+            elif watch:
+                process.terminate()
+            process.wait()
+            lines = _lines(out / "results.jsonl") + _lines(out / "failures.jsonl")
+            kills.torn += sum(not _is_json(line) for line in lines)
+            seen |= set(lines)
+            if over:
+                break
+        kills.check(out, inputs, seen)
+    return kills
+
+
+def _count(out: Path) -> int:
+    return len(_lines(out / "results.jsonl")) + len(_lines(out / "failures.jsonl"))
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def mutate(count: int, seed: int) -> dict[str, Any]:
+    """Read `count` damaged films."""
 
     def hung(signum: int, frame: FrameType | None) -> None:
         raise Hung
@@ -280,15 +369,15 @@ def main() -> None:
     signal.signal(signal.SIGALRM, hung)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff's own words on stderr
     counts = Counts()
-    for number, (name, data) in enumerate(mutations(args.mutations, args.seed), 1):
+    for number, (name, data) in enumerate(mutations(count, seed), 1):
         signal.alarm(60)
         counts.add(name, data)
         if number % 1000 == 0:
             print(number, "films,", len(counts.faults), "faults,", peak_mb(), "MB", flush=True)
     signal.alarm(0)
     tracebacks = [fault for fault in counts.faults if not fault.endswith((" s", "hung"))]
-    result = {
-        "what": f"{args.mutations} damaged films of {len(films())} kinds, seed {args.seed}",
+    return {
+        "what": f"{count} damaged films of {len(films())} kinds, seed {seed}",
         "read": counts.read,
         "refused": dict(sorted(counts.refused.items())),
         "tracebacks_or_names": len(tracebacks),
@@ -297,9 +386,30 @@ def main() -> None:
         "slowest_s": round(counts.slowest_s, 2),
         "peak_mb": peak_mb(),
         "above_1_gb": int(peak_mb() > MAX_MB),
-        "environment": environment("imagecodecs", "simplejpeg", "pillow", "pydicom", "opencv-python-headless"),
     }
-    print(len(counts.faults), "faults ->", save("robustness", result))
+
+
+def main() -> None:
+    from machine import RESULTS, environment, save
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutations", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--model", default="cxr-edge")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    packages = ("imagecodecs", "simplejpeg", "pillow", "pydicom", "opencv-python-headless")
+    file = RESULTS / "robustness.json"
+    result = json.loads(file.read_text()) if file.exists() else {}
+    if args.mutations:
+        result["mutations"] = mutate(args.mutations, args.seed) | {"environment": environment(*packages)}
+    if args.kills:
+        with tempfile.TemporaryDirectory() as scratch:
+            kills = asdict(kill_runs(args.kills, args.seed, args.model, Path(scratch)))
+        what = f"infer --out and infer --watch of {len(films()) + 2} films, killed, seed {args.seed}"
+        result["kills"] = {"what": what, **kills, "environment": environment(*packages)}
+        print(kills)
+    print("->", save("robustness", result))
 
 
 if __name__ == "__main__":

@@ -290,7 +290,9 @@ class Localizer:
                     del ready[:batch]
                     late = False
                 elif loading.running or localizing:
-                    late = not wait([*loading.running, *islice(localizing, 1)], OVERTAKE_S, FIRST_COMPLETED).done
+                    next_done: list[Future[Any]] = [*loading.running, *islice(localizing, 1)]
+                    late = not wait(next_done, OVERTAKE_S, FIRST_COMPLETED).done
+                    del next_done  # they hold films
                 else:
                     return
 

@@ -261,7 +261,7 @@ class Journal:
     def _run(self, statement: str, values: Sequence[Any]) -> list[Item]:
         with self._lock, _faults(self._path):
             rows = self._db.execute(statement, values).fetchall()
-        return [Item(*row[:8], json.loads(row[8]), row[9]) for row in rows]
+        return [Item(*facts, facts=json.loads(text), added=added) for *facts, text, added in rows]
 
 
 def _encode(text: str) -> bytes:

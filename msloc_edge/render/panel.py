@@ -190,6 +190,8 @@ def spaced(label: str) -> str:
 
 def plain(text: str) -> str:
     """The font has ASCII and little more: accents are dropped, and what is left over becomes a question mark."""
+    if text.isascii() and text.isprintable():
+        return text
     decomposed = unicodedata.normalize("NFKD", text)
     kept = (c for c in decomposed if not unicodedata.combining(c))
     return "".join(c if " " <= c <= "~" or c == "·" else "?" for c in kept)

@@ -197,7 +197,11 @@ def _speakable(text: str) -> str:
 
 def _block(kind: str, value: Any) -> str:
     """Inert JSON: no "<" is left, so no tag or comment can begin inside it, and all of it is ASCII."""
-    text = json.dumps(_plain(value), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        text = json.dumps(_plain(value), allow_nan=False, separators=(",", ":"))
+    text = text.replace("<", "\\u003c")
     return f'{_BEGIN}{kind}">{text}{_END}'
 
 
