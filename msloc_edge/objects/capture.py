@@ -43,7 +43,7 @@ def make_refusal(refusal: NotAnalysed, source: Source, identity: Identity) -> Da
     draw.text((60, 60), "Not analysed", TEXT, font(44))
     words = textwrap.fill(plain(f"[{refusal.reason}] {refusal.message}"), 70)
     draw.multiline_text((60, 150), words, SOFT, font(24), spacing=10)
-    draw.text((60, 420), plain(f"{identity.program}, {identity.model}, no finding is meant"), SOFT, font(20))
+    draw.text((60, 420), plain(f"{identity.program}, {identity.model}: nothing is said about findings"), SOFT, font(20))
     return _capture(_with_banner(np.asarray(card)), source, identity)
 
 

@@ -35,7 +35,7 @@ def test_objects_are_written_beside_the_lines(msloc: Run, films: Path, tmp_path:
     out = tmp_path / "out"
     ran = msloc("infer", films, "--out", out, "--write", "json,sr,seg,pm,gsps,sc", "--no-input-gate", "-q")
     assert ran.code == 1  # the slice
-    assert sorted(ran.reasons) == ["object_refused", "wrong_modality"]  # one sentence for all objects of the PNG
+    assert sorted(ran.reasons) == ["object_refused", "wrong_modality"]  # one sentence for all of the PNG's objects
     found, plain = sorted(
         map(json.loads, (out / "results.jsonl").read_text().splitlines()), key=lambda line: line["input"]
     )
