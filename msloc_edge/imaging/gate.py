@@ -83,7 +83,7 @@ class InputGate:
 def thumbnail(film: Array) -> Array:
     """Average a film [h, w] over a grid of SIDE x SIDE areas, and bring it to mean 0 and deviation 1.
 
-    >>> float(np.round(thumbnail(np.eye(64, dtype=np.float32))[0, 0], 2))  # (1 - 1/64) / sqrt(1/64 - 1/64^2)
+    >>> round(float(thumbnail(np.eye(64, dtype=np.float32))[0, 0]), 2)  # (1 - 1/64) / sqrt(1/64 - 1/64^2)
     7.94
     """
     rows, columns = (_averages(length) for length in film.shape)
@@ -155,8 +155,8 @@ def _layer(entry: Mapping[str, Any], inputs: Sequence[int]) -> tuple[Array, Arra
 def write_layer(weights: Array, bias: Array) -> dict[str, Any]:
     """Write weights [out, ...] and biases [out] as `parse_gate` reads them, rounded to 1/127 of the largest weight.
 
-    >>> write_layer(np.array([[1.0, -0.5]], np.float32), np.array([0.25], np.float32))
-    {'scale': 0.00787402, 'weights': '7fc0', 'bias': [0.25]}
+    >>> write_layer(np.array([[1.0, -1.0]], np.float32), np.array([0.25], np.float32))
+    {'scale': 0.00787402, 'weights': '7f81', 'bias': [0.25]}
     """
     scale = float(f"{np.abs(weights).max() / 127:.6g}")
     whole = np.clip(np.round(weights / scale), -127, 127).astype(np.int8)

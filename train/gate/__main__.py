@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--exclude", action="append", default=[], help="file with names of films that are not upright; repeatable"
     )
     parser.add_argument("--phantoms", type=int, default=400)
+    parser.add_argument("--drawings", type=int, default=600, help="drawn pictures of each kind")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--count", type=int, default=20_000, help="thumbnails of an epoch")
     parser.add_argument("--seed", type=int, default=0)
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
             for split in ("train", "validation")
         ]
     train, validation = ([film for source in split for film in source.pixels] for split in sources)
-    pictures = Pictures(train, read_foreign(args.foreign), args.seed)
+    pictures = Pictures(train, read_foreign(args.foreign), args.drawings, args.seed)
     net = fit(pictures, args.epochs, args.count, args.seed, lambda line: print(line, file=sys.stderr))
     shown = [film.astype(np.float32) / 255 for film in validation]
     gate = gate_of(net, shown, clipped=largest_ends(train))

@@ -23,7 +23,6 @@ KINDS = ("film", *REASONS)
 SHARES = {"film": 0.4, "rotated": 0.13, "polarity_suspect": 0.13, "not_chest": 0.1, "not_xray": 0.16, "cut_off": 0.08}
 """Shares of the kinds in an epoch: a film that is refused costs more than a picture that is not."""
 
-_DRAWN = 600
 _TURN = 5.0  # degrees, one deviation
 
 
@@ -31,16 +30,19 @@ class Pictures:
     """A supply of thumbnails of each kind.
 
     films    [N, side, side] uint8 displayed chest films, upright
-    foreign  kind -> other pictures [side, side] in [0, 1]: "not_chest" and "not_xray"; drawn ones are added
+    foreign  kind -> other pictures [side, side] in [0, 1]: "not_chest" and "not_xray"
+    drawings how many drawn ones are added to each of these
     """
 
-    def __init__(self, films: Sequence[NDArray[np.uint8]], foreign: dict[str, list[Picture]], seed: int) -> None:
+    def __init__(
+        self, films: Sequence[NDArray[np.uint8]], foreign: dict[str, list[Picture]], drawings: int, seed: int
+    ) -> None:
         rng = np.random.default_rng(seed)
         self._films = films
         self._foreign = {
-            "not_chest": foreign["not_chest"] + [drawn.bones(rng) for _ in range(_DRAWN)],
+            "not_chest": foreign["not_chest"] + [drawn.bones(rng) for _ in range(drawings)],
             "not_xray": foreign["not_xray"]
-            + [draw(rng) for draw in (drawn.page, drawn.plot, drawn.texture) for _ in range(_DRAWN // 3)],
+            + [draw(rng) for draw in (drawn.page, drawn.plot, drawn.texture) for _ in range(drawings // 3)],
         }
 
     def epoch(self, count: int, rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
