@@ -11,6 +11,9 @@ from msloc_edge.bundle import MODEL_NAME
 from msloc_edge.model.config import ModelConfig
 from msloc_edge.types import TORCH_PRECISIONS
 
+FORMS = "nih:DIR, csv:FILE, rsna:DIR, vindr:DIR, chexpert:DIR or coco:FILE"
+"""Collections of films as `--data` names them."""
+
 MIN_SIZE = 128
 MAX_FILMS = 1_000_000
 PRECISIONS = ("auto", *TORCH_PRECISIONS)
@@ -22,9 +25,7 @@ class TrainConfig:
     """A training run: model, films, schedule. Raises ValueError for a value that its field does not allow."""
 
     model: ModelConfig
-    data: tuple[str, ...] = option(
-        ("phantom",), "phantom, nih:DIR or csv:FILE; several are trained on together.", distinct=True
-    )
+    data: tuple[str, ...] = option(("phantom",), f"phantom, {FORMS}; several are trained on together.", distinct=True)
     exclude: tuple[str, ...] = option((), "Text files that name films to leave out, one a line.")
     films: int = option(4000, "Training phantoms.", min=1, below=MAX_FILMS)
     val_films: int = option(600, "Validation phantoms; other ones.", min=1, below=MAX_FILMS)

@@ -10,6 +10,7 @@ import click
 
 from msloc_edge.cli import model_views as views
 from msloc_edge.cli.console import needing, people
+from msloc_edge.train.config import FORMS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,13 +26,11 @@ PHANTOMS = 600
 
 @click.command("calibrate")
 @click.argument("source", metavar="BUNDLE|RUN")
-@click.option(
-    "--data", multiple=True, help="Films and labels: nih:DIR or csv:FILE; repeatable.  [default, of a RUN: its own]"
-)
+@click.option("--data", multiple=True, help=f"Films and labels: {FORMS}; repeatable.  [default, of a RUN: its own]")
 @click.option(
     "--split",
     default=None,
-    help="train, validation, train_val, test or all.  [default: validation; csv for a BUNDLE: all]",
+    help="train, validation, train_val, test or all.  [default: validation; for a BUNDLE all without a test]",
 )
 @click.option("--exclude", multiple=True, type=_PATH, help="Text file that names films to leave out; repeatable.")
 @click.option("--out", required=True, type=_PATH, help="Folder for the new bundle.")
@@ -114,11 +113,12 @@ def films_of(
 ) -> list[Films]:
     """Load the films that a bundle is calibrated on, and name on stderr what cannot be read."""
     from msloc_edge.train.data import excluded_names, split_films
+    from msloc_edge.train.data.sources import default_split
 
     excluded = excluded_names(list(map(str, exclude)))
     films: list[Films] = []
     for spec in data:
-        part = split or ("all" if spec.startswith("csv:") else "validation")
+        part = split or default_split(spec, "validation")
         films += split_films([spec], part, bundle.classes, bundle.input_size[0], PHANTOMS, progress, excluded)
     _tell_problems(films)
     return films

@@ -13,6 +13,7 @@ import click
 
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.options import device_options
+from msloc_edge.train.config import FORMS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +34,10 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--thresholds", default=None, help="Map thresholds for --heatmaps: 0.4, or Mass=0.4,Nodule=0.3.")
 @click.option("--scores", type=_PATH, default=None, help="Scores for --heatmaps: a csv with image,label,score.")
-@click.option("--data", required=True, help="Films and labels: nih:DIR or csv:FILE.")
-@click.option("--split", default=None, help="train, validation, train_val, test or all.  [default: test; csv: all]")
+@click.option("--data", required=True, help=f"Films and labels: {FORMS}.")
+@click.option(
+    "--split", default=None, help="train, validation, train_val, test or all.  [default: test, or all without one]"
+)
 @click.option("--boxes", type=_PATH, default=None, help="True boxes: a csv with image,label,x,y,w,h in picture pixels.")
 @click.option("--masks", type=_PATH, default=None, help="True masks: a COCO json.")
 @click.option(
@@ -85,6 +88,7 @@ def command(
 
     with needing("eval"):
         from msloc_edge.train.data import open_collection, require_films
+        from msloc_edge.train.data.sources import default_split
         from msloc_edge.train.evaluate.evidence import parse_mapping
         from msloc_edge.train.evaluate.heatmaps import HeatmapFolder, parse_thresholds
         from msloc_edge.train.evaluate.inferred import RESULTS, InferredSource
@@ -105,7 +109,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     console = people(width=200)
-    split = split or ("all" if data.startswith("csv:") else "test")
+    split = split or default_split(data, "test")
     collection = open_collection(data, split)
     require_films(collection)
     with ExitStack() as stack:

@@ -55,7 +55,7 @@ def command() -> None:
 @click.option(
     "--fit-boxes",
     "data",
-    help="Fit map thresholds on the true boxes of nih:DIR or csv:FILE, half of the patients.",
+    help="Fit map thresholds on the true boxes of a collection, as nih:DIR, half of the patients.",
 )
 @click.option("--boxes", type=_PATH, help="With --fit-boxes: a csv with image,label,x,y,w,h.")
 @click.option(
@@ -84,12 +84,13 @@ def bundle_command(
     with needing("export"):
         from msloc_edge.train.boxfit import fit_to_boxes
         from msloc_edge.train.checkpoint import load_state, model_name
+        from msloc_edge.train.data.sources import default_split
         from msloc_edge.train.evaluate.write import read_metrics
     measured = [read_metrics(path) for path in metrics]
     state = load_state(run)
     if data:
         with _progress() as progress:
-            state = fit_to_boxes(state, data, "all" if data.startswith("csv:") else "test", boxes, progress)
+            state = fit_to_boxes(state, data, default_split(data, "test"), boxes, progress)
     write_bundle(state, out, name or model_name(state, run), model_version, measured, input_gate)
 
 

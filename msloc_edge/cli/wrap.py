@@ -46,7 +46,7 @@ def _normalisation(context: click.Context, parameter: click.Parameter, value: st
     "--classes", required=True, help="Names of the findings in the order of the network's outputs, by commas."
 )
 @click.option("--data", multiple=True, required=True, help="Films to fit thresholds on, as of `calibrate`; repeatable.")
-@click.option("--split", default=None, help="As of `calibrate`.  [default: validation; csv: all]")
+@click.option("--split", default=None, help="As of `calibrate`.  [default: as there]")
 @click.option("--exclude", multiple=True, type=_PATH, help="Text file that names films to leave out; repeatable.")
 @click.option(
     "--normalisation",

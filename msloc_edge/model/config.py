@@ -26,7 +26,6 @@ class ModelConfig:
 
     classes: tuple[str, ...] = option(MISSING, "Names of the findings.", distinct=True)
     backbone: str = option("edge", f"The network below the head: {', '.join(BACKBONES)}, or PACKAGE.MODULE:FACTORY.")
-    stages_at: tuple[str, ...] = option((), "Modules of a factory's network that end its stages, shallow to deep.")
     size: int = option(512, "Side of the input in pixels, a multiple of 32.", min=64, multiple=32)
     pool: str = option("avg", "How a class map becomes a logit.", choices=POOLS)
     stages: str = option("all", "all; last is the single-scale baseline.", choices=STAGES)
@@ -38,6 +37,7 @@ class ModelConfig:
     sharpness: float = option(
         SHARPNESS, "Of the pool lse: near 0 it is the average, large the maximum.", above=0, max=100
     )
+    stages_at: tuple[str, ...] = option((), "Modules of a factory's network that end its stages, shallow to deep.")
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,8 +1,8 @@
-"""Sources of films as `--data` names them: phantom, nih:DIR, csv:FILE, in any number."""
+"""Sources of films as `--data` names them, phantoms or one of FORMS, in any number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
@@ -10,29 +10,50 @@ from pathlib import Path
 from rich.progress import Progress
 
 from msloc_edge.errors import TrainError
+from msloc_edge.train.config import FORMS
+from msloc_edge.train.data.chexpert import read_chexpert
+from msloc_edge.train.data.coco import read_coco
 from msloc_edge.train.data.collection import SPLITS, Collection
 from msloc_edge.train.data.csv_table import read_table
 from msloc_edge.train.data.films import Films, load_films
 from msloc_edge.train.data.nih import NIH_CLASSES, read_nih
 from msloc_edge.train.data.phantoms import TRAINING_SEED, VALIDATION_SEED, phantom_films
+from msloc_edge.train.data.rsna import read_rsna
+from msloc_edge.train.data.vindr import read_vindr
 from msloc_edge.train.phantom import FINDINGS
 
 PHANTOM = "phantom"
-_READERS = {"nih": read_nih, "csv": read_table}
+READERS: Mapping[str, Callable[[Path, str], Collection]] = {
+    "nih": read_nih,
+    "csv": read_table,
+    "rsna": read_rsna,
+    "vindr": read_vindr,
+    "chexpert": read_chexpert,
+    "coco": read_coco,
+}
+"""Form of a collection -> what reads it, from a folder or a file."""
+
+_WITHOUT_TEST = ("csv", "coco", "rsna")
+"""Forms without an official test split."""
 
 
 def open_collection(spec: str, split: str) -> Collection:
-    """Open the films of "nih:DIR" or "csv:FILE" in a split: "train", "validation", "train_val", "test" or "all".
+    """Open the films of one of FORMS in a split: "train", "validation", "train_val", "test" or "all".
 
     Validation films are of other patients than training films, decided by the patient's id. Raises TrainError for a
     collection that cannot be used.
     """
     kind, _, place = spec.partition(":")
-    if kind not in _READERS or not place:
-        raise TrainError("option_invalid", f"expected data of nih:DIR or csv:FILE, got {spec!r}")
+    if kind not in READERS or not place:
+        raise TrainError("option_invalid", f"expected data of {FORMS}, got {spec!r}")
     if split not in SPLITS:
         raise TrainError("option_invalid", f"expected a split of {', '.join(SPLITS)}, got {split!r}")
-    return _READERS[kind](Path(place), split)
+    return READERS[kind](Path(place), split)
+
+
+def default_split(spec: str, where_official: str) -> str:
+    """Choose the split of films to score or calibrate on: "all" of a collection without an official test split."""
+    return "all" if spec.partition(":")[0] in _WITHOUT_TEST else where_official
 
 
 def real(sources: Sequence[Films]) -> Sequence[Films]:
