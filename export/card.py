@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msloc_edge._tables import cell
+from msloc_edge.bundle.profile import parse_profile
 from msloc_edge.bundle.rates import rate_grids
 
 
@@ -40,6 +41,7 @@ def model_card(manifest: Mapping[str, Any], measured: Sequence[Measured] = ()) -
             *_network(manifest),
             f"- **Score thresholds and temperature**: fitted on {manifest['calibration']['scores']}.",
             *_calibration(manifest),
+            *_input_gate(manifest),
             "- **Map thresholds**: absolute, fitted on",
             *maps,
             "",
@@ -104,6 +106,16 @@ def _operating_points(manifest: Mapping[str, Any]) -> list[str]:
         "",
         *(line for grid in grids for line in (*grid.markdown(), "")),
     ]
+
+
+def _input_gate(manifest: Mapping[str, Any]) -> list[str]:
+    """Write what the bundle asks of a film before it is localized; nothing where it asks nothing."""
+    if not manifest.get("input_gate"):
+        return []
+    refused = ", ".join(
+        parse_profile(manifest["profiles"][manifest["default_profile"]], len(manifest["classes"])).refuse
+    )
+    return [f"- **Input gate**: films that are refused, by their header or their look: {refused} (docs/input-gate.md)."]
 
 
 def _calibration(manifest: Mapping[str, Any]) -> list[str]:
