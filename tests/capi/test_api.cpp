@@ -174,9 +174,9 @@ void test_the_gate() {
 
 void test_a_film_that_does_not_pass_fuses_nothing() {
   script = {};
-  script.cams[0].assign(script.cams[0].size(), std::numeric_limits<float>::quiet_NaN());
   const Gated bundle(R"("film": 0.6, )");
   const Opened localizer(bundle.options());
+  script.cams[0].assign(script.cams[0].size(), std::numeric_limits<float>::quiet_NaN());
   Film film;
   check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_OK, "its maps are not looked at");
   msloc_request request = MSLOC_REQUEST_INIT;
@@ -315,6 +315,13 @@ void test_engine_that_fails() {
   script.logits[1] = 0;
   script.cams[0].assign(script.cams[0].size(), std::numeric_limits<float>::quiet_NaN());
   check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BACKEND_FAILED, "a map of no numbers");
+  script = {};
+  script.cams[1][7] = std::numeric_limits<float>::infinity();  // of a class that is a candidate
+  check(msloc_localize(localizer, &film.pixels, nullptr) == MSLOC_BACKEND_FAILED, "one cell that is no number");
+  msloc_options options = MSLOC_OPTIONS_INIT;
+  options.bundle = folder.c_str();
+  msloc_localizer* other = nullptr;
+  check(msloc_open(&options, &other) == MSLOC_BACKEND_FAILED && other == nullptr, "it is not opened with such maps");
 }
 
 void test_deadline_and_cancel() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from ctypes import byref
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,15 @@ def dcmtk(capi: Any, structs: dict[str, Any]) -> Path:
     if not structs["has_dcmtk"]():
         pytest.skip("libmsloc_edge cannot be built with DCMTK here: no libdcmtk-dev")
     return capi.build
+
+
+@pytest.fixture(scope="session")
+def cases(structs: dict[str, Any]) -> Path:
+    """The collected cases; a test that needs them is skipped where they are not."""
+    folder: Path = structs["ROOT"].parent / "shared" / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"the cases are not here: {folder}")
+    return folder
 
 
 @pytest.fixture
@@ -199,6 +209,68 @@ def test_no_dicom_at_all(data: bytes, reader: Any, tmp_path: Path, structs: dict
     with pytest.raises(structs["StatusError"]) as error:
         reader.call("localize_dicom", str(path).encode(), None)
     assert error.value.status == "unreadable"
+
+
+NAMES = ("ZWEIFEL", "ERIKA", "MUSTERARZT", "PID4711")
+
+
+def test_no_damage_brings_a_name_out(
+    dcmtk: Path, capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every byte of the header, so every length of it, is damaged in turn: no sentence, log or audit has a name."""
+    named = {"PatientName": "Zweifel^Erika", "ReferringPhysicianName": "Musterarzt", "PatientID": "PID4711"}
+    pixels = np.full((SIDE, SIDE), 7, np.uint16)  # a constant one: what is read is refused before the network
+    path = written(dataset(pixels, 12, **named, **WINDOW), tmp_path)
+    whole = path.read_bytes()
+    assert all(name in whole.upper() for name in map(str.encode, NAMES))
+    said: list[str] = []
+    log = structs["LogFn"](lambda _, level, line: said.append(line.decode()))
+    audit = structs["AuditFn"](lambda _, line: said.append(line.decode()))
+    statuses = Counter[str]()
+    with capi.open(bundle, log=log, audit=audit) as handle:
+        for at in range(132, whole.index(b"\xe0\x7f\x10\x00") + 12):
+            for value in (0, 32, 255):
+                path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+                try:
+                    handle.call("localize_dicom", str(path).encode(), None)
+                except structs["StatusError"] as error:
+                    statuses[error.status] += 1
+                    said.append(error.sentence)
+    assert statuses["constant"] > 300
+    assert statuses["unreadable"] > 30
+    assert statuses["internal"] == 0
+    everything = ("".join(said) + "".join(capfd.readouterr())).upper()
+    assert not [name for name in NAMES if name in everything]
+
+
+@pytest.mark.parametrize(
+    ("file", "status"),
+    [
+        ("hostile/rle_panic_rgb16.dcm", "unsupported_pixels"),
+        ("hostile/jp2_box_length_0.dcm", "unsupported_codec"),
+        ("hostile/jp2_decoy_real16000.dcm", "unsupported_codec"),
+        ("hostile/dcm_jpeg_early_eoi.dcm", "unreadable"),
+        ("hostile/jpeg_dhp65535.dcm", "unreadable"),
+        ("hostile/nan_from_window.dcm", "bad_window"),
+        ("hostile/nan_rescale_no_window.dcm", "bad_window"),
+        ("hostile/phi_in_error.dcm", "wrong_modality"),
+    ],
+)
+def test_hostile_films(file: str, status: str, reader: Any, cases: Path, structs: dict[str, Any]) -> None:
+    with pytest.raises(structs["StatusError"]) as error:
+        reader.call("localize_dicom", str(cases / file).encode(), None)
+    assert error.value.status == status
+
+
+@pytest.mark.parametrize("file", ["film.dcm", "explanation_only.dcm"])
+def test_a_voi_item_without_its_table_is_passed_over(file: str, dcmtk: Path, cases: Path) -> None:
+    path = cases / "17-voi-item-without-lut" / file
+    line, lut, samples = table_of(dcmtk, path)
+    frame = decode_dicom(path.read_bytes(), "film")
+    np.testing.assert_array_equal(samples, frame.pixels)
+    np.testing.assert_allclose(lut, frame.lut, atol=1e-6)
+    assert "dicom_nonconformant" in frame.warnings
+    assert int(line.split()[-1]) & WARNINGS["dicom_nonconformant"]
 
 
 @pytest.mark.parametrize("number", [4000180, 4000181, 4000182])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
+from msloc_edge.errors import MslocError
 from msloc_edge.train.phantom import generate
 
 NETWORK = {"socket", "connect", "bind", "listen", "accept", "send", "sendto", "recv", "recvfrom", "getaddrinfo"}
@@ -237,6 +242,119 @@ def test_damaged_bundles(
         pass
     assert error.value.status == status
     assert ";" in error.value.sentence
+
+
+def inner(network: ModelProto, name: str, *makers: NodeProto) -> None:
+    """Put nodes that make the output `name` of "inner" behind what made it."""
+    for node in network.graph.node:
+        node.output[:] = ["inner" if output == name else output for output in node.output]
+        node.input[:] = ["inner" if used == name else used for used in node.input]
+    network.graph.node.extend(makers)
+
+
+def rename(network: ModelProto) -> None:
+    network.graph.node.append(helper.make_node("Identity", ["logits"], ["l2"]))
+    network.graph.output[0].name = "l2"
+
+
+def widen(network: ModelProto) -> None:
+    inner(network, "cams_2", helper.make_node("Concat", ["inner", "inner"], ["cams_2"], axis=3))
+    network.graph.output[2].type.tensor_type.ClearField("shape")
+
+
+def overflow(name: str, value: float) -> Callable[[ModelProto], None]:
+    def change(network: ModelProto) -> None:
+        network.graph.initializer.append(numpy_helper.from_array(np.float32([value]), "one"))
+        inner(network, name, helper.make_node("Add", ["inner", "one"], [name]))
+
+    return change
+
+
+def send_out(network: ModelProto) -> None:
+    tensor = network.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="model_card.md")
+
+
+def loop(network: ModelProto) -> None:
+    body = helper.make_graph([], "body", [], [])
+    network.graph.node.append(helper.make_node("Loop", ["", ""], ["never"], body=body))
+
+
+def call(network: ModelProto) -> None:
+    node = helper.make_node("Identity", ["a"], ["b"])
+    network.functions.append(helper.make_function("local", "F", ["a"], ["b"], [node], network.opset_import))
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        (rename, "bundle_damaged", "outputs logits, cams_1"),
+        (lambda network: network.graph.output.pop(), "bundle_damaged", "outputs logits, cams_1"),
+        (widen, "bundle_damaged", "outputs of the classes and stages"),
+        (overflow("logits", np.inf), "backend_failed", "finite logits"),
+        (overflow("cams_3", np.nan), "backend_failed", "finite maps"),
+        (send_out, "bundle_damaged", "weights in another file"),
+        (loop, "bundle_damaged", "a graph inside a node"),
+        (call, "bundle_damaged", "functions"),
+        (lambda network: setattr(network.graph.node[0], "domain", "a.b"), "bundle_damaged", "are not standard"),
+    ],
+)
+def test_networks_that_are_not_the_manifests(
+    change: Callable[[ModelProto], Any],
+    status: str,
+    says: str,
+    capi: Any,
+    bundle: Path,
+    tmp_path: Path,
+    structs: dict[str, Any],
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns("weights.safetensors"))
+    network = onnx.load(folder / "model.onnx")
+    change(network)
+    model = network.SerializeToString()
+    (folder / "model.onnx").write_bytes(model)
+    digest = hashlib.sha256(model).hexdigest()
+    edit(lambda m: m["files"].pop("weights.safetensors"))(folder)
+    edit(lambda m: m["files"].update({"model.onnx": digest}) or m.update(thresholds_for=digest))(folder)
+    with pytest.raises(structs["StatusError"], match=says) as error, capi.open(folder):
+        pass
+    assert error.value.status == status
+
+
+def test_a_file_that_the_manifest_does_not_list(
+    capi: Any, bundle: Path, tmp_path: Path, structs: dict[str, Any]
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    (folder / ".DS_Store").write_bytes(b"of a desktop")
+    with capi.open(folder):
+        pass
+    (folder / "w\nbin").write_bytes(b"weights")
+    with (
+        pytest.raises(structs["StatusError"], match=r"that manifest.json lists, got w\?bin; remove it") as error,
+        capi.open(folder),
+    ):
+        pass
+    assert error.value.status == "bundle_hash"
+
+
+@pytest.mark.parametrize("name", ["ext_unlisted", "loop", "missing_cam", "out_inf", "wrong_shape"])
+def test_hostile_bundles(name: str, capi: Any, tmp_path: Path, structs: dict[str, Any]) -> None:
+    """In the C library as in Python; the files that they leave out to be small are not asked for."""
+    case = structs["ROOT"].parent / "shared" / "cases" / "hostile" / "bundles" / name
+    if not case.is_dir():
+        pytest.skip(f"the cases are not here: {case}")
+    folder = tmp_path / name
+    shutil.copytree(case, folder)
+    edit(lambda m: [m["files"].pop(file) for file in ("weights.safetensors", "model_card.md")])(folder)
+    with pytest.raises(structs["StatusError"]) as error, capi.open(folder):
+        pass
+    with pytest.raises(MslocError) as python:
+        load_backend("onnxruntime", Bundle.open(folder))
+    reasons = {"ext_unlisted": "bundle_hash", "out_inf": "backend_failed"}
+    assert error.value.status == python.value.reason == reasons.get(name, "bundle_damaged")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "failure.h"
+#include "graph.h"
 #include "manifest.h"
 #include "sha256.h"
 
@@ -30,6 +31,17 @@ void check_hash(const fs::path& file, const std::string& found, const std::strin
                                          "the bundle again");
 }
 
+/// Refuses a file that the manifest does not list: no hash covers it. Hidden ones are passed over.
+void check_listed(const fs::path& folder, const Manifest& manifest) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().u8string();
+    const bool own = name == "manifest.json" || name == "manifest.sig" || name.front() == '.';
+    if (!own && manifest.files.count(name) == 0)
+      throw Failure(MSLOC_BUNDLE_HASH, folder.string() + ": expected only the files that manifest.json lists, got " +
+                                           printable(name) + "; remove it");
+  }
+}
+
 /// Checks every file that the manifest names, the others beside the model. Returns the model's bytes.
 std::string verified_model(const fs::path& folder, const Manifest& manifest) {
   auto others = std::async(std::launch::async, [&] {
@@ -40,6 +52,11 @@ std::string verified_model(const fs::path& folder, const Manifest& manifest) {
   const std::string& expected = manifest.files.at(kModelFile);
   check_hash(folder / kModelFile, sha256(model), expected);
   others.get();
+  if (const char* what = refused_in_graph(model))
+    throw Failure(MSLOC_BUNDLE_DAMAGED, (folder / kModelFile).string() +
+                                            ": expected one flat graph of standard operators with its weights "
+                                            "inside, got " +
+                                            what + "; export it again");
   if (manifest.thresholds_for != expected)
     throw Failure(MSLOC_BUNDLE_HASH, folder.string() + ": expected thresholds fitted for its model, got those of " +
                                          "another one; export it again");
@@ -57,6 +74,7 @@ Bundle Bundle::open(const std::string& folder, const std::string& profile) {
   Manifest manifest = parse_manifest(raw, profile, file.string());
   Bundle bundle = std::move(manifest.bundle);
   bundle.sha256 = msloc::sha256(raw);
+  check_listed(path, manifest);
   bundle.model = verified_model(path, manifest);
   return bundle;
 }

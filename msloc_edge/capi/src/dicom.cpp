@@ -4,6 +4,9 @@
 #include <dcmtk/dcmdata/dcrledrg.h>
 #include <dcmtk/dcmjpeg/djdecode.h>
 #include <dcmtk/dcmjpls/djdecode.h>
+#include <dcmtk/oflog/appender.h>
+#include <dcmtk/oflog/oflog.h>
+#include <dcmtk/oflog/spi/logevent.h>
 
 #include <array>
 
@@ -13,21 +16,45 @@
 namespace msloc {
 namespace {
 
+namespace log4cplus = dcmtk::log4cplus;
+
+/// Set by DCMTK's JPEG decoder, in its thread.
+thread_local bool pixels_are_missing = false;
+
+template <std::size_t N>
+bool contains_any(const std::string& text, const std::array<const char*, N>& parts) {
+  return std::any_of(parts.begin(), parts.end(),
+                     [&](const char* part) { return text.find(part) != std::string::npos; });
+}
+
+/// Listens to what DCMTK only warns of: a codestream without some of its pixels is decoded as if they were grey.
+class MissingPixels : public log4cplus::Appender {
+ public:
+  MissingPixels() = default;
+  MissingPixels(const MissingPixels&) = delete;
+  MissingPixels& operator=(const MissingPixels&) = delete;
+  MissingPixels(MissingPixels&&) = delete;
+  MissingPixels& operator=(MissingPixels&&) = delete;
+  ~MissingPixels() override { destructorImpl(); }
+  void close() override {}
+
+ protected:
+  void append(const log4cplus::spi::InternalLoggingEvent& event) override {
+    constexpr std::array<const char*, 3> words{"remature end", "bad Huffman", "instead of RST"};  // of libjpeg
+    if (contains_any(event.getMessage().c_str(), words)) pixels_are_missing = true;
+  }
+};
+
 /// The codecs of DCMTK: RLE, JPEG, JPEG-LS. They belong to the process and stay.
 void register_codecs() {
   static const bool once = [] {
+    OFLog::getLogger("dcmtk.dcmjpeg").addAppender(log4cplus::SharedAppenderPtr(new MissingPixels));
     DcmRLEDecoderRegistration::registerCodecs();
     DJDecoderRegistration::registerCodecs();
     DJLSDecoderRegistration::registerCodecs();
     return true;
   }();
   static_cast<void>(once);
-}
-
-template <std::size_t N>
-bool contains_any(const std::string& text, const std::array<const char*, N>& parts) {
-  return std::any_of(parts.begin(), parts.end(),
-                     [&](const char* part) { return text.find(part) != std::string::npos; });
 }
 
 /// Refuses what is no projection radiograph; returns what is no frontal chest film meant for display.
@@ -40,8 +67,8 @@ std::uint32_t check_kind(DcmItem& film) {
   if (modality.empty() || modality == "OT")
     warnings |= MSLOC_WARNING_MODALITY;
   else if (modality != "CR" && modality != "DX" && modality != "RG")
-    throw Failure(MSLOC_WRONG_MODALITY, "expected a projection radiograph (CR, DX, RG), got modality " + modality +
-                                            "; send the chest film itself");
+    throw Failure(MSLOC_WRONG_MODALITY, "expected a projection radiograph (CR, DX, RG), got " +
+                                            quotable(modality) + " as modality; send the chest film itself");
   if (text_of(film, DCM_PresentationIntentType) == "FOR PROCESSING" ||
       text_of(film, DCM_SOPClassUID) == UID_DigitalXRayImageStorageForProcessing)
     warnings |= MSLOC_WARNING_FOR_PROCESSING;
@@ -67,7 +94,7 @@ Depth check_depth(DcmItem& film) {
   };
   const std::string photometric = text_of(film, DCM_PhotometricInterpretation);
   if (integer_of(film, DCM_SamplesPerPixel) != 1 || (photometric != "MONOCHROME1" && photometric != "MONOCHROME2"))
-    refuse(photometric);
+    refuse(quotable(photometric));
   const int allocated = integer_of(film, DCM_BitsAllocated);
   const int bits = integer_of(film, DCM_BitsStored);
   const int low_bit = integer_of(film, DCM_HighBit, bits - 1) - bits + 1;
@@ -104,8 +131,9 @@ void decompress(DcmDataset& film) {
     throw Failure(MSLOC_UNSUPPORTED_CODEC, std::string("expected a transfer syntax that DCMTK decodes, got ") +
                                                syntax.getXferName() +
                                                "; convert it to Explicit VR Little Endian first");
-  const OFCondition done = film.chooseRepresentation(EXS_LittleEndianExplicit, nullptr);
-  if (done.bad()) unreadable("a film that decodes", done.text());
+  pixels_are_missing = false;
+  if (film.chooseRepresentation(EXS_LittleEndianExplicit, nullptr).bad() || pixels_are_missing)
+    unreadable("a film that decodes whole", "one that is damaged, or ends early");
 }
 
 }  // namespace
@@ -113,8 +141,7 @@ void decompress(DcmDataset& film) {
 DicomFilm read_dicom(const std::string& path, std::uint64_t max_pixels, float* table, StatedSize& stated) {
   register_codecs();
   DcmFileFormat file;
-  const OFCondition loaded = file.loadFile(path.c_str());
-  if (loaded.bad()) unreadable("a DICOM file", loaded.text());
+  if (file.loadFile(path.c_str()).bad()) unreadable("a DICOM file", "none that can be read");
   DcmDataset& film = *file.getDataset();
 
   DicomFilm read;

@@ -110,12 +110,15 @@ std::optional<Window> window_of(DcmItem& film, bool deep, std::uint32_t& warning
 
 /// Converts modality values to [0, 1], PS3.3 C.11.2; without table and window those of `film_values` are stretched.
 std::uint32_t apply_voi(DcmItem& film, const std::vector<bool>& occurs, Values& values) {
-  if (DcmItem* item = first_item(film, DCM_VOILUTSequence)) {
-    const Lut lut(*item, values);
-    for (double& value : values) value = lut(value) / lut.top;
-    return 0;
-  }
   std::uint32_t warnings = 0;
+  if (DcmItem* item = first_item(film, DCM_VOILUTSequence)) {
+    if (item->tagExistsWithValue(DCM_LUTDescriptor) && item->tagExistsWithValue(DCM_LUTData)) {
+      const Lut lut(*item, values);
+      for (double& value : values) value = lut(value) / lut.top;
+      return 0;
+    }
+    warnings |= MSLOC_WARNING_NONCONFORMANT;  // an item without its table, which says nothing
+  }
   const bool deep = values.size() > 256;
   if (const std::optional<Window> window = window_of(film, deep, warnings)) {
     std::transform(values.begin(), values.end(), values.begin(), *window);
@@ -152,6 +155,9 @@ std::uint32_t fill_display(DcmItem& film, const std::vector<std::uint16_t>& samp
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double shown = inverted ? 1 - values[i] : values[i];
     table[i] = static_cast<float>(padding[i] ? 0 : shown);
+    if (!std::isfinite(table[i]))
+      throw Failure(MSLOC_BAD_WINDOW,
+                    "expected a window and a rescale that give numbers, got others; export the film again");
   }
   return warnings;
 }

@@ -27,13 +27,24 @@ inline std::string text_of(DcmItem& item, const DcmTagKey& tag) {
   return text.substr(0, text.find_last_not_of(' ') + 1);
 }
 
+/// What a sentence may quote of a header: a code string (PS3.5 section 6.2). Anything else may be of the patient, where
+/// a length is wrong.
+inline std::string quotable(const std::string& text) {
+  constexpr std::size_t kLongest = 16;
+  const bool legal = std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == ' ' || c == '_';
+  });
+  return legal && !text.empty() && text.size() <= kLongest ? text : "something else";
+}
+
 /// A number of any value representation.
 inline std::optional<double> number_of(DcmItem& item, const DcmTagKey& tag, unsigned long position = 0) {
   OFString text;
   if (item.findAndGetOFString(tag, text, position).bad() || text.empty()) return std::nullopt;
   OFBool valid = OFFalse;
   const double number = OFStandard::atof(text.c_str(), &valid);
-  if (!valid || !std::isfinite(number)) unreadable(std::string("a number in ") + DcmTag(tag).getTagName(), text);
+  if (!valid || !std::isfinite(number))
+    unreadable(std::string("a number in ") + DcmTag(tag).getTagName(), "another value");
   return number;
 }
 

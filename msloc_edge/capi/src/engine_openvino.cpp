@@ -58,8 +58,10 @@ class OpenVinoEngine : public Engine {
     const std::string device = upper(options.device.empty() ? "CPU" : options.device);
     check_device(device);
     const auto model = shared_core().read_model(bundle.model, ov::Tensor());
+    check_names(*model, bundle);
     const ov::Shape shape{1, 1, static_cast<std::size_t>(bundle.input.height),
                           static_cast<std::size_t>(bundle.input.width)};
+    if (!model->input().get_partial_shape().compatible(shape)) throw other_network("an input of the size");
     model->reshape(ov::PartialShape(shape));  // one film at a time: OpenVINO plans for it alone
     request_ = shared_core().compile_model(model, device, settings(options, device == "CPU")).create_infer_request();
     input_ = own(request_.get_input_tensor().get_shape());
@@ -87,6 +89,17 @@ class OpenVinoEngine : public Engine {
  private:
   static ov::Tensor own(const ov::Shape& shape) { return {ov::element::f32, shape}; }
 
+  /// One input, image; the outputs logits, cams_1, ... in this order.
+  static void check_names(const ov::Model& model, const Bundle& bundle) {
+    const auto outputs = model.outputs();
+    bool fits = model.inputs().size() == 1 && model.input().get_names().count("image") == 1 &&
+                model.input().get_element_type() == ov::element::f32 && outputs.size() == bundle.stages.size() + 1;
+    for (std::size_t i = 0; fits && i < outputs.size(); ++i)
+      fits = outputs[i].get_names().count(i == 0 ? "logits" : "cams_" + std::to_string(i)) == 1 &&
+             outputs[i].get_element_type() == ov::element::f32;
+    if (!fits) throw other_network("the input image and the outputs logits, cams_1, ... as float32");
+  }
+
   /// Output buffers that never move: logits, then one per stage, checked against the manifest.
   void claim_outputs(const Bundle& bundle) {
     const auto classes = static_cast<std::size_t>(bundle.class_count());
@@ -96,19 +109,19 @@ class OpenVinoEngine : public Engine {
       const auto width = static_cast<std::size_t>(stage.width);
       expected.emplace_back(ov::Shape{1, classes, height, width});
     }
-    const std::size_t count = request_.get_compiled_model().outputs().size();
-    bool fits = count == expected.size();
-    for (std::size_t i = 0; fits && i < count; ++i) {
-      ov::Tensor tensor = own(request_.get_output_tensor(i).get_shape());
-      fits = tensor.get_shape() == expected[i];
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      ov::Tensor tensor = own(expected[i]);
+      const ov::PartialShape& found = request_.get_compiled_model().output(i).get_partial_shape();
+      if (found != ov::PartialShape(expected[i])) throw other_network("outputs of the classes and stages");
       request_.set_output_tensor(i, tensor);
       outputs_.push_back(tensor.data<float>());
       tensors_.push_back(tensor);
     }
-    if (!fits)
-      throw Failure(MSLOC_BUNDLE_DAMAGED,
-                    "expected a model with the outputs of its manifest, logits and one map per stage, got others; "
-                    "export the bundle again");
+  }
+
+  static Failure other_network(const std::string& expected) {
+    return {MSLOC_BUNDLE_DAMAGED,
+            "expected a network with " + expected + " of its manifest, got another; export the bundle again"};
   }
 
   ov::InferRequest request_;

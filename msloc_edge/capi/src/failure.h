@@ -1,6 +1,7 @@
 // A failure inside the library, on its way to the C boundary.
 #pragma once
 
+#include <algorithm>
 #include <exception>
 #include <string>
 #include <utility>
@@ -21,5 +22,12 @@ class Failure : public std::exception {
   msloc_status status_;
   std::string sentence_;
 };
+
+/// Bytes that may be anything, as plain text for a sentence.
+inline std::string printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return text;
+}
 
 }  // namespace msloc

@@ -22,6 +22,8 @@ class Stopwatch {
   Clock::time_point last_ = Clock::now();
 };
 
+bool is_finite(float value) { return std::isfinite(value); }
+
 }  // namespace
 
 Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits& limits)
@@ -40,6 +42,8 @@ Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits
   wanted_.reserve(findings_.size());
   std::fill_n(engine_->input(), pixels, 0.0F);
   engine_->infer();
+  check_logits();
+  for (int k = 0; k < bundle_.class_count(); ++k) check_cams(k);
 }
 
 void Localizer::run(const Film& film, std::uint32_t warnings, bool all_classes, const Checkpoint& checkpoint) {
@@ -85,13 +89,28 @@ void Localizer::look() {
                                        reason.name + "; look at the film and at its header");
 }
 
+/// Refuses infinity and NaN of the network, which would compare as below every threshold: a normal film.
+void Localizer::check_logits() const {
+  const float* const logits = engine_->logits();
+  if (!std::all_of(logits, logits + findings_.size(), is_finite))
+    throw Failure(MSLOC_BACKEND_FAILED, "expected finite logits, got others; stop using this localizer");
+}
+
+void Localizer::check_cams(int k) const {
+  for (int stage = 0; stage < bundle_.stage_count(); ++stage) {
+    const Stage& grid = bundle_.stages[static_cast<std::size_t>(stage)];
+    const auto cells = static_cast<std::ptrdiff_t>(grid.width) * grid.height;
+    const float* const cams = engine_->cams(stage) + k * cells;
+    if (!std::all_of(cams, cams + cells, is_finite))
+      throw Failure(MSLOC_BACKEND_FAILED, "expected finite maps, got others; stop using this localizer");
+  }
+}
+
 void Localizer::score() {
+  check_logits();
   for (std::size_t k = 0; k < findings_.size(); ++k) {
     Finding& finding = findings_[k];
     finding.logit = static_cast<double>(engine_->logits()[k]);
-    if (!std::isfinite(finding.logit))
-      throw Failure(MSLOC_BACKEND_FAILED,
-                    "expected a finite logit of " + bundle_.classes[k] + ", got another; stop using this localizer");
     finding.score = 1 / (1 + std::exp(-finding.logit / bundle_.temperature));
     finding.positive = false;
     finding.localized = false;
@@ -111,6 +130,7 @@ void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
   wanted_.clear();
   for (int k = 0; k < bundle_.class_count(); ++k)
     if (all_classes || findings_[static_cast<std::size_t>(k)].candidate) wanted_.push_back(k);
+  for (const int k : wanted_) check_cams(k);
   const Geometry& geometry = summary_.geometry;
   const Patch place{geometry.left, geometry.top, geometry.width, geometry.height};
   std::size_t group = 0;
@@ -127,9 +147,6 @@ void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
     pool_.run(static_cast<int>(std::min(wanted_.size() - group, static_cast<std::size_t>(pool_.size()))), work);
     checkpoint();
   }
-  for (const int k : wanted_)
-    if (!std::isfinite(findings_[static_cast<std::size_t>(k)].peak.value))
-      throw Failure(MSLOC_BACKEND_FAILED, "expected finite maps, got others; stop using this localizer");
 }
 
 }  // namespace msloc

@@ -77,6 +77,8 @@ class Localizer {
   };
 
   void look();
+  void check_logits() const;
+  void check_cams(int k) const;
   void score();
   void localize(bool all_classes, const Checkpoint& checkpoint);
 

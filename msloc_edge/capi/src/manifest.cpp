@@ -34,13 +34,6 @@ void require(bool fits, const std::string& what) {
 
 bool is_control(char c) { return static_cast<unsigned char>(c) < ' '; }
 
-/// Bytes that may be anything, as plain text for a sentence.
-std::string printable(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-  return text;
-}
-
 /// A name: it will stand in sentences, log and audit, which are lines.
 std::string name_of(const std::string& text) {
   require(std::none_of(text.begin(), text.end(), is_control), "expected names without control characters");
