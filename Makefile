@@ -1,5 +1,6 @@
 # make demo   localize the example films on this machine's CPU (sets up .venv: no torch)
 # make test   lint, types and all tests (sets up .venv-dev: everything)
+# make requirements  docs/requirements.md, of the last `make test`
 # make pages  docs/errors.md, of the tables in msloc_edge/errors.py
 # make docs   the documentation as a site, build/site
 # make sbom   docs/soup.md and build/sbom.cdx.json, of what is installed in .venv-dev
@@ -14,14 +15,14 @@ TORCH ?= torch==2.13.0
 PIP_OPTIONS = -qq --disable-pip-version-check
 DEV = .venv-dev/bin
 
-.PHONY: demo test lint types links pages docs sbom sdk arm64 dist clean
+.PHONY: demo test lint types links pages docs sbom requirements sdk arm64 dist clean
 
 demo: .venv/ready
 	@.venv/bin/msloc-edge infer examples --out out/demo --overwrite > /dev/null
 
 # Bytecode is kept: without it, each worker and each process of a test compiles everything again.
 test: lint types
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder --junitxml=build/junit.xml
 
 lint: links
 	$(DEV)/ruff check
@@ -58,6 +59,9 @@ docs: links
 
 sbom: .venv-dev/ready
 	$(DEV)/python tools/soup.py --page docs/soup.md --sbom build/sbom.cdx.json
+
+requirements: .venv-dev/ready
+	$(DEV)/python tools/requirements.py build/junit.xml
 
 sdk: .venv-dev/ready
 	PYTHON=$(DEV)/python packaging/sdk.sh x86_64

@@ -5,7 +5,7 @@
 #   build/sdk/ARCH/dcmtk      DCMTK of Debian's source package, with its security patches: static, its dictionary inside,
 #                             without XML, ICU and OpenSSL, which the distribution's libraries bring (40 MB)
 #
-# Each is made once. apt install dpkg-dev python3-pip, for aarch64 g++-aarch64-linux-gnu qemu-user.
+# Each is made once; DICOM=OFF leaves DCMTK out. apt install dpkg-dev python3-pip, for aarch64 g++-aarch64-linux-gnu qemu-user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,8 +48,8 @@ dcmtk() {
   dcmtk_source
   local build=$PARTS/dcmtk-build part
   local options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=16
-    -DBUILD_SHARED_LIBS=OFF -DBUILD_APPS=OFF -DDCMTK_DEFAULT_DICT=builtin
-    -DCMAKE_INSTALL_PREFIX="$PARTS/dcmtk" -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_DATADIC=share/dcmtk -DCMAKE_POSITION_INDEPENDENT_CODE=ON
+    -DBUILD_SHARED_LIBS=OFF -DBUILD_APPS=OFF -DDCMTK_DEFAULT_DICT=builtin -DCMAKE_POSITION_INDEPENDENT_CODE=ON
+    -DCMAKE_INSTALL_PREFIX="$PARTS/dcmtk" -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_DATADIC=share/dcmtk
     "-DDCMTK_MODULES=ofstd;oflog;dcmdata;dcmimgle;dcmimage;dcmjpeg;dcmjpls"
     "-DCMAKE_C_FLAGS=-ffile-prefix-map=$ROOT/build/sdk/=" "-DCMAKE_CXX_FLAGS=-ffile-prefix-map=$ROOT/build/sdk/=")
   for part in TIFF PNG XML ZLIB OPENSSL SNDFILE ICONV ICU OPENJPEG WRAP; do options+=("-DDCMTK_WITH_$part=OFF"); done
@@ -62,4 +62,4 @@ dcmtk() {
 
 mkdir -p "$PARTS"
 openvino
-dcmtk
+[ "${DICOM:-ON}" = OFF ] || dcmtk

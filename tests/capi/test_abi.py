@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from msloc_edge import __version__
+
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "msloc_edge" / "capi" / "abi.txt"
 
@@ -65,3 +67,10 @@ struct msloc_box: 40 bytes
 )
 def test_what_breaks_callers(change: tuple[str, str], gone: list[str], abi: ModuleType) -> None:
     assert abi.broken(OLD, OLD.replace(*change)) == gone
+
+
+def test_the_version_is_one() -> None:
+    header = (ROOT / "msloc_edge" / "capi" / "include" / "msloc_edge.h").read_text()
+    numbers = re.findall(r"#define MSLOC_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", header)
+    project = re.findall(r"project\(msloc_edge VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())
+    assert [".".join(numbers)] == project == [__version__]

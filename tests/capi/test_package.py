@@ -183,3 +183,21 @@ def test_a_product_ships_openvino_beside_the_library(
     (tmp_path / "staged").rename(tmp_path / "elsewhere")
     seen = run(tmp_path / "elsewhere" / "bin" / "localize", bundle, phantom[0], env={"PATH": "/usr/bin"})
     assert "finding Mass" in seen
+
+
+def test_a_static_library_is_refused_aloud(structs: dict[str, Any], tmp_path: Path) -> None:
+    if tool := structs["missing_tool"]():
+        pytest.skip(f"libmsloc_edge cannot be configured here: no {tool}")
+    command = ["cmake", "-S", structs["ROOT"], "-B", tmp_path, "-DBUILD_SHARED_LIBS=OFF", "-DMSLOC_WITH_OPENVINO=OFF"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "libmsloc_edge is a shared library alone" in done.stderr
+
+
+def test_options_of_a_linker_that_has_none(structs: dict[str, Any], tmp_path: Path) -> None:
+    """What CMake would find with another linker than GNU's is given to it here."""
+    found = ("MSLOC_LINKER_HAS_VERSION_SCRIPT", "MSLOC_LINKER_HAS_NO_UNDEFINED")
+    for value, options in (("ON", 2), ("OFF", 0)):
+        structs["configure"](tmp_path, *(f"-D{name}={value}" for name in found), "-DMSLOC_BUILD_TESTS=OFF")
+        lines = (tmp_path / "build.ninja").read_text()
+        assert sum(option in lines for option in ("--version-script", "--no-undefined")) == options

@@ -1,0 +1,291 @@
+"""The SDK as a customer has it: unpacked anywhere, run without an environment, programs built from it alone.
+
+The archive is built here with the parts that this machine has. What `make sdk` has put into dist/ is tried as well; the
+one for 64-bit Arm under QEMU, by `make arm64`, as that takes minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msloc_edge import Localizer, __version__
+from msloc_edge.maps.boxes import agreement, array_of
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SYSTEM = {
+    "libc",
+    "libdl",
+    "libgcc_s",
+    "libm",
+    "libpthread",
+    "librt",
+    "libstdc++",
+    "ld-linux-x86-64",
+    "ld-linux-aarch64",
+}
+"""Libraries of the system that the SDK may need."""
+
+NEWEST = {"GLIBC": (2, 35), "GLIBCXX": (3, 4, 30)}
+"""Versions of Ubuntu 22.04 and JetPack 6, which packaging/README.md promises."""
+
+
+@pytest.fixture(scope="module")
+def archive(capi: Any, structs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of this machine's parts: DCMTK, if any, is the system's, and not in it."""
+    if not Path("/usr/include/stb/stb_image_write.h").exists():
+        pytest.skip("the SDK's programs cannot be built here: no libstb-dev")
+    folder = tmp_path_factory.mktemp("packages")
+    run, configure = structs["run"], structs["configure"]
+    epoch = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    with structs["alone_in"](capi.build):
+        try:
+            configure(capi.build, "-DMSLOC_SDK=ON", "-DCMAKE_INSTALL_LIBDIR=lib")
+            run("cmake", "--build", capi.build)
+            run("cpack", "-G", "TGZ", "-B", folder / "first", cwd=capi.build, env=epoch)
+            run("cpack", "-G", "TGZ", "-B", folder / "second", cwd=capi.build, env=epoch)
+        finally:
+            configure(capi.build, "-DMSLOC_SDK=OFF", "-UCMAKE_INSTALL_LIBDIR")
+    first, second = (next((folder / name).glob("*.tar.gz")) for name in ("first", "second"))
+    assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
+    return first
+
+
+def shipped(machine: str) -> Path:
+    """What `make sdk` made for a machine. Skips where it did not run."""
+    path = ROOT / "dist" / f"msloc-edge-sdk-{__version__}-linux-{machine}.tar.gz"
+    if not path.exists():
+        pytest.skip(f"no {path.relative_to(ROOT)}: make sdk")
+    return path
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    with tarfile.open(archive) as content:
+        content.extractall(folder)
+    (sdk,) = folder.iterdir()
+    return sdk
+
+
+@pytest.fixture(scope="module", params=["built here", "shipped"])
+def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An unpacked SDK for x86-64."""
+    chosen = request.getfixturevalue("archive") if request.param == "built here" else shipped("x86_64")
+    return unpacked(chosen, tmp_path_factory.mktemp(f"{request.param}, moved"))
+
+
+def output(*command: str | Path) -> str:
+    """What a command prints, run without an environment from the root folder."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, env={}, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def write_pgm(source: Path, target: Path) -> Path:
+    """A film of 16 bits as PGM."""
+    pixels = np.asarray(Image.open(source))
+    assert pixels.dtype == np.uint16
+    target.write_bytes(b"P5\n# a comment\n%d %d 65535\n" % pixels.shape[::-1] + pixels.astype(">u2").tobytes())
+    return target
+
+
+def lines_of(printed: str) -> dict[str, dict[str, Any]]:
+    """Stem of a film -> its result line."""
+    return {Path(line["input"]).stem: line for line in map(json.loads, printed.splitlines())}
+
+
+def compare(lines: dict[str, dict[str, Any]], films: list[Path]) -> int:
+    """Result lines against Python's; returns how many boxes there were."""
+    count = 0
+    with Localizer("cxr-edge", "openvino") as python:
+        for film in films:
+            result = python.localize(film)
+            expected, line = json.loads(json.dumps(result.to_dict())), lines[film.stem]
+            assert set(expected) - {"dicom"} == set(line)
+            for key in ("schema", "profile", "model", "backend", "geometry", "refused", "warnings"):
+                assert line[key] == expected[key]
+            assert line["abnormal"] == pytest.approx(expected["abnormal"], abs=1e-4)
+            for seen, finding in zip(line["findings"], result.findings, strict=True):
+                assert (seen["label"], seen["positive"]) == (finding.label, finding.positive)
+                assert seen["score"] == pytest.approx(finding.score, abs=1e-4)
+                assert len(seen["boxes"]) == len(finding.boxes)
+                boxes = np.array([[box[side] for side in "xywh"] for box in seen["boxes"]]).reshape(-1, 4)
+                assert agreement(boxes, array_of(finding.boxes)) >= 0.99
+                count += len(boxes)
+    return count
+
+
+def test_self_test(sdk: Path) -> None:
+    printed = output(sdk / "bin" / "msloc-selftest")
+    assert printed.splitlines()[-1] == "passed"
+    assert "openvino" in printed
+
+
+def test_films_as_python_localizes_them(sdk: Path, tmp_path: Path) -> None:
+    films = sorted(EXAMPLES.glob("png/*.png"))
+    frames = [write_pgm(film, tmp_path / f"{film.stem}.pgm") for film in films]
+    printed = output(sdk / "bin" / "msloc-infer", "--out", tmp_path / "out", *frames)
+    assert compare(lines_of(printed), films) > 0
+    for film in films:
+        with Image.open(tmp_path / "out" / f"{film.stem}.overlay.png") as overlay:
+            assert overlay.size == (1024, 1024)
+            red, green, blue = np.asarray(overlay.convert("RGB")).transpose(2, 0, 1)
+            positive = any(finding["positive"] for finding in lines_of(printed)[film.stem]["findings"])
+            assert bool(((red != green) | (green != blue)).any()) == positive
+
+
+def test_dicom_as_python_localizes_it(sdk: Path, structs: dict[str, Any], shared_data: Path) -> None:
+    if "built here" in str(sdk) and not structs["has_dcmtk"]():
+        pytest.skip("no libdcmtk-dev here")
+    films = [
+        *sorted(EXAMPLES.glob("dicom/*.dcm")),
+        *(shared_data / "dicom" / f"{n}_jpeg.dcm" for n in ("cr", "monochrome1")),
+    ]
+    assert compare(lines_of(output(sdk / "bin" / "msloc-infer", *films)), films) > 0
+
+
+def test_a_raw_frame_and_its_window(sdk: Path, tmp_path: Path) -> None:
+    """The window decides: shown over its full range this phantom loses two of its four findings."""
+    pydicom = pytest.importorskip("pydicom")
+    film = EXAMPLES / "dicom" / "phantom4000181.dcm"
+    stored = pydicom.dcmread(film)
+    (tmp_path / f"{film.stem}.raw").write_bytes(stored.pixel_array.astype("<u2").tobytes())
+    frame = ("--raw", f"{stored.Columns}x{stored.Rows}:{stored.BitsStored}", "--monochrome1")
+    window = f"{stored.WindowCenter},{stored.WindowWidth}"
+    infer, raw = sdk / "bin" / "msloc-infer", tmp_path / f"{film.stem}.raw"
+
+    def positive(printed: str) -> list[str]:
+        return [finding["label"] for finding in lines_of(printed)[film.stem]["findings"] if finding["positive"]]
+
+    windowed = output(infer, *frame, "--window", window, raw)
+    assert positive(windowed) == ["Atelectasis", "Mass", "Nodule", "Pneumonia"]
+    assert compare(lines_of(windowed), [film]) == 4
+    assert positive(output(infer, *frame, raw)) == ["Mass", "Nodule"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ((), 2, "usage: "),
+        (("--raw", "8x8", "film"), 2, "usage: "),
+        (("--raw", "8x8:17", "film"), 2, "usage: "),
+        (("--window", "one", "film"), 2, "usage: "),
+        (("none.dcm",), 1, "none.dcm: unreadable: "),
+        (("--bundle", "/nowhere", "film"), 1, "/nowhere: bundle_missing: "),
+        (("--raw", "64x64:8", "film"), 1, "film: unreadable: expected 4096 bytes of pixels, got 7"),
+        (("film",), 1, "film: unreadable: expected a PGM"),
+    ],
+)
+def test_refusals(arguments: tuple[str, ...], status: int, words: str, sdk: Path, tmp_path: Path) -> None:
+    (tmp_path / "film").write_bytes(b"P5\n8 8\n")
+    done = subprocess.run(
+        [sdk / "bin" / "msloc-infer", *arguments], capture_output=True, text=True, env={}, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+
+
+def test_programs_built_from_it_alone(sdk: Path, tmp_path: Path) -> None:
+    """The lines of docs/embedding.md, with a compiler and nothing else."""
+    film = tmp_path / "film.pgm"
+    Image.open(EXAMPLES / "png" / "phantom4000176.png").convert("I").point(lambda v: v / 256).convert("L").save(film)
+    for compiler, source in (("cc -std=c99", "localize.c"), ("c++ -std=c++17", "localize.cpp")):
+        program = tmp_path / source.replace(".", "_")
+        line = f"{compiler} '{sdk}/share/msloc_edge/examples/embed/{source}' -o {program} '-I{sdk}/include'"
+        link = f"'-L{sdk}/lib' -lmsloc_edge '-Wl,-rpath,{sdk}/lib'"
+        subprocess.run(["sh", "-ec", f"{line} {link}"], check=True)
+        assert "Pneumothorax" in output(program, sdk / "share/msloc_edge/models/cxr-edge", film)
+
+
+def needed(file: Path) -> tuple[set[str], dict[str, tuple[int, ...]]]:
+    """Libraries that a file needs, and the newest versions of their symbols."""
+    listing = subprocess.run(["readelf", "-dV", file], capture_output=True, text=True, check=True).stdout
+    versions: dict[str, tuple[int, ...]] = {}
+    for name, number in re.findall(r"Name: (GLIBC|GLIBCXX)_([\d.]+)", listing):
+        versions[name] = max(versions.get(name, ()), tuple(map(int, number.split("."))))
+    return {name.split(".so")[0] for name in re.findall(r"NEEDED.*\[(.*)\]", listing)}, versions
+
+
+def check_files(sdk: Path) -> None:
+    """Nothing but the system's oldest libraries is needed beside what is in it, and it names no folder of ours."""
+    files = [*(sdk / "bin").iterdir(), *(path for path in (sdk / "lib").glob("*.so*") if not path.is_symlink())]
+    inside = {path.name.split(".so")[0] for path in files}
+    for file in files:
+        names, versions = needed(file)
+        assert names <= inside | SYSTEM, file
+        assert all(newest <= NEWEST[name] for name, newest in versions.items()), (file, versions)
+        assert str(ROOT).encode() not in file.read_bytes(), file
+
+
+def test_it_needs_nothing_else() -> None:
+    if not shutil.which("readelf"):
+        pytest.skip("no readelf here: binutils is missing")
+    archive = shipped("x86_64")
+    with tarfile.open(archive) as content:
+        names = content.getnames()
+    assert sorted(names) == names, "in one order, whatever the file system"
+    parts = {Path(name).name.split(".so")[0] for name in names if ".so" in name}
+    cpu = "libopenvino_intel_cpu_plugin"
+    assert parts == {
+        "libmsloc_edge",
+        "libopenvino",
+        "libopenvino_onnx_frontend",
+        "libopenvino_ir_frontend",
+        "libtbb",
+        cpu,
+    }
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_shipped_files(machine: str, tmp_path: Path) -> None:
+    if not shutil.which("readelf"):
+        pytest.skip("no readelf here: binutils is missing")
+    sdk = unpacked(shipped(machine), tmp_path)
+    check_files(sdk)
+    names = {str(path.relative_to(sdk)) for path in sdk.rglob("*") if path.is_file()}
+    documents = "share/doc/msloc_edge"
+    assert {f"{documents}/LICENSE", f"{documents}/embedding.md", f"{documents}/README.md"} < names
+    assert {
+        f"{documents}/sbom.cdx.json",
+        f"{documents}/licences/openvino/LICENSE",
+        f"{documents}/licences/stb.txt",
+    } < names
+    assert "share/msloc_edge/models/cxr-edge/model_card.md" in names
+
+
+def test_deb() -> None:
+    """The same tree, in one place."""
+    shipped("x86_64")
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("no dpkg-deb here")
+    deb = ROOT / "dist" / f"msloc-edge-sdk_{__version__}_amd64.deb"
+    listing = subprocess.run(["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True).stdout
+    assert "./opt/msloc-edge/lib/libmsloc_edge.so.0 " in listing
+    fields = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, text=True, check=True).stdout
+    assert "Architecture: amd64" in fields
+    assert "Depends: libc6 (>= 2.35)" in fields
+
+
+@pytest.mark.skipif(not os.environ.get("MSLOC_ARM64"), reason="minutes under QEMU: make arm64")
+@pytest.mark.parametrize("cpu", ["cortex-a72", "neoverse-n1"])
+def test_aarch64_under_qemu(cpu: str, tmp_path: Path) -> None:
+    if not shutil.which("qemu-aarch64"):
+        pytest.skip("no qemu-aarch64 here: qemu-user is missing")
+    sdk = unpacked(shipped("aarch64"), tmp_path)
+    qemu = (shutil.which("qemu-aarch64") or "", "-L", "/usr/aarch64-linux-gnu", "-cpu", cpu)
+    assert output(*qemu, sdk / "bin" / "msloc-selftest").splitlines()[-1] == "passed"
+    films = sorted(EXAMPLES.glob("png/*.png"))[:2]
+    frames = [write_pgm(film, tmp_path / f"{film.stem}.pgm") for film in films]
+    assert compare(lines_of(output(*qemu, sdk / "bin" / "msloc-infer", *frames)), films) > 0
