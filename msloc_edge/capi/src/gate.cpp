@@ -107,7 +107,7 @@ std::array<double, 1 + kSeen> InputGate::probabilities() noexcept {
   std::array<double, 1 + kSeen> chances{};
   const std::size_t inputs = head_.weights.size() / chances.size();
   for (std::size_t k = 0; k < chances.size(); ++k) {
-    double logit = static_cast<double>(head_.bias[k]);
+    auto logit = static_cast<double>(head_.bias[k]);
     for (std::size_t i = 0; i < inputs; ++i) logit += static_cast<double>(head_.weights[k * inputs + i] * cells_[i]);
     chances[k] = logit;
   }
