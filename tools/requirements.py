@@ -28,12 +28,13 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "requirements.md"
 INTRODUCTION = """# Requirements
 
-What a device's software may rely on, and the tests that show it: a part of the V-model that IEC 62304 asks for (5.2,
-5.5, 5.7), for the manufacturer's own file. `tests/requirements.toml` says which tests belong to which requirement;
-`make test requirements` writes this page from a run of the suite. A test with many cases counts each of them. Skipped
-cases need what the machine did not have: a GPU, a tool, films that are not in the repository; pytest names it.
+What a device's software may rely on, and the tests that show it: a part of the V-model that IEC
+62304 asks for (5.2, 5.5, 5.7), for the manufacturer's own file. `tests/requirements.toml` says
+which tests belong to which requirement; `make test requirements` writes this page from a run of the
+suite. A test with many cases counts each of them. Skipped cases need what the machine did not have:
+a GPU, a tool, films that are not in the repository; pytest names it.
 
-Version {version}, run on {date}: {requirements} requirements, {tests} tests, {cases}.
+Version {version}, run on {date}: {requirements} requirements, {tests} tests; cases: {cases}.
 
 | | requirement | test | result |
 | --- | --- | --- | --- |

@@ -52,7 +52,7 @@ def test_a_table_by_hand(table: ModuleType, tmp_path: Path) -> None:
         "|  |  | `a/test_b.py` | 1 passed, 1 failed, 1 skipped |",
         "| R2 | Two. | `x.py` | not run |",
     ]
-    assert "run on 2026-11-30: 2 requirements, 3 tests, 2 passed, 1 failed, 2 skipped." in page
+    assert "run on 2026-11-30: 2 requirements, 3 tests; cases: 2 passed, 1 failed, 2 skipped." in page
 
 
 def test_the_page_lists_them(table: ModuleType) -> None:
