@@ -201,6 +201,51 @@ def test_masks(msloc, arguments: list[object], tmp_path: Path, maps: Path) -> No
     assert found["profiles"] == {}
 
 
+def test_masks_of_chexlocalize(msloc, tmp_path: Path) -> None:
+    """Its hit rate and mIoU, by hand: two films with the finding, on one of which nothing is found."""
+    folder, names = tmp_path / "chexpert", [f"patient{n}_study1_view1_frontal" for n in (1, 2, 3)]
+    rows = ["Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Lung Opacity"]
+    for name, label in zip(names, ("1.0", "1.0", "0.0"), strict=True):
+        file = folder / "valid" / Path(*name.split("_", 2)).with_suffix(".jpg")
+        file.parent.mkdir(parents=True)
+        cv2.imwrite(str(file), np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE).astype(np.uint8))
+        rows.append(f"CheXpert-v1.0/{file.relative_to(folder)},Male,50,Frontal,AP,,{label}")
+    (folder / "valid.csv").write_text("\n".join(rows))
+    truth, found = (np.zeros((SIDE, SIDE), np.uint8) for _ in range(2))
+    truth[10:20, 10:30], found[10:20, 20:40] = 1, 1
+    masks = [truth, truth, np.zeros_like(truth)]
+    runs = [{"size": [SIDE, SIDE], "counts": run_lengths(mask)} for mask in masks]
+    content = {name: {"Lung Opacity": run} for name, run in zip(names, runs, strict=True)}
+    (tmp_path / "gt_segmentations_val.json").write_text(json.dumps(content))
+    maps = (found * 0.5 + truth * found * 0.5, np.roll(found, SIDE // 2, axis=0) * 0.3, found * 0.3)
+    for name, values in zip(names, maps, strict=True):
+        (tmp_path / "maps").mkdir(exist_ok=True)
+        path = tmp_path / "maps" / "valid" / Path(*name.split("_", 2)) / "Lung_Opacity.npy"
+        path.parent.mkdir(parents=True)
+        np.save(path, values.astype(np.float32))
+    ran = msloc(
+        *("eval", "--data", f"chexpert:{folder}", "--split", "validation", "--out", tmp_path / "out", "-q"),
+        *("--heatmaps", tmp_path / "maps", "--thresholds", 0.4, "--masks", tmp_path / "gt_segmentations_val.json"),
+    )
+    assert ran.code == 0, ran.err
+    of = metrics(tmp_path / "out")
+    assert of["run"]["problems"] == []
+    assert of["pointing"]["per_class"]["Lung Opacity"]["value"] == 0.5
+    assert of["pointing"]["per_class"]["Lung Opacity"]["n"] == 2
+    assert of["mask_iou_found"]["per_class"]["Lung Opacity"] == pytest.approx(
+        {"value": 1 / 3, "low": 1 / 3, "high": 1 / 3, "n": 1}, abs=1e-4
+    )
+    assert of["mask_iou"]["per_class"]["Lung Opacity"]["value"] == pytest.approx(1 / 6, abs=1e-4)
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's plain run lengths, column by column, zeros first."""
+    flat = mask.T.ravel()
+    ends = [*(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    lengths = np.diff([0, *ends]).tolist()
+    return lengths if not flat[0] else [0, *lengths]
+
+
 def test_a_film_that_cannot_be_read_is_named(msloc, made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     table = tmp_path / "films.csv"
     table.write_text("image,Mass\ngood.png,1\nbad.png,0\ngone.png,1\n")

@@ -24,6 +24,7 @@ def _columns() -> dict[str, slice]:
         "pointing": 1,
         "blob_overlap": 1,
         "mask_iou": 1,
+        "mask_found": 1,
         "boxes": 1,
         "blob_iou": len(BLOB_T),
         "blob_iobb": len(BLOB_T),
@@ -40,7 +41,8 @@ def _columns() -> dict[str, slice]:
 COLUMNS = _columns()
 """Measure -> its place in a row. `pointing`: 1 where the peak lies in a true region. `blob_overlap`: IoU of the largest
 region's box with the best true box. `boxes`: true boxes. `blob_...`: 1 above each T. `wang_...`: hit true boxes and
-unmatched detected boxes at each T. `maxbox`: 1 at each level and delta. `mask_iou`: nan where the truth has no mask."""
+unmatched detected boxes at each T. `maxbox`: 1 at each level and delta. `mask_iou`: nan where the truth has no mask.
+`mask_found`: 1 where the map above its threshold is not empty, so that CheXlocalize counts the film."""
 
 WIDTH = max(part.stop for part in COLUMNS.values())
 
@@ -134,6 +136,7 @@ def measure_map(
     measured[COLUMNS["pointing"]] = hits_peak(evidence.values, regions, size)
     measured[COLUMNS["blob_overlap"]] = overlap
     measured[COLUMNS["mask_iou"]] = mask_iou(evidence.margin, regions, size)
+    measured[COLUMNS["mask_found"]] = bool((evidence.margin > 0).any())
     measured[COLUMNS["boxes"]] = len(regions)
     measured[COLUMNS["blob_iou"]] = overlap > np.array(BLOB_T)
     measured[COLUMNS["blob_iobb"]] = covered > np.array(BLOB_T)

@@ -107,6 +107,7 @@ class Summary:
             },
             "mean_iou": _shares(main, "blob_overlap"),
             "mask_iou": _shares(main, "mask_iou") if self._truth.kind == "masks" else None,
+            "mask_iou_found": _mask_iou_found(main) if self._truth.kind == "masks" else None,
             "maxboxaccv2": _max_box(main),
             "froc": self._froc(),
             "subgroups": self._subgroups(labels),
@@ -259,6 +260,14 @@ def _table(samples: Mapping[str, Array], counts: Mapping[str, int]) -> _Table | 
 def _shares(units: Mapping[str, _Units], column: str, at: int = 0) -> _Table | None:
     samples = {label: mine.share(column)[:, at] for label, mine in units.items()}
     return _table(samples, {label: mine.count for label, mine in units.items()})
+
+
+def _mask_iou_found(units: Mapping[str, _Units]) -> _Table | None:
+    """Mean IoU with the masks over the films on which something was found, as CheXlocalize has it."""
+    samples = {
+        label: ratio(mine.total("mask_iou")[:, 0], mine.total("mask_found")[:, 0]) for label, mine in units.items()
+    }
+    return _table(samples, {label: int(mine.total("mask_found")[0, 0]) for label, mine in units.items()})
 
 
 def _wang_accuracy(units: Mapping[str, _Units], kind: str, at: int) -> _Table | None:

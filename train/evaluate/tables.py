@@ -86,6 +86,7 @@ def _findings(metrics: Metrics) -> Grid | None:
         "blob IoU > .1": metrics["blob"]["iou"]["0.1"],
         "mean IoU": metrics["mean_iou"],
         "mask IoU": metrics["mask_iou"],
+        "where found": metrics.get("mask_iou_found"),
         "MaxBoxAccV2": metrics["maxboxaccv2"],
     }
     shown = {name: table for name, table in columns.items() if table}

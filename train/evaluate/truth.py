@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -138,11 +138,15 @@ def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
 def read_masks(path: Path, records: Sequence[Record]) -> Truth:
     """Read masks of a COCO file: polygons, or run-length codes, as lists or compressed, in the size of the picture.
 
+    CheXlocalize's json will do, too: film -> finding -> run-length code, the film as patient1_study1_view1_frontal.
+
     Annotations that cannot be used are left out and named. Raises TrainError when the file is none, or none is left.
     """
     builder = _Builder(records)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if _is_chexlocalize(content):
+            return _read_chexlocalize(content, path, builder)
         images = {image["id"]: image for image in content["images"]}
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
         annotations = list(content["annotations"])
@@ -163,12 +167,35 @@ def read_masks(path: Path, records: Sequence[Record]) -> Truth:
     return builder.truth(str(path), "masks")
 
 
+def _is_chexlocalize(content: Any) -> bool:
+    films = list(content.values()) if isinstance(content, dict) else []
+    masks = [mask for film in films if isinstance(film, dict) for mask in film.values()]
+    return bool(masks) and all(isinstance(mask, dict) and {"size", "counts"} <= mask.keys() for mask in masks)
+
+
+def _read_chexlocalize(content: Mapping[str, Mapping[str, Any]], path: Path, builder: _Builder) -> Truth:
+    """Read CheXlocalize's masks (Saporta et al. 2022, Nature Machine Intelligence 4, 867); an empty one says that the
+    finding is absent."""
+    paths = {"_".join(PurePosixPath(name).with_suffix("").parts[-3:]): name for name in builder.films}
+    for film, masks in content.items():
+        for label, mask in masks.items():
+            where = f"{path.name}, {film}, {label}: "
+            try:
+                height, width = map(int, mask["size"])
+                if decode_mask(mask, (height, width)).any():
+                    builder.add_mask(paths.get(film, film), label, mask, (height, width), where)
+            except (TypeError, ValueError, IndexError, OverflowError) as error:
+                builder.problems.append(f"{where}expected a run-length code ({error!r})")
+    return builder.truth(str(path), "masks")
+
+
 class _Builder:
     """Gathers regions film by film, and says why one is left out."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.problems: list[str] = []
         self._records = {record.name: record for record in records}
+        self.films = tuple(self._records)
         self._names = FilmNames(self._records)
         self._sizes: dict[str, tuple[int, int]] = {}
         self._regions: dict[str, dict[str, list[TrueRegion]]] = defaultdict(lambda: defaultdict(list))
