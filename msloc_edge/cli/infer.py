@@ -140,7 +140,8 @@ def command(
 
 
 def _kinds(write: str | None, out: Path | None, watch: bool) -> tuple[str, ...]:
-    from msloc_edge.cli.output import KINDS, OBJECTS
+    from msloc_edge.cli.output import KINDS
+    from msloc_edge.objects import KINDS as OBJECTS
 
     if write is None:
         return tuple(kind for kind in KINDS if not (watch and kind == "report"))

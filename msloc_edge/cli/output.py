@@ -194,9 +194,8 @@ class OutputFolder:
         written = Written({}, {})
 
         def write() -> None:
-            both = write_objects(result, film, self._objects, self.folder, source.stem)
-            for mine, found in zip(written, both, strict=True):
-                mine.update(found)  # type: ignore[arg-type]
+            nonlocal written
+            written = write_objects(result, film, self._objects, self.folder, source.stem)
 
         _writing(self.folder, write)
         return written

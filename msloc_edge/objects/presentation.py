@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.content import PresentationLUTTransformation
 from highdicom.pr import (
@@ -15,11 +14,10 @@ from highdicom.pr import (
     SoftcopyVOILUTTransformation,
     TextObject,
 )
-from numpy.typing import NDArray
 from pydicom import Dataset
 
 from msloc_edge.objects.identity import Identity
-from msloc_edge.objects.regions import contours
+from msloc_edge.objects.regions import box_outline, contours
 from msloc_edge.objects.source import Source, refused
 from msloc_edge.render.colors import palette, rgb
 from msloc_edge.result import Result
@@ -84,28 +82,22 @@ def _window(result: Result, source: Source) -> list[SoftcopyVOILUTTransformation
 def _annotation(
     finding: Finding, number: int, layer: GraphicLayer, result: Result, source: Source, identity: Identity
 ) -> GraphicAnnotation:
-    lines = [_corners(box, source) for box in finding.boxes]
+    lines = [box_outline(box, result.geometry) for box in finding.boxes]
     if finding.label in result.maps and finding.label in result.map_thresholds:
         lines += contours(finding, result.maps[finding.label], result.map_thresholds[finding.label], result.geometry)
-    tracking = {"tracking_id": finding.label[:64], "tracking_uid": identity.uid("tracking", finding.label)}
+    name, uid = finding.label[:64], identity.uid("tracking", finding.label)
     label = f"{number} {finding.label.replace('_', ' ')} {finding.score:.2f}"
     return GraphicAnnotation(
         [source.header],
         layer,
         graphic_objects=[
-            GraphicObject(GraphicTypeValues.POLYLINE, line, PIXEL, **tracking) for line in lines if len(line) >= 2
+            GraphicObject(GraphicTypeValues.POLYLINE, line, PIXEL, tracking_id=name, tracking_uid=uid) for line in lines
         ],
         text_objects=[
-            TextObject(label, PIXEL, _above(box, source), text_justification="LEFT", **tracking)
+            TextObject(label, PIXEL, _above(box, source), text_justification="LEFT", tracking_id=name, tracking_uid=uid)
             for box in finding.boxes
         ],
     )
-
-
-def _corners(box: Box, source: Source) -> NDArray[np.float64]:
-    width, height = source.size
-    right, bottom = min(box.x + box.w, width), min(box.y + box.h, height)
-    return np.array([(box.x, box.y), (right, box.y), (right, bottom), (box.x, bottom), (box.x, box.y)])
 
 
 def _above(box: Box, source: Source) -> tuple[float, float, float, float]:

@@ -67,6 +67,17 @@ def contours(
     return [np.concatenate([line, line[:1]]) for line in traced if len(line) >= 3]
 
 
+def box_outline(box: Box, geometry: Geometry) -> NDArray[np.float64]:
+    """Go around a box, held inside the film: [5, 2] as (x, y) in pixels of the stored image, the last point the first.
+
+    >>> box_outline(Box(1, 2, 3, 9, 0.5), Geometry.fit((10, 8), (10, 8))).tolist()
+    [[1.0, 2.0], [4.0, 2.0], [4.0, 10.0], [1.0, 10.0], [1.0, 2.0]]
+    """
+    left, top = box.x, box.y
+    right, bottom = min(left + box.w, geometry.image_width), min(top + box.h, geometry.image_height)
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], np.float64)
+
+
 def _kept_regions(
     finding: Finding, map: NDArray[np.float32], threshold: float, geometry: Geometry
 ) -> NDArray[np.bool_]:
@@ -76,12 +87,12 @@ def _kept_regions(
     kept = [
         number
         for number in range(1, count)
-        if any(_same(area.box_to_image(*map_box(found[number])), box, geometry) for box in finding.boxes)
+        if any(_same(area.box_to_image(*_box_of(found[number])), box, geometry) for box in finding.boxes)
     ]
     return np.isin(labels, kept)
 
 
-def map_box(row: NDArray[np.int32]) -> tuple[float, float, float, float]:
+def _box_of(row: NDArray[np.int32]) -> tuple[float, float, float, float]:
     """Give x, y, width, height of a component as OpenCV counts it."""
     x, y, width, height = (float(value) for value in row[:4])
     return x, y, width, height

@@ -2,7 +2,7 @@
 
 One group for the film as a whole: what came out, at which operating point, and the rates measured at it. One group for
 each class of the model, positive or not: probability, threshold, decision. One group for each box: its outline on the
-film (SCOORD). All groups of a finding share its tracking identifier.
+film (SCOORD). Each class and each box has its tracking identifier; a class's is also on its segment and its graphics.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from highdicom.sr import (
     TextContentItem,
     TrackingIdentifier,
 )
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
@@ -39,9 +40,10 @@ from msloc_edge.objects import codes as own
 from msloc_edge.objects.codes import Term, finding_codes
 from msloc_edge.objects.identity import MANUFACTURER, Identity
 from msloc_edge.objects.outcome import NotAnalysed
+from msloc_edge.objects.regions import box_outline
 from msloc_edge.objects.source import Source
 from msloc_edge.result import Result
-from msloc_edge.types import Box, Finding, OperatingPoint
+from msloc_edge.types import Finding, OperatingPoint
 
 _FILM = "film"
 
@@ -53,7 +55,8 @@ def make(result: Result, source: Source, identity: Identity) -> Dataset:
         groups.append(_finding_group(finding, result, source, identity))
         if finding.positive:
             groups += [
-                _box_group(number, box, finding, source, identity) for number, box in enumerate(finding.boxes, 1)
+                _box_group(number, finding, box_outline(box, result.geometry), source, identity)
+                for number, box in enumerate(finding.boxes, 1)
             ]
     return _document(groups, source, identity)
 
@@ -62,7 +65,7 @@ def make_refusal(refusal: NotAnalysed, source: Source, identity: Identity) -> Da
     """Make the report of a film that was not analysed: a result of its own, never "no finding"."""
     evaluations = [
         _evaluation(own.SUMMARY, own.NOT_SUCCEEDED),
-        _evaluation(own.REASON, Term(refusal.reason[:16], own.PRIVATE, refusal.reason)),
+        _evaluation(own.REASON, Term(refusal.reason, own.PRIVATE, refusal.reason)),
     ]
     words = [f"Not analysed: {refusal.message}"]
     group = _group(_FILM, own.FILM.concept(), source, identity, [], evaluations, words)
@@ -73,14 +76,14 @@ def _film_group(result: Result, source: Source, identity: Identity) -> Any:
     outcome = own.WITH_FINDINGS if result.positive else own.WITHOUT_FINDINGS
     measured = []
     if result.gate:
-        measured.append(_number(own.PROBABILITY, result.gate.score, identity))
+        measured.append(_number(own.PROBABILITY, result.gate.score))
         if result.gate.threshold is not None:
-            measured.append(_number(own.THRESHOLD, result.gate.threshold, identity))
+            measured.append(_number(own.THRESHOLD, result.gate.threshold))
     point = result.operating_point
     if point.normals_flagged is not None:
-        measured.append(_number(own.SPECIFICITY, 1 - point.normals_flagged, identity))
+        measured.append(_number(own.SPECIFICITY, 1 - point.normals_flagged))
     if (flagged := point.rates.get("abnormal_flagged")) and flagged["value"] is not None:
-        measured.append(_number(own.SENSITIVITY, flagged["value"], identity))
+        measured.append(_number(own.SENSITIVITY, flagged["value"]))
     return _group(
         _FILM, own.FILM.concept(), source, identity, measured, [_evaluation(own.SUMMARY, outcome)], _words(result)
     )
@@ -116,13 +119,13 @@ def _interval(rate: Mapping[str, Any]) -> str:
 
 def _finding_group(finding: Finding, result: Result, source: Source, identity: Identity) -> Any:
     measured = [
-        _number(own.PROBABILITY, finding.score, identity),
-        _number(own.THRESHOLD, finding.threshold, identity),
+        _number(own.PROBABILITY, finding.score),
+        _number(own.THRESHOLD, finding.threshold),
     ]
     for key, term in (("sensitivity", own.SENSITIVITY), ("precision", own.PRECISION)):
         rate = result.operating_point.rates.get(key, {}).get("per_class", {}).get(finding.label, {})
         if rate.get("value") is not None:
-            measured.append(_number(term, rate["value"], identity))
+            measured.append(_number(term, rate["value"]))
     found = finding_codes(finding.label)
     return _group(
         finding.label,
@@ -144,20 +147,17 @@ def _decision(finding: Finding, result: Result) -> Term:
     return own.GATED if result.gate and not result.gate.positive else own.NO_REGION
 
 
-def _box_group(number: int, box: Box, finding: Finding, source: Source, identity: Identity) -> Any:
-    width, height = source.size
-    right, bottom = min(box.x + box.w, width), min(box.y + box.h, height)
-    corners = np.array([(box.x, box.y), (right, box.y), (right, bottom), (box.x, bottom), (box.x, box.y)], np.float32)
+def _box_group(number: int, finding: Finding, outline: NDArray[np.float64], source: Source, identity: Identity) -> Any:
     image = SourceImageForRegion.from_source_image(source.header)
     found = finding_codes(finding.label)
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(finding.label, identity, number),
-        referenced_region=ImageRegion(GraphicTypeValues.POLYLINE, corners, image),
+        referenced_region=ImageRegion(GraphicTypeValues.POLYLINE, outline, image),
         finding_type=found.concept(),
         finding_category=own.ABNORMAL.concept(),
         finding_sites=[FindingSite(found.site.concept())],
         algorithm_id=_algorithm(identity),
-        measurements=[_number(own.CERTAINTY, box.score, identity)],
+        measurements=[_number(own.CERTAINTY, finding.boxes[number - 1].score)],
     )
 
 
@@ -192,7 +192,7 @@ def _tracking(name: str, identity: Identity, number: int | None = None) -> Track
     return TrackingIdentifier(uid=identity.uid("tracking", of), identifier=of)
 
 
-def _number(term: Term, value: float, identity: Identity) -> Measurement:
+def _number(term: Term, value: float) -> Measurement:
     return Measurement(term.concept(), round(float(value), 6), own.NO_UNITS.concept())
 
 

@@ -100,7 +100,8 @@ def _read(film: AnySource) -> Dataset:
     if isinstance(film, Dataset):
         header = Dataset({tag: film.get_item(tag) for tag in film.keys()})  # noqa: SIM118 - a Dataset iterates elements
         header.file_meta = getattr(film, "file_meta", None) or FileMetaDataset()
-        header.set_original_encoding(*film.original_encoding, film.original_character_set)
+        implicit, little = film.original_encoding
+        header.set_original_encoding(implicit, little, film.original_character_set)
     else:
         try:
             opened = BytesIO(film) if isinstance(film, bytes) else Path(film)

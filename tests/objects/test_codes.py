@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
+from types import ModuleType
+
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from msloc_edge.bundle import Bundle
-from msloc_edge.objects import codes
+from msloc_edge.objects import codes, regions
 from msloc_edge.objects.codes import FINDINGS, PRIVATE, Term, finding_codes
 
 TERMS = [term for term in vars(codes).values() if isinstance(term, Term)]
@@ -75,6 +78,13 @@ def test_codes_fit_their_value_representations() -> None:
 
 def test_every_class_of_the_shipped_model_is_in_the_table() -> None:
     assert set(Bundle.open().classes) == set(FINDINGS)
+
+
+@pytest.mark.parametrize("module", [codes, regions])
+def test_examples(module: ModuleType) -> None:
+    done = doctest.testmod(module)
+    assert done.attempted > 0
+    assert done.failed == 0
 
 
 def test_own_classes_have_codes_of_their_own() -> None:

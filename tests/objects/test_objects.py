@@ -263,7 +263,10 @@ def test_film_without_finding_has_a_report_and_a_picture(
     quiet = replace(result, findings=tuple(replace(f, positive=False, boxes=()) for f in result.findings))
     written = write_objects(quiet, film, KINDS, tmp_path, "film")
     assert list(written.files) == ["sr", "sc"]
-    assert {error.reason for error in written.left_out.values()} == {"object_refused"}
+    assert written.left_out == {}
+    for kind in ("seg", "pm", "gsps"):
+        with pytest.raises(OutputError, match="expected a result with a finding"):
+            make_object(quiet, film, kind)
     assert all(dciodvfy(path) == [] for path in written.files.values())
 
 
@@ -393,6 +396,19 @@ def test_lines_bundle_brings_thresholds_and_rates() -> None:
     assert read.to_dict() == made.to_dict()
     with pytest.raises(ValueError, match="expected the bundle"):
         Result.from_dict({**made.to_dict(), "model": {"name": "other", "version": "1", "sha256": "00"}}, Bundle.open())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": "other/1"}, "schema"),
+        ({"findings": None}, "whole result line"),
+        ({"model": {}}, "whole result line"),
+    ],
+)
+def test_line_that_is_none(result: Result, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Result.from_dict({**result.to_dict(), **change})
 
 
 def test_result_of_another_film_is_refused(result: Result, make_film: Make, tmp_path: Path) -> None:
