@@ -12,6 +12,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from socketserver import BaseServer
 from typing import Any, cast
 
 from pydicom.uid import (
@@ -92,7 +94,6 @@ class Receiver:
         if self._server is None:
             return
         self._server.shutdown()
-        self._server.server_close()
         end = time.monotonic() + grace_s
         while self.associations and time.monotonic() < end:
             time.sleep(0.02)
@@ -108,11 +109,15 @@ class Receiver:
         """Keep one film; its C-STORE status is the return value."""
         uid = str(cast(C_STORE, event.request).AffectedSOPInstanceUID)
         sender = event.assoc.requestor.ae_title.strip()
+        started = time.monotonic()
+        event.assoc.network_timeout = None  # the peer is waiting for us now, not silent
         try:
             self._take_film(event.encoded_dataset(), uid, sender)
         except Refused as refusal:
             self._log.warning("film refused", film=uid, sender=sender, status=f"{refusal.status:04X}", why=str(refusal))
             return refusal.status
+        finally:
+            event.assoc.network_timeout = self._config.timeout_s + time.monotonic() - started
         return SUCCESS
 
     def _log_event(self, event: Event, what: str) -> None:
@@ -160,22 +165,35 @@ class _Server(ThreadedAssociationServer):
             with self._lock:
                 self._greeted -= 1
 
+    def shutdown(self) -> None:
+        """Accept no more connections; pynetdicom's own expects a server that its AE has started."""
+        BaseServer.shutdown(self)
+        self.server_close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent: a peer that has gone meanwhile is no event."""
 
 
 class _Handler(RequestHandler):
-    """Makes an association whose socket is read within bounds."""
+    """Makes an association whose socket is read within bounds, and is closed in any case."""
 
     def _create_association(self) -> Association:
         association = super()._create_association()
         config = cast(_Server, self.server).config
         bounded = _BoundedReader(self.request, config.timeout_s, config.max_object_mb << 20)
-        wrapped = association.dul.socket
-        assert wrapped is not None
-        wrapped.recv = bounded.recv  # type: ignore[method-assign] # pynetdicom has no place for it
+        reactor = association.dul
+        assert reactor.socket is not None
+        reactor.socket.recv = bounded.recv  # type: ignore[method-assign] # pynetdicom has no place for it
+        reactor.run = partial(_run, reactor.run, self.request)  # type: ignore[method-assign]
+        reactor.daemon = True
         association.bind(evt.EVT_DIMSE_RECV, bounded.restart)
         return association
+
+
+def _run(reactor: Callable[[], None], connection: socket.socket) -> None:
+    """Run the thread that reads and writes. A peer can bring pynetdicom's states out of step: its connection ends."""
+    with connection, contextlib.suppress(Exception):
+        reactor()
 
 
 class _BoundedReader:

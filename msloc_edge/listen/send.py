@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +19,9 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.events import Event
 
 from msloc_edge.errors import ListenError
 from msloc_edge.journal import Item, Journal
@@ -126,6 +128,7 @@ class StoreClient:
         for sop_class in SOP_CLASSES:
             self._ae.add_requested_context(sop_class, list(TRANSFER_SYNTAXES))
         self._association: Association | None = None
+        self._connection: socket.socket | None = None
 
     def send(self, path: Path) -> None:
         """Send one object; see Client."""
@@ -152,17 +155,30 @@ class StoreClient:
         association, self._association = self._association, None
         if association and association.is_established:
             association.release()
+        if self._connection:  # pynetdicom leaves it open where the node was the first to close
+            self._connection.close()
 
     def _associate(self) -> Association:
         if self._association and self._association.is_established:
             return self._association
         node = self._node
-        association = self._ae.associate(node.host, node.port, ae_title=node.ae_title, tls_args=self._tls)
+        self.close()
+        association = self._ae.associate(
+            node.host,
+            node.port,
+            ae_title=node.ae_title,
+            tls_args=self._tls,
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._note_connection)],
+        )
         if not association.is_established:
             got = "the association was rejected" if association.is_rejected else "no association"
             raise ListenError("node_unreachable", f"{node.name}: {got}; check address, AE titles and TLS")
         self._association = association
         return association
+
+    def _note_connection(self, event: Event) -> None:
+        opened = event.assoc.dul.socket
+        self._connection = opened.socket if opened else None
 
 
 class StowClient:
