@@ -59,5 +59,7 @@ def write_heatmap(result: Result, thresholds: Mapping[str, float], npy: Path, pn
 
 def encode(suffix: str, image: NDArray[np.uint8], *parameters: int) -> bytes:
     """A picture [H, W] or [H, W, 3] BGR as the bytes of a file: ".png" or ".jpg" with OpenCV's parameters."""
+    if suffix == ".png" and hasattr(cv2, "IMWRITE_PNG_FILTER"):  # since OpenCV 4.11
+        parameters += (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)  # a film: a quarter smaller, and faster
     _, data = cv2.imencode(suffix, image, parameters)
     return data.tobytes()

@@ -146,8 +146,19 @@ class _Page:
         self.draw.rectangle((tick - half, top - reach, tick + half, bottom + reach), TEXT)
 
     def _write(self, text: str, at: tuple[int, int], color: str, size: float, width: int, anchor: str = "la") -> None:
-        face = font(round(size * self.em))
-        self.draw.text(at, fit(plain(text), face, width), color, face, anchor=anchor)
+        mask, (left, top) = _written(text, round(size * self.em), width, anchor)
+        self.image.paste(color, (at[0] + left, at[1] + top), mask)
+
+
+@lru_cache(maxsize=512)
+def _written(text: str, size: int, width: int, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
+    """A line of text as a mask, and where it lies from its anchor. Half of a panel's lines are those of the last."""
+    face = font(size)
+    text = fit(plain(text), face, width)
+    left, top, right, bottom = map(round, face.getbbox(text, anchor=anchor))
+    mask = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
+    ImageDraw.Draw(mask).text((-left, -top), text, 255, face, anchor=anchor)
+    return mask, (left, top)
 
 
 def operating_point(point: OperatingPoint) -> list[str]:

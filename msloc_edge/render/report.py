@@ -229,7 +229,8 @@ def _shrink(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 def _stage(map: NDArray[np.float32]) -> dict[str, Any]:
     """A stage map in 8 bits between its own extremes, which travel with it: the page goes back to logit units."""
-    map = np.nan_to_num(map)
+    if not np.isfinite(map).all():
+        map = np.nan_to_num(map)
     low, high = float(map.min()), float(map.max())
     levels = np.rint((map - low) * (255 / (high - low or 1.0))).astype(np.uint8)
     return {"low": low, "high": high, "mean": float(map.mean()), "image": _png(levels)}
