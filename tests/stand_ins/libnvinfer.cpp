@@ -27,6 +27,7 @@ int objects = 0;
 std::string plan_name;
 std::string plugin;
 bool host_code = false;
+std::int64_t scratch = 0;  // bytes that a context was given for its layers
 ILogger* logger = nullptr;
 
 template <typename Function>
@@ -46,6 +47,8 @@ bool works(const char* method) {
   logger->log(ILogger::Severity::kINFO, "nothing of it");
   return false;
 }
+
+std::int64_t scratch_of(std::int64_t batch) { return 1001 * batch; }
 
 struct Counted {
   explicit Counted(const char* what) : name(what) { ++objects; }
@@ -148,6 +151,13 @@ class StandInContext final : public IExecutionContext, public UnexpectedVExecuti
     if (tensor != nullptr && dims.d[0] == -1) dims.d[0] = batch_;
     return dims;
   }
+  std::size_t updateDeviceMemorySizeForShapes() noexcept override {
+    return works("updateDeviceMemorySizeForShapes") ? scratch_of(batch_) : 0;
+  }
+  void setDeviceMemoryV2(void* memory, std::int64_t size) noexcept override {
+    scratch_ = memory;
+    scratch = size;
+  }
   bool setTensorAddress(const char* name, void* data) noexcept override {
     if (!works("setTensorAddress") || data == nullptr) return false;
     addresses_[name] = data;
@@ -160,6 +170,8 @@ class StandInContext final : public IExecutionContext, public UnexpectedVExecuti
   bool enqueueV3(cudaStream_t stream) noexcept override {
     needs_context("enqueueV3");
     if (!works(asked_++ == 1 ? "second enqueueV3" : "enqueueV3") || addresses_.size() != blueprint_.tensors.size()) return false;
+    if (scratch < scratch_of(batch_)) return false;
+    std::memset(scratch_, 0xff, static_cast<std::size_t>(scratch));
     ++enqueues;
     runs_.push_back({blueprint_, addresses_});
     const auto call = [](void* run) { (*static_cast<Run*>(run))(); };
@@ -173,6 +185,7 @@ class StandInContext final : public IExecutionContext, public UnexpectedVExecuti
   std::map<std::string, void*> addresses_;
   std::deque<Run> runs_;
   int asked_ = 0;
+  void* scratch_ = nullptr;
 };
 
 class StandInEngine final : public ICudaEngine, public UnexpectedVCudaEngine {
@@ -180,9 +193,10 @@ class StandInEngine final : public ICudaEngine, public UnexpectedVCudaEngine {
   explicit StandInEngine(const std::string& text) : blueprint_(text) { mImpl = this; }
   IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
     needs_context("createExecutionContext");
-    if (strategy != ExecutionContextAllocationStrategy::kSTATIC) unexpected("another strategy");
+    if (strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) unexpected("another strategy");
     return works("createExecutionContext") ? new StandInContext(blueprint_) : nullptr;
   }
+  std::int64_t getDeviceMemorySizeV2() const noexcept override { return scratch_of(blueprint_.most); }
   std::int32_t getNbIOTensors() const noexcept override { return static_cast<std::int32_t>(blueprint_.tensors.size()); }
   const char* getIOTensorName(std::int32_t at) const noexcept override {
     return blueprint_.tensors.at(static_cast<std::size_t>(at)).name.c_str();
@@ -244,4 +258,5 @@ STAND_IN_API int stand_in_enqueues() { return enqueues; }
 STAND_IN_API int stand_in_objects() { return objects; }
 STAND_IN_API const char* stand_in_plan() { return plan_name.c_str(); }
 STAND_IN_API const char* stand_in_plugin() { return plugin.c_str(); }
+STAND_IN_API std::int64_t stand_in_scratch() { return scratch; }
 STAND_IN_API int stand_in_host_code() { return host_code; }

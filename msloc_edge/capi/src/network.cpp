@@ -35,12 +35,13 @@ Network::Network(const Plan& plan, const PlanFor& wanted, bool shared)
     : stream_(cuda::make_stream()),
       runtime_(NvInfer::get().make_runtime(log_)),
       engine_(deserialise(plan, wanted)),
-      context_(engine_->createExecutionContext()) {
+      context_(engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED)) {
   if (!context_) fail("no memory for " + plan.file + " on the device (" + log_.last_error() + "); free some");
   const Bundle& bundle = wanted.bundle;
   const std::int64_t classes = bundle.class_count();
   const Shape image{1, 1, bundle.input.height, bundle.input.width};
   set_image(image, export_command(wanted));
+  give_scratch();
   bind(kImage, image, shared);
   bind("logits", {1, classes}, shared);
   for (std::size_t stage = 0; stage < bundle.stages.size(); ++stage)
@@ -85,6 +86,14 @@ void Network::set_image(const Shape& image, const std::string& command) {
   if (!context_->setInputShape(kImage, dims))
     fail("expected a plan that takes " + text_of(image) + " as image, got another (" + log_.last_error() +
          "); make it here: " + command);
+}
+
+/// Gives the layers the memory that one film needs, not a whole batch of the plan's.
+void Network::give_scratch() {
+  const std::size_t needed = context_->updateDeviceMemorySizeForShapes();
+  const std::size_t bytes = needed > 0 ? needed : static_cast<std::size_t>(engine_->getDeviceMemorySizeV2());
+  scratch_ = cuda::allocate(bytes / sizeof(float) + 1);
+  context_->setDeviceMemoryV2(scratch_.get(), static_cast<std::int64_t>(bytes));
 }
 
 /// Gives a tensor that the bundle speaks of a buffer of its own.

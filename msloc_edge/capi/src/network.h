@@ -36,6 +36,7 @@ class Network {
 
   [[nodiscard]] nvinfer1::ICudaEngine* deserialise(const Plan& plan, const PlanFor& wanted);
   void set_image(const Shape& image, const std::string& command);
+  void give_scratch();
   void bind(const std::string& name, const Shape& expected, bool shared);
   void bind_heatmap(const Shape& expected);
   void check(const std::string& name, const Shape& expected) const;
@@ -46,6 +47,7 @@ class Network {
   cuda::Owned<cuda::Stream> stream_;
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  cuda::Owned<void*> scratch_{nullptr, nullptr};  // of the context's layers: it outlives the context
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
   std::vector<cuda::Buffer> buffers_;  // image, logits, the class maps of each stage
   cuda::Owned<void*> heatmap_{nullptr, nullptr};

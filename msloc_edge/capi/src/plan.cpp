@@ -5,7 +5,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "failure.h"
@@ -19,6 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kSchema = "msloc-edge/engine/1";
 constexpr std::size_t kVersionAt = 24;  // major, minor and patch of the TensorRT that wrote a plan, a byte each
+constexpr int kAmpere = 80;  // the oldest device of a hardware-compatible plan
 constexpr std::size_t kNameDigits = 16;  // of the bundle's sha256, at the beginning of a plan's name in the cache
 
 /// The reason why a plan is not taken.
@@ -36,11 +39,13 @@ struct Sidecar {
   int sm;
   int least, best, most;  // batch
   std::size_t bytes;
-  bool version_compatible;
+  bool version_compatible, hardware_compatible;
   std::string plugin_library;
 
-  /// A key of order: smaller is better for single films.
-  [[nodiscard]] auto rank() const { return std::make_tuple(graph != "network", best, most); }
+  /// A key of order: smaller is better for single films. What is compatible with other machines is slower.
+  [[nodiscard]] auto rank() const {
+    return std::make_tuple(version_compatible || hardware_compatible, graph != "network", best, most);
+  }
 };
 
 /// The bytes of a file; none where it cannot be read.
@@ -74,6 +79,7 @@ Sidecar sidecar_of(const fs::path& plan) {
             batch.at("most").get<int>(),
             content.at("bytes").get<std::size_t>(),
             facts.value("version_compatible", false),
+            facts.value("hardware_compatible", false),
             facts.value("plugin_library", "")};
   } catch (const std::exception&) {
     throw Refused(text ? std::string("with a sidecar that is not of ") + kSchema : "without its sidecar FILE.json");
@@ -87,11 +93,30 @@ std::string release(const std::string& version) {
   return version.substr(0, end);
 }
 
+/// Major and minor of a version such as 10.3.0; 0 where no number is.
+std::pair<int, int> major_and_minor(const std::string& version) {
+  std::pair<int, int> found{0, 0};
+  char dot = 0;
+  std::istringstream(version) >> found.first >> dot >> found.second;
+  return found;
+}
+
+/// Whether a version-compatible plan of a version runs in another: a later one, and 11 after 10 as NVIDIA supports it.
+bool later(const std::string& built, const std::string& running) {
+  const std::pair<int, int> before = major_and_minor(built);
+  const std::pair<int, int> now = major_and_minor(running);
+  const bool across = before.first == 10 && now.first == 11;
+  return before <= now && (before.first == now.first || across);
+}
+
 void check(const Sidecar& sidecar, const PlanFor& wanted) {
   require(sidecar.bundle == wanted.bundle.sha256, "of another bundle");
   require(sidecar.flavour == "tensorrt", "for " + sidecar.flavour);
-  require(release(sidecar.version) == wanted.version, "for TensorRT " + sidecar.version);
-  require(sidecar.sm == wanted.sm, "for sm_" + std::to_string(sidecar.sm));
+  require(release(sidecar.version) == wanted.version ||
+              (sidecar.version_compatible && later(sidecar.version, wanted.version)),
+          "for TensorRT " + sidecar.version);
+  require(sidecar.sm == wanted.sm || (sidecar.hardware_compatible && std::min(sidecar.sm, wanted.sm) >= kAmpere),
+          "for sm_" + std::to_string(sidecar.sm));
   require(wanted.precision.empty() || sidecar.precision == wanted.precision, "of " + sidecar.precision);
   require(sidecar.least == 1, "that takes no single films");
 }

@@ -27,6 +27,7 @@ from msloc_edge.maps.fuse import fuse_cams
 
 DRIVER = ctypes.CDLL("libcuda.so.1")
 NVINFER = ctypes.CDLL(os.environ["STAND_IN_NVINFER"])
+NVINFER.stand_in_scratch.restype = ctypes.c_int64
 NVINFER.stand_in_plan.restype = NVINFER.stand_in_plugin.restype = ctypes.c_char_p
 PARTS = tuple(int(getattr(NVINFER, f"getInferLib{part}Version")()) for part in ("Major", "Minor", "Patch"))
 VERSION = ".".join(map(str, PARTS))
@@ -275,6 +276,66 @@ def test_what_a_plan_brings_and_needs(put: Callable[..., Path], opened: Callable
     put(facts={"version_compatible": True, "plugin_library": "/opt/libmsloc_camfuse.so"})
     with opened():
         assert (NVINFER.stand_in_host_code(), NVINFER.stand_in_plugin()) == (1, b"/opt/libmsloc_camfuse.so")
+
+
+@pytest.mark.parametrize(("fail", "films"), [("", 1), ("updateDeviceMemorySizeForShapes", 8)])
+def test_layers_get_the_memory_of_one_film(
+    fail: str,
+    films: int,
+    put: Callable[..., Path],
+    opened: Callable[..., Any],
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a plan for up to eight; that of eight where TensorRT does not tell."""
+    put(batch=Batch(1, 4, 8))
+    monkeypatch.setenv("STAND_IN_TRT_FAIL", fail)
+    with opened() as handle:
+        assert NVINFER.stand_in_scratch() == 1001 * films
+        check(handle, bundle, film(5))
+
+
+OLDER = {"version": f"{PARTS[0]}.0.0.9"}
+COMPATIBLE = {"version_compatible": True, "hardware_compatible": True}
+
+
+@pytest.mark.parametrize(
+    ("built", "facts", "taken"),
+    [
+        (OLDER, {"version_compatible": True}, True),
+        (OLDER, {"hardware_compatible": True}, False),
+        ({"version": f"{PARTS[0]}.{PARTS[1] + 1}.0.9"}, {"version_compatible": True}, False),
+        ({"version": "10.3.0.9"}, {"version_compatible": True}, True),
+        ({"version": "9.3.0.9"}, {"version_compatible": True}, False),
+        ({"sm": 86}, {"hardware_compatible": True}, True),
+        ({"sm": 86}, {"version_compatible": True}, False),
+        ({"sm": 75}, {"hardware_compatible": True}, False),
+        ({**OLDER, "sm": 120}, COMPATIBLE, True),
+        ({**OLDER, "precision": "int8"}, COMPATIBLE, False),
+    ],
+)
+def test_a_compatible_plan_serves_elsewhere(
+    built: dict[str, Any],
+    facts: dict[str, Any],
+    taken: bool,
+    bundle: Bundle,
+    folder: Path,
+    opened: Callable[..., Any],
+    refused: Callable[..., tuple[str, str]],
+) -> None:
+    """As Python's cache has it; this machine's own plan comes first, also one with heatmaps."""
+    plan = plan_of(bundle, "elsewhere", facts, **built)
+    written = bytes(int(part) for part in plan.key.version.split(".")[:3])
+    Cache(folder).put(replace(plan, data=plan.data[:24] + written + plan.data[27:]))
+    if not taken:
+        assert refused()[0] == "backend_failed"
+        return
+    with opened() as handle:
+        assert NVINFER.stand_in_plan() == b"elsewhere"
+        check(handle, bundle, film(6))
+    Cache(folder).put(plan_of(bundle, "own", graph="heatmap"))
+    with opened():
+        assert NVINFER.stand_in_plan() == b"own"
 
 
 def exported(bundle: Bundle, folder: Path, **change: Any) -> Path:
