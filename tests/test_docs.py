@@ -20,14 +20,27 @@ def examples(page: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL))
 
 
+def run_examples(page: str, folder: Path) -> list[str]:
+    """Run a page's examples in a folder, beside the films of examples/; gives the lines that they print."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+    command = [sys.executable, "-W", "error", "-c", examples(page)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_page_of_dicom_runs(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="highdicom is not installed")
+    assert len(run_examples("docs/dicom.md", tmp_path)) == 2
+    assert (tmp_path / "report.dcm").is_file()
+    made = {"phantom": ("sr", "seg", "pm", "gsps", "sc"), "from-line": ("sr", "gsps", "sc")}
+    names = {f"{stem}.{kind}.dcm" for stem, kinds in made.items() for kind in kinds}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
 def test_the_python_page_runs(tmp_path: Path) -> None:
     pytest.importorskip("supervision", reason="supervision is not installed")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", examples("docs/python.md")], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = run_examples("docs/python.md", tmp_path)
     assert re.fullmatch(r"\w+ [01]\.\d\d at \d+, \d+: \d+ x \d+", lines[0]), "a box of the first film"
     assert len([line for line in lines if re.fullmatch(r"\w+ [01]\.\d{3} at [01]\.\d{3}: [+-]\d+\.\d\d", line)]) == 3
     assert any(line.startswith("constant - array: expected") for line in lines)

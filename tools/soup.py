@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 ROOT = Path(__file__).parents[1]
-DEVICE = ("dicom", "openvino", "gpu", "sign")
+DEVICE = ("dicom", "objects", "openvino", "gpu", "sign")
 """The extras of a device, whose packages are listed. All others are for those who train, export, measure and test;
 jetpack6 is an older version of one in gpu."""
 
@@ -82,7 +82,8 @@ def device_packages() -> dict[str, str]:
     """Package -> the extra that it belongs to, "" for the core, as pyproject.toml has them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = {"": project["dependencies"], **{extra: project["optional-dependencies"][extra] for extra in DEVICE}}
-    return {Requirement(line).name: extra for extra, lines in groups.items() for line in lines}
+    found = {Requirement(line).name: extra for extra, lines in groups.items() for line in lines}
+    return {name: extra for name, extra in found.items() if name != project["name"]}  # an extra may name another
 
 
 def tables(page: str) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
@@ -259,12 +260,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, help="the SOUP list")
     parser.add_argument("--sbom", type=Path, help="the SBOM of the Python package and the C library")
     parser.add_argument("--sdk", type=Path, help="the SBOM of what the SDK holds")
+    parser.add_argument("--without", metavar="ITEM", help="an item that this SDK does not hold")
     paths = parser.parse_args(arguments)
     if paths.page or paths.sbom:
         parts = generate()
         write(paths.page, page(parts))
         write(paths.sbom, to_json(sbom(parts)) + "\n")
-    in_sdk = [soup for soup in native() if soup.name in IN_SDK]
+    in_sdk = [soup for soup in native() if soup.name in IN_SDK and soup.name != paths.without]
     write(paths.sdk, to_json(sbom({"direct": [], "brought": [], "native": in_sdk})) + "\n")
 
 
