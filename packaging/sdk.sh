@@ -12,6 +12,24 @@ export SOURCE_DATE_EPOCH
 umask 022
 log=build/sdk/$ARCH/sdk.log
 
+# in_order FROM TO: a package with its files by name, where cpack takes them as the file system lists them.
+in_order() {
+  local tree
+  tree=$(mktemp -d)
+  case $1 in
+    *.deb)
+      dpkg-deb -R "$1" "$tree"
+      dpkg-deb --root-owner-group -Zgzip -b "$tree" "$2"
+      ;;
+    *)
+      tar xf "$1" -C "$tree" --no-same-owner
+      (cd "$tree" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort) |
+        tar -c -C "$tree" --no-recursion -T - --owner=0 --group=0 --numeric-owner --format=gnu | gzip -n >"$2"
+      ;;
+  esac
+  rm -rf "$tree"
+}
+
 packaging/parts.sh "$ARCH"
 
 # Whose work is in it. Debian's copyright files hold the licences of what is compiled in.
@@ -23,11 +41,11 @@ cp -r build/sdk/"$ARCH"/openvino/openvino-*.dist-info/licenses/. "$licences/open
 cp /usr/share/doc/nlohmann-json3-dev/copyright "$licences/nlohmann-json.txt"
 cp /usr/share/doc/libstb-dev/copyright "$licences/stb.txt"
 find "$licences" -type f -exec chmod 644 {} +
-"$PYTHON" tools/soup.py --sdk build/sdk/sbom.cdx.json
+"$PYTHON" tools/soup.py --sdk build/sdk/sbom.cdx.json $([ "$DICOM" = ON ] || echo --without DCMTK)
 
-cmake --preset "sdk-$ARCH" -DPython3_EXECUTABLE="$(realpath -s "$(command -v "$PYTHON")")" "-DMSLOC_WITH_DCMTK=$DICOM" >"$log"
+cmake --preset "sdk-$ARCH" --no-warn-unused-cli -DPython3_EXECUTABLE="$(realpath -s "$(command -v "$PYTHON")")" "-DMSLOC_WITH_DCMTK=$DICOM" >"$log"
 cmake --build "build/sdk-$ARCH" "-j${JOBS:-2}" >>"$log"
 mkdir -p dist
 (cd "build/sdk-$ARCH" && rm -rf packages && cpack -B packages) >>"$log"
-cp "build/sdk-$ARCH"/packages/msloc-edge-sdk* dist/
+for package in "build/sdk-$ARCH"/packages/msloc-edge-sdk*; do in_order "$package" "dist/$(basename "$package")"; done
 ls -l dist/msloc-edge-sdk*

@@ -82,7 +82,7 @@ def unpacked(archive: Path, folder: Path) -> Path:
 def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An unpacked SDK for x86-64."""
     chosen = request.getfixturevalue("archive") if request.param == "built here" else shipped("x86_64")
-    return unpacked(chosen, tmp_path_factory.mktemp(f"{request.param}, moved"))
+    return unpacked(chosen, tmp_path_factory.mktemp(f"{request.param} moved"))
 
 
 def output(*command: str | Path) -> str:
