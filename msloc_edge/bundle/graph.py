@@ -42,7 +42,7 @@ def check_graph(model: bytes) -> None:
         for number, value in _fields(message):
             if isinstance(value, memoryview) and number in _PARTS[kind]:
                 todo.append((_PARTS[kind][number], value))
-            elif (kind, number) == _DOMAIN and value not in _STANDARD:
+            elif (kind, number) == _DOMAIN and (isinstance(value, int) or bytes(value) not in _STANDARD):
                 raise ValueError("operators that are not standard")
             elif value != 0 and (kind, number) in _REFUSED:
                 raise ValueError(_REFUSED[kind, number])

@@ -306,7 +306,7 @@ def network(bundle: Bundle, image: str = "image", side: int = 64, **outputs: Any
     shapes = {"logits": (1, 8)} | {f"cams_{s}": (1, 8, at.height, at.width) for s, at in enumerate(bundle.stages, 1)}
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()} | outputs
     wanted = {name: array for name, array in arrays.items() if array is not None}
-    nodes = [helper.make_node("ReduceMean", [image], ["mean"], keepdims=1)]
+    nodes = [helper.make_node("ReduceMean", [image], ["mean"], axes=[1, 2, 3])]
     for name, array in wanted.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         nodes += [

@@ -87,7 +87,7 @@ class HeatmapFolder:
 
     def labels(self, candidates: Iterable[str]) -> tuple[str, ...]:
         """Keep those of `candidates` that some map or score in the folder is named after."""
-        known = {label for mine in (*self._files.values(), *self._scores.values()) for label in mine}
+        known = set().union(*self._files.values(), *self._scores.values())
         return tuple(label for label in candidates if plain_label(label) in known)
 
     def film(self, record: Record, parts: Mapping[str, Sequence[str]]) -> FilmMaps:

@@ -114,7 +114,7 @@ class InferredSource:
             main,
             others,
             {label: len(finding.boxes) for label, finding in own.items()},
-            result.gate and result.gate.score,
+            result.gate.score if result.gate else None,
         )
 
     def _evidence(self, found: _Inferred, label: str) -> Evidence:
