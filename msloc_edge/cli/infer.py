@@ -129,10 +129,15 @@ def command(
         )
         session = Session(localizer, folder, progress, batch, workers, frame, fail_fast, uids=not no_uids)
         names = Names(folder.names() if folder else ())
-        for paths in arrivals(inputs, search) if watch else [search.expand(inputs)]:
-            session.localize([names.source(path) for path in paths])
-            if session.stopped:
-                break
+        try:
+            for paths in arrivals(inputs, search) if watch else [search.expand(inputs)]:
+                session.localize([names.source(path) for path in paths])
+                if session.stopped:
+                    break
+        except KeyboardInterrupt:
+            if watch and not quiet:  # that is how it ends
+                session.show(console, search.passed_over, verbose)
+            raise
     if not quiet:
         session.show(console, search.passed_over, verbose)
     if session.failed or session.refused:

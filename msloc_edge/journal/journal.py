@@ -261,7 +261,11 @@ class Journal:
     def _run(self, statement: str, values: Sequence[Any]) -> list[Item]:
         with self._lock, _faults(self._path):
             rows = self._db.execute(statement, values).fetchall()
-        return [Item(*facts, facts=json.loads(text), added=added) for *facts, text, added in rows]
+        return [_item(dict(zip(_COLUMNS.split(", "), row, strict=True))) for row in rows]
+
+
+def _item(row: dict[str, Any]) -> Item:
+    return Item(**row | {"facts": json.loads(row["facts"])})
 
 
 def _encode(text: str) -> bytes:

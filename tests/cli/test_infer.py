@@ -148,6 +148,13 @@ def test_nothing_on_stdin(msloc: Run, bundle: Path) -> None:
     assert (ran.code, ran.lines, ran.reasons) == (1, [], ["truncated"])
 
 
+def test_stdin_is_read_up_to_what_a_film_can_be(msloc: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("cli.session", "imaging.reading"):
+        monkeypatch.setattr(f"msloc_edge.{module}.MAX_MEMORY", 1000)
+    ran = msloc("infer", "-", "--model", bundle, stdin=bytes(5000))
+    assert (ran.code, ran.lines, ran.reasons) == (1, [], ["too_large"])
+
+
 def test_what_is_not_there_is_named(msloc: Run, films: Path, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "hollow").mkdir()
     asked = (films / "none.png", tmp_path / "hollow", films / "*.tiff", films / "a.dcm")
@@ -354,6 +361,22 @@ def test_a_long_table_is_cut(msloc: Run, films: Path, bundle: Path) -> None:
     assert "43 films localized (3 not shown)" in ran.err
 
 
+def test_threads(msloc: Run, films: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    asked = []
+
+    def session(model: bytes, options: onnxruntime.SessionOptions, **rest: Any) -> onnxruntime.InferenceSession:
+        asked.append(options.intra_op_num_threads)
+        return made(model, options, **rest)
+
+    made = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    for options in ((), ("--threads", 1)):
+        assert msloc("infer", films / "b.png", "--model", bundle, *options).code == 0
+    assert asked == [0, 1]
+
+
 def test_frames(msloc: Run, films: Path, bundle: Path) -> None:
     first = cv2.imread(str(films / "b.png"), cv2.IMREAD_UNCHANGED)
     cv2.imwritemulti(str(films / "two.tiff"), [first, np.ascontiguousarray(first[::-1])])
@@ -431,13 +454,15 @@ def test_a_damaged_model_is_refused(msloc: Run, films: Path, bundle: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--write", "json,paper"], "expected some of json, overlay, heatmap, report, got 'json,paper'"),
+        (["--write", "json,paper"], "report, sr, seg, pm, gsps, sc, got 'json,paper'"),
         (["--write", ""], "expected some of"),
         (["--write", "overlay"], "add --out DIR"),
         (["--backend", "abacus"], "'abacus' is not one of"),
         (["--batch", "0"], "0 is not in the range"),
         (["--workers", "many"], "'many' is not a valid integer"),
         (["--frame", "0"], "0 is not in the range"),
+        (["--threads", "0"], "0 is not in the range"),
+        (["--overwrite"], "--overwrite needs a folder: add --out DIR"),
         (["--show", "x"], "expected a whole number of at least 0, or all, got 'x'"),
         (["--show", "-1"], "expected a whole number of at least 0, or all, got '-1'"),
         (["--show", "1.5"], "expected a whole number of at least 0, or all, got '1.5'"),
@@ -711,6 +736,7 @@ def test_watch(start: Start, films: Path, bundle: Path) -> None:
     assert code == 130
     assert b"Traceback" not in stderr
     assert b"[not_an_image]" in stderr
+    assert b"4 films localized" in stderr
     results = [Path(line["input"]).name for line in json_lines(out / "results.jsonl")]
     assert results == ["before.dcm", "new.png", "slow.dcm", "last.dcm"]
     assert {Path(line["input"]).name for line in json_lines(out / "failures.jsonl")} <= {"bad.png", "slow.dcm"}
