@@ -36,7 +36,13 @@ _NAMELESS = "2.25.0"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Origin of an object: what highdicom's constructors ask for, beside content."""
+    """Origin of an object: what highdicom's constructors ask for, beside content.
+
+    seed        all that other UIDs than the object's own are derived from
+    model       name and version of the bundle
+    serial      its hash
+    date, time  of the content, as DICOM writes them
+    """
 
     seed: str
     kind: str
@@ -87,7 +93,8 @@ class Identity:
 
 def derived_uid(*parts: object) -> str:
     """Derive a UID from parts: the same parts, the same UID."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(10).join(map(str, parts))).int}"
+    name = "\n".join(map(str, parts))
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
 
 
 def name_by_content(made: Dataset, source: Source, identity: Identity) -> Dataset:

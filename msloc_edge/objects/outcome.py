@@ -19,6 +19,7 @@ class NotAnalysed:
     model            that would have analysed it
     operating_point  that would have decided
     time             of the refusal, UTC, ISO 8601
+    program          what refused it, with its version
     """
 
     reason: str

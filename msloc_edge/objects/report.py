@@ -92,12 +92,12 @@ def _film_group(result: Result, source: Source, identity: Identity) -> Any:
 def _words(result: Result) -> Iterable[str]:
     count = len(result.positive)
     yield f"{count} finding{'s' * (count > 1)} above threshold" if count else "No finding above the threshold"
-    yield from describe_point(result.operating_point)
+    yield from _describe_point(result.operating_point)
     yield from (f"Note: {code}" for code in result.warnings)
     yield "Research use, not for diagnosis"
 
 
-def describe_point(point: OperatingPoint) -> list[str]:
+def _describe_point(point: OperatingPoint) -> list[str]:
     """Say which profile decided, and what was measured at it, with 95% intervals and counts; a sentence each."""
     words = [f"Profile {point.profile}"] if point.profile else []
     named = {

@@ -5,6 +5,7 @@ Nothing of it goes into messages or logs: an error names the element that is mis
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,6 +19,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DA, TM, validate_value
 
@@ -28,7 +30,7 @@ from msloc_edge.types import SourceUids
 if TYPE_CHECKING:
     from msloc_edge.objects import AnySource
 
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXELS = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
 _EMPTY = (  # type 2 in Patient and General Study (PS3.3 C.7.1.1, C.7.2.1): present, empty where nobody knows
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -98,8 +100,9 @@ def read_source(film: AnySource, texts: Iterable[str]) -> Source:
 
 def _read(film: AnySource) -> Dataset:
     if isinstance(film, Dataset):
-        header = Dataset({tag: film.get_item(tag) for tag in film.keys()})  # noqa: SIM118 - a Dataset iterates elements
-        header.file_meta = getattr(film, "file_meta", None) or FileMetaDataset()
+        tags = [tag for tag in film.keys() if tag not in _PIXELS]  # noqa: SIM118 - a Dataset iterates elements
+        header = Dataset({tag: copy.deepcopy(film.get_item(tag)) for tag in tags})  # the caller's stays as it is
+        header.file_meta = copy.deepcopy(getattr(film, "file_meta", None)) or FileMetaDataset()
         implicit, little = film.original_encoding
         header.set_original_encoding(implicit, little, film.original_character_set)
     else:
@@ -118,7 +121,7 @@ def _not_dicom() -> OutputError:
 
 
 def _clean(header: Dataset, caught: list[Any]) -> Dataset:
-    """Leave out elements that are not legal, so that they are not copied; and the pixels."""
+    """Leave out the pixels, and elements that are not legal, so that they are not copied; add those that must be."""
     for tag in list(header.keys()):
         before = len(caught)
         try:
@@ -126,7 +129,7 @@ def _clean(header: Dataset, caught: list[Any]) -> Dataset:
             legal = len(caught) == before
         except Exception:  # pydicom's converters raise all kinds of errors
             legal = False
-        if tag in _pixel_tags or (not legal and keyword_for_tag(tag) not in _WHO):
+        if tag in _PIXELS or (not legal and keyword_for_tag(tag) not in _WHO):
             del header[tag]
     for keyword in _EMPTY:
         if keyword not in header:
@@ -150,15 +153,12 @@ def _is_spacing(values: Any) -> bool:
     return isinstance(values, Sequence) and len(values) == 2 and all(float(value) > 0 for value in values)
 
 
-_pixel_tags = frozenset(map(pydicom.tag.Tag, _PIXELS))
-
-
 def _fit_character_set(header: Dataset, texts: Iterable[str]) -> None:
     """Keep the film's character set where it can spell what the object adds; else the object is in UTF-8."""
-    encodings = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")
     try:
+        first = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")[0]
         for text in texts:
-            text.encode(encodings[0] if encodings[0] != "iso8859" else "ascii")
+            text.encode("ascii" if first == "iso8859" else first)  # pydicom's name of the default repertoire
     except (UnicodeEncodeError, LookupError):
         header.decode()
         header.SpecificCharacterSet = _UTF_8

@@ -148,16 +148,30 @@ def test_dates_are_the_films_or_else_the_results(result: Result, localize: Local
 
 @pytest.mark.parametrize(
     ("character_set", "name"),
-    [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 144", "Иванова^Анна"), ("ISO_IR 192", "山田^太郎"), (None, "Doe^Jane")],
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 144", "Иванова^Анна"),
+        ("ISO_IR 192", "山田^太郎"),
+        (None, "Doe^Jane"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ],
 )
 def test_names_keep_their_characters(
-    result: Result, make_film: Make, dciodvfy: Any, tmp_path: Path, character_set: str | None, name: str
+    result: Result, make_film: Make, dciodvfy: Any, tmp_path: Path, character_set: Any, name: str
 ) -> None:
     film = make_film(SpecificCharacterSet=character_set, PatientName=name)
     for kind, path in write_objects(result, film, KINDS, tmp_path, "film").files.items():
         made = reopened(path)
         assert (made.PatientName, made.get("SpecificCharacterSet")) == (name, character_set), kind
         assert dciodvfy(path) == []
+
+
+def test_dataset_of_the_caller_stays_as_it_is(result: Result, film: Path) -> None:
+    source, untouched = pydicom.dcmread(film), pydicom.dcmread(film)
+    for kind in KINDS:
+        make_object(result, source, kind)
+    assert source == untouched
+    assert source.file_meta == untouched.file_meta
 
 
 def test_labels_that_the_films_characters_cannot_spell(result: Result, make_film: Make, tmp_path: Path) -> None:
