@@ -33,12 +33,17 @@ F32 = NDArray[np.float32]
 _PASSED = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 """Operators between pool, linear layer and output that move no value to another class."""
 
-ENDINGS: Mapping[str, Callable[[F32], F32]] = {
-    "Sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-    "Softmax": lambda z: (
-        np.exp(z - z.max(axis=1, keepdims=True)) / np.exp(z - z.max(axis=1, keepdims=True)).sum(1)[:, None]
-    ),
-}
+
+def _sigmoid(z: F32) -> F32:
+    return np.asarray(1 / (1 + np.exp(-z)), np.float32)
+
+
+def _softmax(z: F32) -> F32:
+    shares = np.exp(z - z.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float32)
+
+
+ENDINGS: Mapping[str, Callable[[F32], F32]] = {"Sigmoid": _sigmoid, "Softmax": _softmax}
 """Operators behind the logits, which are left off: a bundle has its own calibrated sigmoid."""
 
 
@@ -53,7 +58,9 @@ class Normalisation:
         """Give mean and deviation as [1, channels, 1, 1]. Raises ValueError for another number of channels."""
         if {len(self.mean), len(self.std)} - {1, channels} or min(self.std) <= 0:
             raise ValueError(f"expected a mean and a deviation above 0 for each of {channels} channels, got {self}")
-        mean, std = (np.resize(np.float32(values), channels).reshape(1, -1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            np.resize(np.asarray(values, np.float32), channels).reshape(1, -1, 1, 1) for values in (self.mean, self.std)
+        )
         return mean, std
 
 

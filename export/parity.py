@@ -89,6 +89,18 @@ def check_parity(
     return worst
 
 
+def require_equal(what: str, expected: NDArray[np.float32], got: NDArray[np.float32]) -> None:
+    """Compare what a bundle gives with what the network itself gave, arrays of one shape.
+
+    Raises ExportError (parity) for a difference of more than LOGIT_LIMIT, and of that share of the largest value.
+    """
+    if expected.shape != got.shape:
+        raise ExportError("parity", f"expected outputs {list(expected.shape)} as of {what}, got {list(got.shape)}")
+    worst = float(np.abs(expected - got).max(initial=0))
+    if not worst <= LOGIT_LIMIT * max(1.0, float(np.abs(expected).max(initial=0))):
+        raise ExportError("parity", f"the bundle differs from {what} by {worst:.2e}; please report it")
+
+
 def check_all(bundle: Bundle, films: Films) -> Iterator[dict[str, Any]]:
     """Compare one after the other, a row for each: what, engine, precision, state, and the worst figures.
 

@@ -47,4 +47,4 @@ def _find(name: str) -> Callable[[], Any]:
             sys.path.remove("")
     if not callable(found):
         raise TrainError("option_invalid", f"{name}: expected a function or class, got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    return found

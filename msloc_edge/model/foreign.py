@@ -24,6 +24,9 @@ class ForeignBackbone(nn.Module):
     Raises TrainError (option_invalid) for modules that are not there, or whose outputs are no maps that get coarser.
     """
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, factory: str, stages_at: Sequence[str], size: int, grey: tuple[float, float]) -> None:
         super().__init__()
         self.network = make_network(factory)

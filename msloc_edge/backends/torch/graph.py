@@ -200,8 +200,8 @@ def _gather(told: Attributes, x: Tensor, indices: Tensor) -> Tensor:
 
 def _split(told: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     axis = told.get("axis", 0)
-    parts = told.get("num_outputs", told["outputs"])
-    return tuple(x.split(_numbers(sizes) or math.ceil(x.shape[axis] / parts), dim=axis))
+    parts: int = told.get("num_outputs") or told["outputs"]
+    return torch.split(x, _numbers(sizes) or math.ceil(x.shape[axis] / parts), dim=axis)
 
 
 def _pad(told: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
