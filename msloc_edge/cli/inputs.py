@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import re
@@ -67,8 +68,9 @@ class Search:
     def films_in(self, folder: Path) -> list[str]:
         """List the films in a folder and below, sorted, and the folders that cannot be opened, which reading names.
 
-        A film is what has a film's suffix, no suffix or a UID as its name; of other files, their content decides. What
-        is hidden, DICOMDIR, links to folders and the rest are passed over.
+        A film is what has a film's suffix or a UID as its name; of other files, their content decides, and a name
+        without a suffix is given the benefit of the doubt unless it is a text. What is hidden, DICOMDIR, links to
+        folders and the rest are passed over.
         """
         films, closed = [], list[OSError]()
         for parent, folders, names in os.walk(folder, onerror=closed.append):
@@ -98,21 +100,33 @@ class Search:
         if not os.path.isfile(path):
             return "no file, or a link to none"
         suffix = os.path.splitext(name)[1].lower()
-        if not suffix or suffix in FILM_SUFFIXES or _UID.fullmatch(name):
+        if suffix in FILM_SUFFIXES or _UID.fullmatch(name):
             return ""
         look = look_at(path)
         if self._verdicts.get(path, (None, ""))[0] != look:  # a watched folder is searched again and again
-            self._verdicts[path] = look, _why_no_content(path)
+            self._verdicts[path] = look, _why_no_content(path, doubt=not suffix)
         return self._verdicts[path][1]
 
 
-def _why_no_content(path: str) -> str:
+def _why_no_content(path: str, *, doubt: bool) -> str:
+    """Why the content of a file is no film; with `doubt` only a text is none."""
     from msloc_edge.imaging.reading import begins_as_film
 
     try:
-        return "" if begins_as_film(path) else "neither a film's name nor its content"
+        if begins_as_film(path) or (doubt and not _is_text(path)):
+            return ""
     except OSError:
         return ""  # reading it names what is wrong
+    return "neither a film's name nor its content"
+
+
+def _is_text(path: str) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(1024)
+    try:
+        return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(head)  # a cut last character is no error
+    except UnicodeDecodeError:
+        return False
 
 
 class Names:

@@ -33,12 +33,13 @@ def test_films_named_by_uid(msloc: Run, uids: Path, bundle: Path, tmp_path: Path
 
 
 def test_a_damaged_film_named_by_uid_is_named(msloc: Run, uids: Path, bundle: Path) -> None:
-    (uids / "1.2.3").write_bytes(b"no film any more")
+    for name in ("1.2.3", "IM000001"):
+        (uids / name).write_bytes(b"\0no film any more")
     ran = msloc("infer", uids, "--model", bundle)
-    assert (ran.code, len(ran.lines), ran.reasons) == (1, 2, ["not_an_image"])
+    assert (ran.code, len(ran.lines), ran.reasons) == (1, 2, ["not_an_image", "not_an_image"])
 
 
-@pytest.mark.parametrize("name", ["MR.1.2.840.113619", "film.img", "film.dcm.bak", "a.b"])
+@pytest.mark.parametrize("name", ["MR.1.2.840.113619", "film.img", "film.dcm.bak", "a.b", "film"])
 def test_other_suffixes_are_films_by_content(msloc: Run, films: Path, bundle: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -48,6 +49,16 @@ def test_other_suffixes_are_films_by_content(msloc: Run, films: Path, bundle: Pa
     ran = msloc("infer", folder, "--model", bundle)
     assert (ran.code, ran.inputs) == (0, [f"a-{name}", f"b-{name}"])
     assert "1 files in the folders passed over; --verbose names them" in ran.err
+
+
+def test_without_a_suffix_only_a_text_is_passed_over(msloc: Run, films: Path, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(films / "a.dcm", folder / "IM0001")
+    (folder / "IM0002").write_bytes(bytes(200) + (films / "a.dcm").read_bytes()[200:])  # damaged, so it is named
+    (folder / "Containerfile").write_text("FROM scratch, für alle\n" * 60)
+    ran = msloc("infer", folder, "--model", bundle)
+    assert (ran.code, ran.inputs, ran.reasons) == (1, ["IM0001"], ["not_an_image"])
 
 
 def test_what_was_passed_over_is_named_on_request(msloc: Run, films: Path, bundle: Path) -> None:
