@@ -408,3 +408,59 @@ def test_metrics_become_part_of_the_card(msloc, tiny_state: dict[str, Any], made
         bad = msloc(*export, "--metrics", figures)
         assert bad.code == 1
         assert f"[figures_foreign] {figures}: {says}" in bad.err
+
+
+FORMS = {
+    "rsna": {
+        "stage_2_train_labels.csv": "patientId,x,y,width,height,Target\na,8,10,20,24,1\nb,,,,,0\n",
+        "stage_2_train_images/a.dcm": "",
+        "stage_2_train_images/b.dcm": "",
+    },
+    "vindr": {
+        "annotations/annotations_test.csv": "image_id,class_name,x_min,y_min,x_max,y_max\n"
+        "a,Lung Opacity,8,10,28,34\nb,No finding,,,,\n",
+        "test/a.dicom": "",
+        "test/b.dicom": "",
+    },
+    "chexpert": {
+        "test.csv": "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Lung Opacity\n"
+        "C/test/patient1/study1/view1_frontal.jpg,Male,5,Frontal,AP,,1.0\n"
+        "C/test/patient2/study1/view1_frontal.jpg,Male,5,Frontal,AP,1.0,\n",
+        "test/patient1/study1/view1_frontal.jpg": "",
+        "test/patient2/study1/view1_frontal.jpg": "",
+    },
+    "coco": {
+        "truth.json": json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
+                "annotations": [{"image_id": 1, "category_id": 1, "bbox": [8, 10, 20, 24]}],
+                "categories": [{"id": 1, "name": "Lung Opacity"}],
+            }
+        ),
+        "images/a.png": "",
+        "images/b.png": "",
+    },
+}
+"""Two films in each published form, with the finding and without it: file -> text, or a film."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_fields_forms(msloc, tmp_path: Path, tiny_bundle: Path, form: str) -> None:
+    from msloc_edge.train.phantom import generate, write_dicom, write_png
+
+    for number, (name, text) in enumerate(FORMS[form].items()):
+        file = tmp_path / form / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if text:
+            file.write_text(text)
+        else:
+            write = write_dicom if file.suffix in (".dcm", ".dicom") else write_png
+            write(generate(number, SIDE), file)
+    place = tmp_path / form / ("truth.json" if form == "coco" else "")
+    films = ("--data", f"{form}:{place}", "--map", "Lung Opacity=Mass+Nodule")
+    ran = msloc("eval", *films, "--model", tiny_bundle, "--out", tmp_path / "out", "--resamples", 20, "-q")
+    assert ran.code == 0, ran.err
+    found = metrics(tmp_path / "out")
+    assert (found["run"]["films"], found["run"]["problems"]) == (2, [])
+    assert found["auroc"]["per_class"]["Lung Opacity"]["n"] == 2
+    assert (found["pointing"] is None) == (form == "chexpert")  # which has no boxes
