@@ -30,15 +30,18 @@ NUMBERS: dict[str, Types] = dict.fromkeys(("K", "J", "H", "W", "tile_h"), "i32")
 
 
 def _fused() -> list[Variant]:
-    """The maps of all classes, and of those that each image wants."""
+    """The maps of all classes; of those that each image wants; of all, with their peaks within the film."""
     found = []
-    for (form, chosen), dtype in product({"maps": {}, "wanted": {"classes": "*i32"}}.items(), DTYPES):
+    forms = [*product(("maps", "wanted"), DTYPES), ("located", "fp32")]
+    for form, dtype in forms:
         signature: dict[str, Types] = {
             "cams": (f"*{dtype}",) * STAGES,
             "relevance": "*fp32",
-            **chosen,
+            **({"classes": "*i32"} if form == "wanted" else {}),
+            **({"content": "*i32"} if form == "located" else {}),
             **NUMBERS,
             "maps": f"*{dtype}",
+            **({"peaks": "*i64"} if form == "located" else {}),
         }
         unused = [name for name in ("classes", "content", "peaks") if name not in signature]
         found.append(

@@ -70,7 +70,16 @@ class Stream(Protocol):
     def fetch(self, host: Array, device: int) -> None:
         """Copy to the host, and wait; beside the stream, from any thread."""
 
-    def mark(self) -> Any: ...
+    def mark(self) -> Any:
+        """Mark what is on the stream so far; `times` or `forget` frees it."""
+
+    def wait(self, mark: Any) -> None:
+        """Let what comes wait until another stream has reached its mark; the host does not wait."""
+
+    def reach(self, mark: Any) -> None:
+        """Let the host wait until a mark is reached."""
+
+    def forget(self, mark: Any) -> None: ...
     def times(self, marks: Sequence[Any]) -> list[float]:
         """Give the milliseconds between marks, after all that is on the stream; [] where the driver cannot tell."""
 
@@ -136,6 +145,15 @@ class BindingsStream:
         self._call("cuEventRecord", event, self._stream)
         return event
 
+    def wait(self, mark: Any) -> None:
+        self._call("cuStreamWaitEvent", self._stream, mark, 0)
+
+    def reach(self, mark: Any) -> None:
+        self._call("cuEventSynchronize", mark)
+
+    def forget(self, mark: Any) -> None:
+        self._call("cuEventDestroy", mark)
+
     def times(self, marks: Sequence[Any]) -> list[float]:
         self.synchronize()
         try:
@@ -144,7 +162,7 @@ class BindingsStream:
             return []
         finally:
             for event in marks:
-                self._call("cuEventDestroy", event)
+                self.forget(event)
 
     def synchronize(self) -> None:
         self._call("cuStreamSynchronize", self._stream)
@@ -221,6 +239,15 @@ class PyCudaStream:
 
     def mark(self) -> Any:
         return self._driver.Event().record(self._stream)
+
+    def wait(self, mark: Any) -> None:
+        self._stream.wait_for_event(mark)
+
+    def reach(self, mark: Any) -> None:
+        mark.synchronize()
+
+    def forget(self, mark: Any) -> None:
+        """Events of pycuda free themselves."""
 
     def times(self, marks: Sequence[Any]) -> list[float]:
         self.synchronize()

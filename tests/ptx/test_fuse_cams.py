@@ -27,6 +27,16 @@ WANTED = {
     "no such class": Case((64, 96), 64, batch=2, count=3, classes=((-1, 1), (3, 2**31 - 1))),
 }
 
+LOCATED = {
+    "one tile": Case((32, 64), 32),
+    "films beside each other and above": Case((64, 96), 16, batch=2, content=((0, 17, 64, 50), (9, 0, 41, 96))),
+    "a second tile, a film of one row and one of one pixel": Case(
+        (96, 288), 32, batch=2, content=((70, 0, 1, 288), (95, 287, 1, 1))
+    ),
+    "NaN": Case((64, 96), 32, spoilt=(0, NAN), content=((3, 5, 50, 80),)),
+    "flat": Case((32, 64), 16, flat=True, content=((3, 5, 20, 31),)),
+}
+
 GENERAL = {
     "odd": Case((37, 51), 8, grids=((9, 13), (5, 7), (3, 4), (1, 1)), batch=2, count=3, classes=((0, 2), (1, 1))),
     "maps as large, and larger": Case((23, 131), 16, grids=((23, 131), (29, 140), (2, 1), (1, 3))),
@@ -63,6 +73,12 @@ def test_maps(case: str, dtype: str, sm: int) -> None:
 @pytest.mark.parametrize("case", WANTED)
 def test_wanted_maps(case: str, dtype: str, sm: int) -> None:
     check(f"fuse_cams.wanted.{dtype}", sm, WANTED[case])
+
+
+@pytest.mark.parametrize("sm", DEVICES)
+@pytest.mark.parametrize("case", LOCATED)
+def test_maps_with_their_peaks(case: str, sm: int) -> None:
+    check("fuse_cams.located.fp32", sm, LOCATED[case])
 
 
 @pytest.mark.parametrize("sm", DEVICES)

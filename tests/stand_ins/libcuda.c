@@ -4,9 +4,11 @@
    STAND_IN_VERSION the driver's version, 1000 major + 10 minor: it has no function of a newer one.
 
    Its device memory is the host's. Streams do at once what is put on them, unless they capture it into a graph; the
-   kernels of a stand-in engine are host functions. */
+   kernels of a stand-in engine are host functions. Kernels in PTX are printed, or run by whoever stand_in_interpret
+   names. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,43 +43,77 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 int cuDevicePrimaryCtxRetain(handle *context, int device) { *context = (handle)0x1000; return 0; }
 int cuCtxPushCurrent(handle context) { printf("push %p\n", context); return 0; }
 int cuCtxPopCurrent(handle *context) { *context = (handle)0x1000; printf("pop\n"); return 0; }
+typedef struct { char *image, *entry; } kernel;
+typedef void *(*noting)(const char *image, const char *entry, const unsigned *sizes, void **parameters);
+typedef void (*running)(void *launch);
+static noting note;
+static running run_launch;
+
+/* note gets sizes {grid x, y, z, block, shared} and the parameters as they are now; run_launch gets what it gave. */
+void stand_in_interpret(noting noting, running running) { note = noting; run_launch = running; }
+
 int cuModuleLoadData(handle *module, const char *image) {
     *module = (handle)0x2000;
+    if (note) {
+        *module = strdup(image);
+        return answer("cuModuleLoadData");
+    }
     printf("load %02x %s\n", (unsigned char)image[0], image[0] == 0x7f ? "ELF" : strrchr(image, '}'));
     return answer("cuModuleLoadData");
 }
 int cuModuleGetFunction(handle *function, handle module, const char *name) {
     *function = (handle)0x3000;
+    if (note) {
+        kernel *k = malloc(sizeof *k);
+        *k = (kernel){module, strdup(name)};
+        *function = k;
+        return answer("cuModuleGetFunction");
+    }
     printf("function %s\n", name);
     return 0;
 }
 int cuGetErrorString(int error, const char **text) { *text = "made to fail"; return 0; }
-int cuLaunchKernel(handle function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared, handle stream, void **parameters, void **extra) {
-    printf("launch %p grid %u %u %u block %u %u %u shared %u stream %p\n", function, x, y, z, bx, by, bz, shared, stream);
-    for (const char *size = getenv("STAND_IN_SIZES"); *size; size++, parameters++) {
-        if (*size == '8') printf("%#lx\n", *(uint64_t *)*parameters);
-        else printf("%d\n", *(int32_t *)*parameters);
-    }
-    fflush(stdout);
-    return answer("cuLaunchKernel");
-}
-
 /* Memory. What is allocated holds no number until it is written. */
-static long live, copies;
+static _Atomic long live, copies;
+static struct { char *address; size_t size; } allocated[4096];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 long stand_in_live(void) { return live; }
 long stand_in_copies(void) { return copies; }
 
 static int allocate(void **address, size_t size, const char *name) {
-    *address = memset(malloc(size), 0xff, size);
+    *address = memset(aligned_alloc(256, (size + 255) / 256 * 256), 0xff, size);
     live++;
+    int at = 0;
+    pthread_mutex_lock(&lock);
+    while (allocated[at].address) at++;
+    allocated[at].address = *address;
+    allocated[at].size = size;
+    pthread_mutex_unlock(&lock);
     return answer(name);
 }
 static int release(void *address) { free(address); live--; return 0; }
+static int deallocate(char *address) {
+    pthread_mutex_lock(&lock);
+    for (int at = 0; at < 4096; at++)
+        if (allocated[at].address == address) allocated[at].address = NULL;
+    pthread_mutex_unlock(&lock);
+    return release(address);
+}
+/* The memory that an address is in; 0: none. */
+size_t stand_in_find(const char *address, char **begin) {
+    size_t size = 0;
+    pthread_mutex_lock(&lock);
+    for (int at = 0; at < 4096 && !size; at++) {
+        *begin = allocated[at].address;
+        if (*begin && *begin <= address && address < *begin + allocated[at].size) size = allocated[at].size;
+    }
+    pthread_mutex_unlock(&lock);
+    return size;
+}
 int cuMemAlloc(void **address, size_t size) { return allocate(address, size, "cuMemAlloc"); }
-int cuMemFree(void *address) { return release(address); }
+int cuMemFree(void *address) { return deallocate(address); }
 int cuMemHostAlloc(void **address, size_t size, unsigned flags) { return allocate(address, size, "cuMemHostAlloc"); }
-int cuMemFreeHost(void *address) { return release(address); }
+int cuMemFreeHost(void *address) { return deallocate(address); }
 int cuMemHostGetDevicePointer(void **device, void *host, unsigned flags) { *device = host; return 0; }
 
 /* Streams and graphs: a list of what is to be done. */
@@ -89,7 +125,7 @@ static void perform(const node *n) {
     else { memcpy(n->target, n->source, n->size); copies++; }
 }
 static int put(stream *s, node n) {
-    if (!s->capturing) { perform(&n); return 0; }
+    if (!s || !s->capturing) { perform(&n); return 0; }
     node *kept = malloc(sizeof n);
     *kept = n;
     *s->last = kept;
@@ -106,6 +142,23 @@ int cuMemcpyDtoH(void *to, void *from, size_t size) { memcpy(to, from, size); co
 int cuLaunchHostFunc(stream *s, void (*function)(void *), void *data) {
     return put(s, (node){.target = data, .function = function});
 }
+int cuLaunchKernel(handle function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, handle on, void **parameters, void **extra) {
+    if (note) {
+        const kernel *k = function;
+        const unsigned sizes[] = {x, y, z, bx, shared};
+        put(on, (node){.target = note(k->image, k->entry, sizes, parameters), .function = run_launch});
+        return answer("cuLaunchKernel");
+    }
+    printf("launch %p grid %u %u %u block %u %u %u shared %u stream %p\n", function, x, y, z, bx, by, bz, shared, on);
+    for (const char *size = getenv("STAND_IN_SIZES"); *size; size++, parameters++) {
+        if (*size == '8') printf("%#lx\n", *(uint64_t *)*parameters);
+        else printf("%d\n", *(int32_t *)*parameters);
+    }
+    fflush(stdout);
+    return answer("cuLaunchKernel");
+}
+
 int cuStreamBeginCapture(stream *s, int mode) {
     int status = answer("cuStreamBeginCapture");
     s->capturing = !status;
@@ -135,4 +188,6 @@ int cuGraphLaunch(node *whole, stream *s) {
 int cuEventCreate(void **event, unsigned flags) { *event = malloc(1); live++; return 0; }
 int cuEventDestroy(void *event) { return release(event); }
 int cuEventRecord(void *event, stream *s) { return 0; }
+int cuEventSynchronize(void *event) { return 0; }
+int cuStreamWaitEvent(stream *s, void *event, unsigned flags) { return 0; }
 int cuEventElapsedTime(float *ms, void *before, void *after) { *ms = 1.5f; return 0; }

@@ -8,28 +8,33 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from msloc_edge.backends import onnxruntime
 from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
+from msloc_edge.backends.found import FoundOutputs
 from msloc_edge.backends.tensorrt.builder import Settings, build
 from msloc_edge.backends.tensorrt.building import BuildingBackend
 from msloc_edge.backends.tensorrt.cache import Cache
+from msloc_edge.backends.tensorrt.kernels import find_kernels
 from msloc_edge.backends.tensorrt.key import Batch, Key
 from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.backends.tensorrt.progress import LOG, Lines
 from msloc_edge.backends.tensorrt.session import Lease, Session
+from msloc_edge.backends.tensorrt.window import DeviceFilm, DeviceWindow
 from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.cuda.on_device import OnDevice, is_on_device, on_device
 from msloc_edge.cuda.providers import Provider, open_provider
 from msloc_edge.cuda.streams import open_stream
 from msloc_edge.errors import BackendError
+from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.maps.fuse import Maps
+from msloc_edge.types import Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeatmapOutputs(Outputs):
+class HeatmapOutputs(FoundOutputs):
     """Outputs of an engine that fuses the maps itself; those of the wanted classes are copied."""
 
     heatmaps: Lease | None = None
@@ -47,33 +52,51 @@ class TensorRTBackend(Backend):
         """cache  keeps what is compiled of the plan. Raises BackendError as `Session` and `open_stream` do."""
         self.name = library.name
         self._bundle, self._key, self._ordinal = bundle, plan.key, ordinal
+        self._window: DeviceWindow | None = None
         stream = open_stream(ordinal)
         try:
             self._session = Session(library, plan, stream, cache.kernels(plan.key, stream.sm))
         except BackendError:
             stream.close()
             raise
+        self._host_because = self._use_kernels()
+
+    def _use_kernels(self) -> str | None:
+        """Window films and locate findings on the device, where its kernels are; else say why the host does."""
+        try:
+            kernels = find_kernels(self._bundle, self._ordinal)
+        except BackendError as error:
+            return str(error)
+        self._window = DeviceWindow(kernels.window, self._ordinal)
+        self._session.locate(self._bundle, kernels.locate)
+        return None
+
+    def preprocess(self, frame: Frame, geometry: Geometry) -> ArrayLike:
+        return self._window(frame, geometry) if self._window else super().preprocess(frame, geometry)
 
     def run(self, films: Films, search: Search | None = None) -> Outputs:
+        if isinstance(films, (list, tuple)) and films and all(isinstance(film, DeviceFilm) for film in films):
+            return self._run(films, search)
         if not is_on_device(films):
             return self._run(host_batch(films), search)
         with on_device(films, self._session.stream, self._ordinal) as batch:
             return self._run(batch, search)
 
-    def _run(self, batch: NDArray[np.float32] | OnDevice, search: Search | None) -> Outputs:
+    def _run(self, batch: NDArray[np.float32] | OnDevice | Sequence[DeviceFilm], search: Search | None) -> FoundOutputs:
         session = self._session
-        if batch.shape[1:] != session.shape or batch.shape[0] not in session.batches:
+        shape = batch.shape if isinstance(batch, (np.ndarray, OnDevice)) else (len(batch), 1, *batch[0].shape)
+        if shape[1:] != session.shape or shape[0] not in session.batches:
             min_batch, max_batch = session.batches.start, session.batches.stop - 1
             raise BackendError(
                 "backend_failed",
-                f"{self.name} failed on a batch of shape {batch.shape}: expected {min_batch} to {max_batch} films of "
+                f"{self.name} failed on a batch of shape {shape}: expected {min_batch} to {max_batch} films of "
                 f"{session.shape}; for larger batches export with --batch",
             )
-        arrays, lease, timing_ms = session.run(batch)
+        arrays, found, heatmaps, timing_ms = session.run(batch, search)
         cams = tuple(arrays[name] for name in sorted(arrays) if name.startswith("cams_"))
-        if lease:
-            return HeatmapOutputs(self._bundle, arrays["logits"], cams, search, timing_ms, lease)
-        return Outputs(self._bundle, arrays["logits"], cams, search, timing_ms)
+        if heatmaps:
+            return HeatmapOutputs(self._bundle, arrays["logits"], cams, search, timing_ms, found, heatmaps)
+        return FoundOutputs(self._bundle, arrays["logits"], cams, search, timing_ms, found)
 
     def describe(self) -> Mapping[str, str]:
         key = self._key
@@ -87,9 +110,13 @@ class TensorRTBackend(Backend):
         }
         if self._session.eager_because:
             facts["eager_because"] = self._session.eager_because
+        if self._host_because:
+            facts["host_because"] = self._host_because
         return facts
 
     def close(self) -> None:
+        if self._window:
+            self._window.close()
         self._session.close()
 
 

@@ -6,10 +6,14 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
+from numpy.typing import ArrayLike
+
 from msloc_edge.backends.base import Backend, Films, Outputs, Search
 from msloc_edge.backends.tensorrt.progress import LOG
 from msloc_edge.cuda.on_device import is_on_device
 from msloc_edge.errors import InternalError, MslocError
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.types import Frame
 
 
 class BuildingBackend(Backend):
@@ -31,6 +35,9 @@ class BuildingBackend(Backend):
         self._cancelled = threading.Event()
         self._build: Future[Backend] | None = Future()
         threading.Thread(target=self._work, args=(make, self._build), name=f"build {wanted}", daemon=True).start()
+
+    def preprocess(self, frame: Frame, geometry: Geometry) -> ArrayLike:
+        return self._active.preprocess(frame, geometry)
 
     def run(self, films: Films, search: Search | None = None) -> Outputs:
         if is_on_device(films):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.backends.base import STEPS
+from msloc_edge.backends.base import STEPS, Search
+from msloc_edge.backends.found import Found
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.tensorrt.builder import cannot_start, load_plugins, logger
 from msloc_edge.backends.tensorrt.cache import KernelFile
 from msloc_edge.backends.tensorrt.library import TENSORRT_RTX, TensorRTLibrary
+from msloc_edge.backends.tensorrt.locate import LocateKernels, Locator
 from msloc_edge.backends.tensorrt.plan import Plan
+from msloc_edge.backends.tensorrt.window import DeviceFilm
+from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.on_device import OnDevice
 from msloc_edge.cuda.streams import Buffer, Graph, Stream
 from msloc_edge.errors import BackendError
@@ -56,6 +61,16 @@ class _Slot:
     graph: Graph
 
 
+class Run(NamedTuple):
+    """Small outputs by name, what was found where it was asked for, heatmaps on the device if any, milliseconds of
+    STEPS."""
+
+    arrays: dict[str, Array]
+    found: Found | None
+    heatmaps: Lease | None
+    timing_ms: dict[str, float]
+
+
 class _Compiled:
     """Kernels that TensorRT-RTX compiled for this device: its runtime cache, begun with what a file has."""
 
@@ -88,6 +103,7 @@ class Session:
         """kernels  file of what TensorRT-RTX compiles; TensorRT compiles nothing when it runs"""
         self._trt, self._library, self.stream = library.load(), library, stream
         self.eager_because: str | None = None
+        self._locator: Locator | None = None
         self._slots = LRUCache(MAX_GRAPHS, self._make, lambda slot: slot.graph.free())
         self._log = logger(self._trt, MAX_LINES)
         with stream.current():
@@ -106,18 +122,24 @@ class Session:
         self.pool: list[int] = []
         self._lock, self._closed = threading.Lock(), False
 
-    def run(self, films: Array | OnDevice) -> tuple[dict[str, Array], Lease | None, dict[str, float]]:
-        """Run films [B, 1, H, W] -> small outputs by name, heatmaps on the device if any, milliseconds of STEPS."""
-        stream, image = self.stream, self._buffers[IMAGE]
+    def locate(self, bundle: Bundle, kernels: LocateKernels) -> None:
+        """From now on find peaks and regions of a run on the device, where it is asked for."""
+        with self.stream.current():
+            self._locator = Locator(bundle, kernels, self.stream, self.batches.stop - 1)
+
+    def run(self, films: Array | OnDevice | Sequence[DeviceFilm], search: Search | None = None) -> Run:
+        """Run films [B, 1, H, W], or B films on the device.
+
+        search  where the device is to look, if it can
+        """
+        stream, locator = self.stream, self._locator if search else None
+        count = films.shape[0] if isinstance(films, (np.ndarray, OnDevice)) else len(films)
         with stream.current():
-            slot, size = self._slots[films.shape[0]], prod(films.shape)
-            if not isinstance(films, OnDevice):
-                image.host[:size] = films.ravel()
+            slot = self._slots[count, locator is not None]
             marks = [stream.mark()]
-            if isinstance(films, OnDevice):
-                stream.copy(image.device, films.address, size)
-            elif not image.shared:
-                stream.copy_in(image.device, image.host[:size])
+            self._put(films)
+            if locator and search:
+                locator.put(search)
             marks.append(stream.mark())
             slot.graph.launch()
             marks.append(stream.mark())
@@ -127,11 +149,29 @@ class Session:
             for name, host in found.items():
                 if not self._buffers[name].shared:
                     stream.copy_out(host, self._buffers[name].device)
+            if locator:
+                locator.fetch(count)
             lease = self._lease(slot.shapes[HEATMAP]) if self._heatmap else None
             marks.append(stream.mark())
             times = stream.times(marks)
         arrays = {name: host.reshape(slot.shapes[name]).copy() for name, host in found.items()}
-        return arrays, lease, dict(zip(STEPS, times, strict=True)) if times else {}
+        timing_ms = dict(zip(STEPS, times, strict=True)) if times else {}
+        return Run(arrays, locator.found(count) if locator else None, lease, timing_ms)
+
+    def _put(self, films: Array | OnDevice | Sequence[DeviceFilm]) -> None:
+        """Put the copies of a batch to the engine's image on the stream."""
+        stream, image = self.stream, self._buffers[IMAGE]
+        if isinstance(films, OnDevice):
+            stream.copy(image.device, films.address, prod(films.shape))
+        elif isinstance(films, np.ndarray):
+            image.host[: films.size] = films.ravel()
+            if not image.shared:
+                stream.copy_in(image.device, image.host[: films.size])
+        else:
+            size = prod(self.shape)
+            for place, film in enumerate(films):
+                stream.wait(film.ready)
+                stream.copy(image.device + 4 * size * place, film.address, size)
 
     def fetch(self, host: Array, device: int) -> None:
         """Copy to the host, beside the stream, in any thread. Raises BackendError (backend_closed)."""
@@ -180,8 +220,11 @@ class Session:
         self.stream.copy(address, self._heatmap, prod(shape))  # type: ignore[arg-type] # asked before
         return Lease(self, shape, address)
 
-    def _make(self, count: int) -> _Slot:
+    def _make(self, key: tuple[int, bool]) -> _Slot:
+        """Make what runs a batch size, with the search for regions or without."""
+        count, searching = key
         context, shapes = self._context(count), self._shapes(count)
+        cams = [self._buffers[name].device for name in sorted(self._buffers) if name.startswith("cams_")]
         for name in self.names:
             address = self._heatmap if name == HEATMAP else self._buffers[name].device
             if not context.set_tensor_address(name, address):
@@ -190,6 +233,8 @@ class Session:
         def enqueue() -> None:
             if not context.execute_async_v3(self.stream.handle):
                 raise BackendError("backend_failed", f"execute_async_v3 failed: {self._log.last_error()}")
+            if searching and self._locator:
+                self._locator.enqueue(count, cams)
 
         enqueue()  # once before a capture: what the library allocates at first, a graph may not
         self.stream.synchronize()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import nn
 
-from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch, require_finite
-from msloc_edge.backends.torch.cuda import CudaNetwork, Found
+from msloc_edge.backends.base import Backend, Films, Outputs, Search, host_batch
+from msloc_edge.backends.found import FoundOutputs
+from msloc_edge.backends.torch.cuda import CudaNetwork
 from msloc_edge.backends.torch.fold import fold_batchnorm
 from msloc_edge.backends.torch.precision import DTYPES, Predict, in_precision
 from msloc_edge.backends.torch.window import CudaWindow
@@ -21,45 +22,20 @@ from msloc_edge.bundle import ONNX, WEIGHTS, Bundle
 from msloc_edge.errors import BackendError, BundleError, DependencyError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.ops import fuse_cams
-from msloc_edge.kernels.regions.table import rows
 from msloc_edge.maps.fuse import Maps
-from msloc_edge.maps.regions import Located
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.model.config import BACKBONES
 from msloc_edge.types import Frame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TorchOutputs(Outputs):
+class TorchOutputs(FoundOutputs):
     """Outputs whose class maps stay on the device; what is asked for of them is copied.
 
     tensors  S stages of class maps [B, K, h_s, w_s]
-    found    peaks and regions that the device found in the same run, where it was asked to
     """
 
     tensors: tuple[torch.Tensor, ...] = ()
-    found: Found | None = None
-
-    def regions(
-        self, image: int, classes: Sequence[int], lap: Callable[[str], object] = lambda step: None
-    ) -> list[Located]:
-        located = self._found(image, list(classes))
-        return Outputs.regions(self, image, classes, lap) if located is None else located
-
-    def _found(self, image: int, classes: list[int]) -> list[Located] | None:
-        """Answer that the device gave; None: none, or a map has more regions than its table holds."""
-        if self.found is None:
-            return None
-        found = self.found
-        require_finite("maps", found.values[image, classes])
-        values, positions = found.values[image, classes].tolist(), found.positions[image, classes].tolist()
-        (regions,) = rows(found.counts[image, classes][None], found.table[image, classes][None])
-        if any(of_map is None for of_map in regions):
-            return None
-        return [
-            Located(x + 0.5, y + 0.5, value, tuple(of_map or ()))
-            for value, (y, x), of_map in zip(values, positions, regions, strict=True)
-        ]
 
     def stage_maps(self, image: int, k: int) -> tuple[NDArray[np.float32], ...]:
         return tuple(cam[image, k].cpu().numpy() for cam in self.tensors)
@@ -116,7 +92,7 @@ class TorchBackend(Backend):
             logits, cams, timing_ms, found = cuda.run(each, search)
         except (RuntimeError, ValueError) as error:
             raise BackendError("backend_failed", f"torch failed on {len(each)} films: {error}") from error
-        return TorchOutputs(self._bundle, logits, (), search, timing_ms, cams, found)
+        return TorchOutputs(self._bundle, logits, (), search, timing_ms, found, cams)
 
     def _each(self, films: Films) -> Sequence[ArrayLike]:
         """Films [H, W] of a batch, each where it is."""

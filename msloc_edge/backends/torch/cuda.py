@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from msloc_edge.backends.base import STEPS, Search
+from msloc_edge.backends.found import MAX_REGIONS, Found
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.torch.precision import Predict
 from msloc_edge.backends.torch.window import DeviceFilm
@@ -29,26 +30,8 @@ WARMUP = 3
 MAX_GRAPHS = 8
 """Batch sizes whose graphs are kept; a graph holds the memory of its activations."""
 
-MAX_REGIONS = 64
-"""Regions of a map that its table can hold; a map with more is fetched, and its regions are found on the host."""
-
 MAX_IMAGES = 8
 """Images whose maps are in memory at a time: 14 classes of 512 x 512 pixels are 15 MB."""
-
-
-class Found(NamedTuple):
-    """Peaks and regions of the maps of all classes, in pixels of the model's input.
-
-    values     [B, K] float32, the highest value of each map
-    positions  [B, K, 2] int32, its (y, x)
-    counts     [B, K] int32, regions, of which the table has at most MAX_REGIONS
-    table      [B, K, MAX_REGIONS, 8] int32, see kernels.regions
-    """
-
-    values: NDArray[np.float32]
-    positions: NDArray[np.int32]
-    counts: NDArray[np.int32]
-    table: NDArray[np.int32]
 
 
 class Run(NamedTuple):

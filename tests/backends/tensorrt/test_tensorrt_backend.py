@@ -29,16 +29,19 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
 
 
-def test_on_stand_ins(tiny_bundle: Path, stand_ins: Path, libcuda: Callable[[str], Path]) -> None:
-    """All of on_stand_in.py."""
+@pytest.mark.parametrize("file", ["on_stand_in.py", "device_on_stand_in.py"])
+def test_on_stand_ins(tiny_bundle: Path, stand_ins: Path, libcuda: Callable[[str], Path], file: str) -> None:
+    """All of a file."""
     pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    if file == "device_on_stand_in.py":
+        pytest.importorskip("triton", reason="triton is not installed: it compiles the kernels")
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": str(libcuda("libcuda.c")),
-        "PYTHONPATH": str(stand_ins / "python"),
+        "PYTHONPATH": os.pathsep.join(map(str, (stand_ins / "python", stand_ins.parent / "ptx"))),
         "STAND_IN_BUNDLE": str(tiny_bundle),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "on_stand_in.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / file]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:]
     assert " passed" in done.stdout

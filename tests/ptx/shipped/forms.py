@@ -99,8 +99,10 @@ def rms_error(found: NDArray[np.generic], right: NDArray[np.float64]) -> float:
     if (np.isnan(found) != np.isnan(right)).any():
         return float("inf")
     known = ~np.isnan(right)
+    if not known.any():
+        return 0.0
     scale = float(np.sqrt(np.mean(right[known] ** 2))) or 1.0
-    return float(np.sqrt(np.mean((found[known] - right[known]) ** 2))) / scale if known.any() else 0.0
+    return float(np.sqrt(np.mean((found[known] - right[known]) ** 2))) / scale
 
 
 def exact(found: NDArray[np.generic], right: NDArray[np.generic]) -> float:

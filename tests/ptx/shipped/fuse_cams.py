@@ -24,6 +24,7 @@ class Case:
 
     grids    (h, w) of each stage; None: those of a network
     classes  of each film; None: all K
+    content  of each film: top, left, height, width of where a peak may be; None: anywhere
     spoilt   (stage, value): one cell of each of its maps has that value
     flat     all maps are 0, and so is the threshold
     """
@@ -34,6 +35,7 @@ class Case:
     count: int = 2
     grids: tuple[tuple[int, int], ...] | None = None
     classes: tuple[tuple[int, ...], ...] | None = None
+    content: tuple[tuple[int, int, int, int], ...] | None = None
     spoilt: tuple[int, float] | None = None
     flat: bool = False
     ulps: int = 0
@@ -132,7 +134,12 @@ def _values(form: Shipped, case: Case, given: Inputs, memory: Memory) -> dict[st
         values |= {f"heights_{stage}": cam.shape[2], f"widths_{stage}": cam.shape[3]}
     values["relevance"] = form.put(memory, "relevance", given.relevance)
     values["classes"] = form.put(memory, "classes", given.classes)
+    values["content"] = form.put(memory, "content", _content(case))
     return values
+
+
+def _content(case: Case) -> NDArray[np.int32]:
+    return np.asarray(case.content or [(0, 0, *case.size)] * case.batch, np.int32)
 
 
 def _thresholds(given: Inputs, count: int) -> NDArray[np.float32]:
@@ -172,7 +179,8 @@ def _peaks_error(form: Shipped, case: Case, given: Inputs, memory: Memory, keys:
     }
     executed = form.launch(memory, values)
     # Rounded: beyond the last cell's centre all pixels are equal, but for the last bits of float64.
-    right, places = (found.numpy() for found in reference.peaks(torch.from_numpy(given.maps.round(12))))
+    maps, content = torch.from_numpy(given.maps.round(12)), torch.from_numpy(_content(case))
+    right, places = (found.numpy() for found in reference.peaks(maps, content))
     return max(
         float("inf") if executed.races else 0.0,
         rms_error(memory[values["values"]], right),

@@ -1,0 +1,130 @@
+"""Films on the device: stored pixels are windowed and fitted into the model's input there, and stay for the network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from msloc_edge.backends.tensorrt.locate import launch
+from msloc_edge.cuda.driver import Kernel
+from msloc_edge.cuda.streams import Buffer, Stream, open_stream
+from msloc_edge.errors import BackendError
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.types import Frame
+
+Array = NDArray[np.float32]
+
+Form = tuple[int, bool]
+"""Bytes of a stored pixel, and whether the film is enlarged."""
+
+
+class DeviceFilm:
+    """A film as model's input [H, W] on the device, and on its way to the host: the input gate looks at every film.
+
+    address  of the film on the device; what reads it there waits for `ready`
+    """
+
+    def __init__(self, window: DeviceWindow, buffer: Buffer, shape: tuple[int, int], stream: Stream) -> None:
+        """stream  writes the film, and then its copy on the host"""
+        self._window, self.shape = window, shape
+        self.buffer, self.stream, self.address, self.ready = buffer, stream, buffer.device, stream.mark()
+        if not buffer.shared:
+            stream.copy_out(buffer.host, buffer.device)
+        self.copied = stream.mark()
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return self._window.fetch(self).astype(dtype or np.float32, copy=False)
+
+    def __del__(self) -> None:
+        self._window.take_back(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lane:
+    """What a thread has of its own: a stream, and memory for the stored pixels and the table of one film."""
+
+    stream: Stream
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+
+
+class DeviceWindow:
+    """Window and letterbox on the device.
+
+    Threads have a stream each: the copies and the kernel of the next film run beside the network of this one.
+    """
+
+    def __init__(self, kernels: Mapping[Form, Kernel], ordinal: int) -> None:
+        self._kernels, self._ordinal = kernels, ordinal
+        self._own, self._closed = threading.local(), False
+        self._lock = threading.RLock()  # a film may end while its thread has it
+        self._lanes: list[_Lane] = []
+        self._buffers: list[Buffer] = []  # of films that nobody has any more
+
+    def __call__(self, frame: Frame, geometry: Geometry) -> DeviceFilm:
+        """Put the work on a film on the thread's stream, and wait for nothing but the film before."""
+        lane, shape = self._lane(), (geometry.input_height, geometry.input_width)
+        with lane.stream.current():
+            lane.stream.synchronize()  # its pixels may still be read
+            addresses = {
+                "pixels": _filled(lane, "pixels", frame.pixels),
+                "table": _filled(lane, "table", frame.lut),
+            }
+            buffer = self._buffer(lane.stream, prod(shape))
+            enlarges = geometry.width > geometry.image_width or geometry.height > geometry.image_height
+            numbers = geometry.to_dict() | {"last": len(frame.lut) - 1, "output": buffer.device}
+            launch(self._kernels[frame.pixels.itemsize, enlarges], numbers | addresses, lane.stream)
+            return DeviceFilm(self, buffer, shape, lane.stream)
+
+    def fetch(self, film: DeviceFilm) -> Array:
+        """Give a film's copy on the host, when it is there. Raises BackendError (backend_closed)."""
+        with self._lock:
+            if self._closed:
+                raise BackendError("backend_closed", "expected an open backend, got a film of one that was closed")
+            with film.stream.current():
+                film.stream.reach(film.copied)
+            return film.buffer.host[: prod(film.shape)].reshape(film.shape).copy()
+
+    def take_back(self, film: DeviceFilm) -> None:
+        """Use the memory of a film again, which nobody has any more."""
+        with self._lock:
+            with film.stream.current():
+                for mark in (film.ready, film.copied):
+                    film.stream.forget(mark)
+            self._buffers.append(film.buffer)
+
+    def close(self) -> None:
+        """Free all memory; closing twice does nothing."""
+        with self._lock:
+            self._closed = True
+            for lane in self._lanes:
+                lane.stream.close()
+
+    def _lane(self) -> _Lane:
+        if not hasattr(self._own, "lane"):
+            self._own.lane = _Lane(open_stream(self._ordinal))
+            with self._lock:
+                self._lanes.append(self._own.lane)
+        lane: _Lane = self._own.lane
+        return lane
+
+    def _buffer(self, stream: Stream, size: int) -> Buffer:
+        with self._lock:
+            return self._buffers.pop() if self._buffers else stream.buffer(size)
+
+
+def _filled(lane: _Lane, name: str, data: NDArray[Any]) -> int:
+    """Copy an array to the lane's memory of that name, by way of page-locked memory; its address there."""
+    count = -(-data.nbytes // 4)
+    buffer = lane.buffers.get(name)
+    if buffer is None or len(buffer.host) < count:
+        buffer = lane.buffers[name] = lane.stream.buffer(1 << (count - 1).bit_length())
+    buffer.host.view(data.dtype)[: data.size] = data.ravel()
+    if not buffer.shared:
+        lane.stream.copy_in(buffer.device, buffer.host[:count])
+    return buffer.device

@@ -1,0 +1,172 @@
+"""The whole film on the device: stand-ins for TensorRT and the driver, and the PTX that ships behind cuLaunchKernel.
+
+test_tensorrt_backend.py runs this in a process of its own, as on_stand_in.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from interpreted import Interpreter
+
+from msloc_edge.bundle import Bundle
+from msloc_edge.cuda.compiled import INDEX, SCHEMA, Compiled
+from msloc_edge.errors import BackendError
+from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
+from msloc_edge.kernels.aot.ptx import entry
+from msloc_edge.kernels.aot.variants import variants
+from msloc_edge.maps.boxes import agreement, array_of
+from msloc_edge.pipeline import Localizer
+from msloc_edge.train.phantom import generate
+
+LIBRARY = ctypes.CDLL("libcuda.so.1")
+WHOLE = ["window_resize.u16-shrink", "fuse_cams.located", "fuse_cams.peaks", "regions.runs", "regions.regions"]
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.open(Path(os.environ["STAND_IN_BUNDLE"]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portable form of each kernel, as `python -m msloc_edge.kernels.aot` writes it, without ptxas's words."""
+    folder, entries = tmp_path_factory.mktemp("kernels"), []
+    chosen = [v for v in variants() if v.operation != "fuse_cams" or v.variant in ("located", "peaks")]
+    for variant in (v for v in chosen if v.dtype == "fp32"):
+        text, shared = to_ptx(variant, PORTABLE)
+        file = folder / f"{variant.name}.ptx"
+        file.write_text(text)
+        same = ("operation", "variant", "dtype", "arguments", "aligned", "grid", "tile")
+        facts = {name: getattr(variant, name) for name in same}
+        facts |= {"entry": entry(text)[0], "block": 32 * variant.num_warps, "shared": shared}
+        facts |= {"sm": PORTABLE, "portable": True, "registers": 1, "spills": 0, "triton": "", "ptxas": ""}
+        facts |= {"files": {"ptx": file.name}, "sha256": {"ptx": hashlib.sha256(file.read_bytes()).hexdigest()}}
+        entries.append(Compiled(**facts).to_dict())
+    (folder / INDEX).write_text(json.dumps({"schema": SCHEMA, "kernels": entries}))
+    return folder
+
+
+@pytest.fixture
+def device(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interpreter]:
+    """What the device runs; in the end nothing is left on it, and no kernel did what a device would not survive."""
+    monkeypatch.setenv("MSLOC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MSLOC_KERNELS", str(folder))
+    monkeypatch.setenv("STAND_IN_SM", "87")
+    before = LIBRARY.stand_in_live()
+    interpreter = Interpreter(LIBRARY, folder)
+    yield interpreter
+    interpreter.close()
+    gc.collect()  # films that an exception's frames still have
+    assert interpreter.faults == []
+    assert LIBRARY.stand_in_live() == before
+
+
+def films() -> list[np.ndarray]:
+    """High, wide, and smaller than the model's input; 8 and 12 bits."""
+    found = [generate(seed, size).stored for seed, size in enumerate([(90, 150), (128, 96), (64, 70)], start=3)]
+    return [*found[:2], found[2][:50, :40], np.round(generate(7, 80).display() * 255).astype(np.uint8)]
+
+
+def ready(localizer: Localizer) -> Localizer:
+    localizer.backend.wait()
+    return localizer
+
+
+def test_a_film_gives_what_it_gives_on_the_cpu(bundle: Bundle, device: Interpreter) -> None:
+    """One after the other and as a batch: peaks, boxes, maps and scores, all of whose steps the device did."""
+    with (
+        Localizer(bundle.path, "tensorrt", all_classes=True) as ours,
+        Localizer(bundle.path, all_classes=True) as theirs,
+    ):
+        ready(ours)
+        assert "host_because" not in ours.backend.describe()
+        expected, boxes = [theirs.localize(film) for film in films()], 0
+        single = [ours.localize(film) for film in films()]
+        assert device.ran[:5] == WHOLE
+        assert {"window_resize.u16-enlarge", "window_resize.u8-shrink"} <= set(device.ran)
+        for results in (single, ours.localize_batch(films())):
+            for found, right in zip(results, expected, strict=True):
+                assert (found.backend, found.warnings) == ("tensorrt", right.warnings)
+                assert "fuse" not in found.timing_ms, "it was done on the device"
+                for a, b in zip(found.findings, right.findings, strict=True):
+                    boxes += len(b.boxes)
+                    assert abs(a.score - b.score) < 1e-4
+                    assert a.peak is not None
+                    assert b.peak is not None
+                    assert abs(a.peak.value - b.peak.value) < 1e-4
+                    assert agreement(array_of(a.boxes), array_of(b.boxes)) >= 0.99
+                for label, shown in right.maps.items():
+                    np.testing.assert_allclose(found.maps[label], shown, atol=1e-3)
+        assert boxes
+
+
+def test_films_of_a_stream_come_in_order(bundle: Bundle, device: Interpreter) -> None:
+    """Threads window films beside the run of those before, each on its own stream; memory is used again."""
+    pictures = [generate(seed, (64, 96)).stored for seed in range(7)]
+    with Localizer(bundle.path, "tensorrt") as ours, Localizer(bundle.path) as theirs:
+        ready(ours)
+        for found, expected in zip(ours.stream(pictures, batch=3), theirs.stream(pictures), strict=True):
+            assert found.result is not None
+            assert expected.result is not None
+            pairs = zip(found.result.findings, expected.result.findings, strict=True)
+            assert max(abs(a.score - b.score) for a, b in pairs) < 1e-4
+    assert device.ran.count("window_resize.u16-shrink") == len(pictures)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_nothing_is_copied_that_nobody_asked_for(
+    bundle: Bundle, device: Interpreter, integrated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In: pixels, table, content, thresholds. Out: the film for the input gate, logits, class maps, what was found."""
+    if integrated:
+        monkeypatch.setenv("STAND_IN_INTEGRATED", "1")
+    with ready(Localizer(bundle.path, "tensorrt")) as localizer:
+        localizer.localize(films()[0])
+        before = LIBRARY.stand_in_copies()
+        localizer.localize(films()[1])
+        # and the film to the engine's image, on the device
+        assert LIBRARY.stand_in_copies() - before == (0 if integrated else 2 + 2 + 1 + 5 + 4) + 1
+
+
+def test_a_map_with_more_regions_than_its_table_is_searched_on_the_host(
+    bundle: Bundle, device: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msloc_edge.backends.tensorrt.locate.MAX_REGIONS", 1)
+    with (
+        Localizer(bundle.path, "tensorrt", all_classes=True) as ours,
+        Localizer(bundle.path, all_classes=True) as theirs,
+    ):
+        found, expected = (localizer.localize(films()[0]) for localizer in (ready(ours), theirs))
+    assert max(len(finding.boxes) for finding in expected.findings) > 1
+    assert [len(f.boxes) for f in found.findings] == [len(f.boxes) for f in expected.findings]
+    assert "fuse" in found.timing_ms
+
+
+def test_without_kernels_the_host_does_it(
+    bundle: Bundle, device: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSLOC_KERNELS", str(tmp_path))
+    with Localizer(bundle.path, "tensorrt") as localizer:
+        ready(localizer)
+        because = localizer.backend.describe()["host_because"]
+        assert "kernels.json: cannot be read (No such file or directory); make it: python -m msloc" in because
+        assert "fuse" in localizer.localize(films()[0]).timing_ms
+    assert device.ran == []
+
+
+def test_a_film_of_a_closed_backend(bundle: Bundle, device: Interpreter) -> None:
+    with ready(Localizer(bundle.path, "tensorrt")) as localizer:
+        prepared = localizer.prepare(films()[0])
+        assert np.asarray(prepared.input).shape == (64, 64)
+    with pytest.raises(BackendError, match="got a film of one that was closed") as caught:
+        np.asarray(prepared.input)
+    assert caught.value.reason == "backend_closed"
