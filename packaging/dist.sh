@@ -29,9 +29,9 @@ installs() {
   rm -rf "$venv" "$WORK/out"
   "$1" -m venv "$venv"
   "$venv/bin/pip" install -qq --disable-pip-version-check "$2[dicom]"
-  (cd "$WORK" && "$venv/bin/msloc-edge" selftest >/dev/null && "$venv/bin/msloc-edge" infer "$ROOT/examples" --out out) \
+  (cd "$WORK" && "$venv/bin/msloc-edge" selftest >/dev/null && "$venv/bin/msloc-edge" infer "$ROOT"/examples/png "$ROOT"/examples/dicom --out out) \
     >"$WORK/lines.jsonl" 2>"$WORK/log" || { cat "$WORK/log" && exit 1; }
-  films=$(find examples -name '*.png' -o -name '*.dcm' | wc -l)
+  films=$(find examples/png examples/dicom -name '*.png' -o -name '*.dcm' | wc -l)
   [ "$(wc -l <"$WORK/lines.jsonl")" = "$films" ] || { cat "$WORK/log" && exit 1; }
   echo "$(basename "$2") in $("$1" --version): $films films localized"
 }

@@ -41,7 +41,8 @@ dcmtk_source() {
   apt-get "${options[@]}" update
   (cd "$apt" && apt-get "${options[@]}" source --download-only "dcmtk=$DCMTK")
   dpkg-source -q --no-check -x "$apt"/dcmtk_*.dsc "$source"
-  sed -i '1i set(CMAKE_UNITY_BUILD OFF)' "$source/dcmjpeg/CMakeLists.txt" # one decoder for 8, 12 and 16 bits each
+  # Files of these two cannot be compiled together: they switch by macros between 8, 12 and 16 bits, and what is inline.
+  sed -i '1i set(CMAKE_UNITY_BUILD OFF)' "$source/dcmjpeg/CMakeLists.txt" "$source/oflog/CMakeLists.txt"
 }
 
 dcmtk() {
