@@ -94,7 +94,7 @@ def test_help_tells_every_option_with_its_meaning_and_its_default() -> None:
     words = CliRunner().invoke(command, ["--help"]).output.split()
     told = " ".join(words)
     for name, option in options.items():
-        assert name in words or f"--{name}" in words
+        assert name in words or f"--{name.replace('_', '-')}" in words
         default = ", ".join(option.default) if isinstance(option.default, tuple) else str(option.default).lower()
         shown = "" if option.default in (None, ()) else f" [default: {default}]"
         assert option.metadata["help"] + shown in told, name
