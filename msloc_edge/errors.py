@@ -285,6 +285,11 @@ REASONS = {
         "options), another model",
         "choose another; `--resume` a run, `--overwrite` results, `--replace` a model",
     ),
+    "part_damaged": Reason(
+        (OutputError,),
+        "a folder without a dataset that `score` wrote, or a part of one that does not read",
+        "check the folder; remove the part that is named, and its films are done again",
+    ),
     "journal_unusable": Reason(
         (OutputError,),
         "a `journal.sqlite` that is damaged, of another version, or no journal",

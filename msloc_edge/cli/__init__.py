@@ -14,6 +14,7 @@ from msloc_edge.errors import MslocError
 
 COMMANDS = {
     "infer": "Localize findings on chest films.",
+    "score": "Score an archive of films into a dataset in Parquet.",
     "listen": "Receive films over DICOM, localize them, send the results on.",
     "train": "Train a model from image-level labels.",
     "calibrate": "Fit a model's thresholds on your own films, without training.",

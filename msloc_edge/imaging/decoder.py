@@ -103,7 +103,7 @@ class _Helper:
     """The program's end of one helper: its process, the line to it, and the memory that both map."""
 
     def __init__(self) -> None:
-        self._file = _unnamed_file()
+        self._file = unnamed_file()
         self._memory: mmap.mmap | None = None
         self._line, theirs = socket.socketpair()
         with theirs:
@@ -182,7 +182,7 @@ class _Helper:
         os.close(self._file)
 
 
-def _unnamed_file() -> int:
+def unnamed_file() -> int:
     """A descriptor of a file that two processes can map, without a name."""
     if hasattr(os, "memfd_create"):  # Linux
         return os.memfd_create("msloc-films")

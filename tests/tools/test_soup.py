@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
 
 ROOT = Path(__file__).parents[2]
-WORKPLACE = {"train", "export", "rtx", "bench", "sbom", "dev"}
+WORKPLACE = {"train", "export", "rtx", "bench", "docs", "score", "ray", "sbom", "dev"}
 
 
 @pytest.fixture(scope="module")
