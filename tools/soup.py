@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
 
 ROOT = Path(__file__).parents[1]
-DEVICE = ("dicom", "objects", "openvino", "gpu", "sign")
+DEVICE = ("dicom", "objects", "listen", "openvino", "gpu", "sign")
 """The extras of a device, whose packages are listed. All others are for those who train, export, measure and test;
 jetpack6 is an older version of one in gpu."""
 

@@ -226,23 +226,21 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise ValueError(f"expected {where.lstrip('.')} to be a table, got {values!r}")
     hints = get_type_hints(cls)
-    tables = {
-        name: _table(hints[name], value, f"{where}.{name}") for name, value in values.items() if _inner(hints, name)
-    }
+    tables = {name for name in values if table_of(hints.get(name))}
+    built = {name: _table(hints[name], values[name], f"{where}.{name}") for name in values if name in tables}
     try:
-        return cls(**from_plain(cls, {k: v for k, v in values.items() if k not in tables}), **tables)
+        return cls(**from_plain(cls, {name: values[name] for name in values if name not in tables}), **built)
     except ValueError as error:
         raise ValueError(f"{where.lstrip('.')}: {error}" if where else str(error)) from None
 
 
-def _inner(hints: Mapping[str, Any], name: str) -> Any:
-    """Find the dataclass of a field that is a table, or a list of tables; None for another field."""
-    kind = hints.get(name)
+def table_of(kind: Any) -> Any:
+    """Find the dataclass in the type of a field that is a table, or a list of tables; None for another field."""
     return next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
 
 
 def _table(kind: Any, value: Any, where: str) -> Any:
-    inner = _inner({"": kind}, "")
+    inner = table_of(kind)
     if Ellipsis not in get_args(kind):
         return _build(inner, value, where)
     if not isinstance(value, list):

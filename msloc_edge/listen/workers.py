@@ -111,7 +111,7 @@ class Worker:
             try:
                 dataset = make_object(outcome, source, kind)
             except OutputError as error:
-                self._log.warning("object left out", film=film.name, kind=kind, reason=error.reason)
+                self._log.info("object left out", film=film.name, kind=kind, reason=error.reason)
                 continue
             made[kind] = (str(dataset.SOPInstanceUID), encode(dataset))
         if not made:

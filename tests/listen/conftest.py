@@ -16,7 +16,7 @@ from dicom_peers import Listener, Orthanc, StoreScp, made_films
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Forty films of forty studies."""
-    return list(made_films(tmp_path_factory.mktemp("films"), range(40)))
+    return list(made_films(tmp_path_factory.mktemp("films"), range(40), size=64))
 
 
 def needs(*programs: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pydicom
 import pytest
 from dicom_peers import PATIENCE, Listener, Orthanc, StoreScp, free_port, storescu, wait_until
-from pydicom.uid import generate_uid
+from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 from pynetdicom import AE, evt
 
 from msloc_edge.listen.send import SOP_CLASSES
@@ -164,19 +164,18 @@ def test_a_node_that_hangs_holds_up_no_other(listen: Listen, storescp: Node, fil
     without.wait_for("film deleted", 2)
 
 
-@pytest.mark.parametrize("die_at", [9, 15, 19, 24, 29, 34, 40, 46, 55])
+@pytest.mark.parametrize("die_at", [9, 34, 38, 43, 54, 70, 80])
 def test_kill(listen: Listen, storescp: Node, films: list[Path], uid_of: UidOf, die_at: int) -> None:
     """Whatever step the listener is killed at, what it acknowledged arrives, under one UID."""
     node, sent = storescp(), films[:2]
     listener = listen(node.node("sr", "seg"), die_at=die_at)
-    acknowledged = storescu(listener.port, sent) if die_at > 12 or listener.of("listening") else []
+    wait_until(lambda: listener.of("listening") or not listener.process.is_alive(), "a start or an end")
+    acknowledged = storescu(listener.port, sent) if listener.of("listening") else []
     wait_until(lambda: not listener.process.is_alive() or len(listener.of("film deleted")) == 2, "the kill")
     assert not listener.process.is_alive(), "it had fewer steps"
     again = listen(node.node("sr", "seg"))
     storescu(again.port, [film for film in sent if film not in acknowledged])  # as a modality does: once more
-    wait_until(
-        lambda: "received" not in again.get("/metrics")[1].split("msloc_queue")[-1] and not waiting(again), "the rest"
-    )
+    wait_until(lambda: not waiting(again), "the rest")
     reports = node.reports()
     assert set(reports) == {uid_of(film) for film in sent}
     assert all(len(uids) == 1 for uids in reports.values())
@@ -190,6 +189,7 @@ def waiting(listener: Listener) -> dict[str, float]:
     return {line.split('"')[1]: float(line.split()[-1]) for line in lines if '"deleted"' not in line}
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_hostile_films_end_as_failures_with_a_reason(
     listen: Listen, storescp: Node, films: list[Path], tmp_path: Path
 ) -> None:
@@ -201,7 +201,7 @@ def test_hostile_films_end_as_failures_with_a_reason(
     hostile = []
     for path in sorted(folder.glob("*.dcm")):
         film = pydicom.dcmread(path, force=True)
-        film.file_meta.MediaStorageSOPClassUID = film.SOPClassUID
+        film.SOPClassUID = film.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
         film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = generate_uid(None)
         film.StudyInstanceUID, film.SeriesInstanceUID = generate_uid(None), generate_uid(None)
         film.save_as(tmp_path / path.name)
@@ -215,7 +215,7 @@ def test_hostile_films_end_as_failures_with_a_reason(
     assert all(len(reports[uid]) == 1 for uid in hostile)
     assert len(node.objects) == len(hostile) + 2
     told = json.dumps(listener.events)
-    assert "ROENTGEN" not in told.upper()
+    assert "ZZ" not in told  # as the invented names in one of them begin
 
 
 def status_of(port: int, path: Path) -> int | None:

@@ -1,10 +1,12 @@
--- Sends films of stable studies to msloc-edge, which sends its objects back. Each film is sent once: its objects come
--- into the same study, which then is stable again.
+-- Sends films to msloc-edge when their series is stable; msloc-edge sends its objects back into the same study.
+-- A job that failed, because nobody listened, stays in /jobs: POST /jobs/ID/resubmit sends it again, and a film that
+-- msloc-edge has had already does no harm.
 
 local FILMS = { CR = true, DX = true }
 
 function OnStableSeries(seriesId, tags, metadata)
   if FILMS[tags['Modality']] then
-    SendToModality(seriesId, 'msloc-edge')
+    local job = { Resources = { seriesId }, Synchronous = false }
+    RestApiPost('/modalities/msloc-edge/store', DumpJson(job, true))
   end
 end

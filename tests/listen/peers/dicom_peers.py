@@ -5,7 +5,6 @@ tests/listen and benchmarks/listen.py use them: storescu, echoscu and storescp o
 
 from __future__ import annotations
 
-import base64
 import json
 import multiprocessing
 import os
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -242,11 +242,10 @@ def film_uids(report: pydicom.Dataset) -> set[str]:
 class Orthanc:
     """Orthanc with DICOMweb: a node by C-STORE and by STOW-RS, an archive, and a REST interface to look into it."""
 
-    USER = "msloc", "secret"
-
     def __init__(self, folder: Path, **configuration: Any) -> None:
         folder.mkdir(exist_ok=True)
-        self.http, self.port, self.ae_title = free_port(), free_port(), "ORTHANC"
+        self.http = int(configuration.get("HttpPort") or free_port())
+        self.port, self.ae_title = free_port(), "ORTHANC"
         (folder / "orthanc.json").write_text(json.dumps({
             "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
             "HttpPort": self.http, "DicomPort": self.port, "DicomAet": self.ae_title, "RemoteAccessAllowed": False,
@@ -277,12 +276,10 @@ class Orthanc:
         return [self.ask(f"/instances/{uid}")["MainDicomTags"] for series in found for uid in series["Instances"]]
 
 
-def get(url: str, data: bytes | None = None, user: tuple[str, str] | None = None) -> tuple[int, str]:
+def get(url: str, data: bytes | None = None) -> tuple[int, str]:
     """Status and text of a page, past any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(url, data)
-    if user:
-        request.add_header("Authorization", "Basic " + base64.b64encode(":".join(user).encode()).decode())
     try:
         with opener.open(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
