@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from msloc_edge.train.config import FORMS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from msloc_edge.train.evaluate.sources import Source
+    from msloc_edge.train.data import Record
+    from msloc_edge.train.evaluate.sources import ModelSource, Source
 
 SHOWN_PROBLEMS = 8
 _PATH = click.Path(path_type=Path)
@@ -31,6 +32,18 @@ _PATH = click.Path(path_type=Path)
     type=_PATH,
     default=None,
     help="Folder of maps instead: NAME/LABEL.npy or NAME.LABEL.png, or of infer --write json,heatmap.",
+)
+@click.option(
+    "--against",
+    default=None,
+    help="Another model, or folder of maps, on the same films: differences, with intervals by paired bootstrap.",
+)
+@click.option(
+    "--probe",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="Run the model again on at most N films with boxes: deletion and insertion, randomised weights, stability.",
 )
 @click.option("--thresholds", default=None, help="Map thresholds for --heatmaps: 0.4, or Mass=0.4,Nodule=0.3.")
 @click.option("--scores", type=_PATH, default=None, help="Scores for --heatmaps: a csv with image,label,score.")
@@ -57,6 +70,8 @@ _PATH = click.Path(path_type=Path)
 def command(
     model: str | None,
     heatmaps: Path | None,
+    against: str | None,
+    probe: int | None,
     thresholds: str | None,
     scores: Path | None,
     data: str,
@@ -84,16 +99,13 @@ def command(
     from rich.progress import Progress
 
     from msloc_edge.cli.console import needing, people
-    from msloc_edge.cli.export import write_bundle
 
     with needing("eval"):
         from msloc_edge.train.data import open_collection, require_films
         from msloc_edge.train.data.sources import default_split
         from msloc_edge.train.evaluate.evidence import parse_mapping
-        from msloc_edge.train.evaluate.heatmaps import HeatmapFolder, parse_thresholds
-        from msloc_edge.train.evaluate.inferred import RESULTS, InferredSource
+        from msloc_edge.train.evaluate.heatmaps import parse_thresholds
         from msloc_edge.train.evaluate.run import Evaluation, scoring_half
-        from msloc_edge.train.evaluate.sources import HeatmapSource, ModelSource, open_model
         from msloc_edge.train.evaluate.truth import read_truth
         from msloc_edge.train.evaluate.write import write_files
 
@@ -101,6 +113,8 @@ def command(
         raise click.UsageError("expected one of --model and --heatmaps")
     if heatmaps is None and (thresholds or scores):
         raise click.UsageError("--thresholds and --scores belong to --heatmaps; a bundle has its own")
+    if heatmaps and probe:
+        raise click.UsageError("--probe runs a model again, so it belongs to --model")
     if boxes and masks:
         raise click.UsageError("expected one of --boxes and --masks")
     try:
@@ -113,24 +127,25 @@ def command(
     collection = open_collection(data, split)
     require_films(collection)
     with ExitStack() as stack:
-        source: Source
+
+        def run_model(name: str) -> ModelSource:
+            return stack.enter_context(_open_model(name, backend, device, precision, profile, mapping, batch))
+
         records, left_out = collection.records, list[str]()
-        if heatmaps and (heatmaps / RESULTS).is_file() and not scores:
-            source = InferredSource(heatmaps, mapping, limits)
-            truth = read_truth(collection, records[:limit], boxes, masks)
-        elif heatmaps:
-            truth = read_truth(collection, records[:limit], boxes, masks)
-            folder = HeatmapFolder(heatmaps, [record.name for record in records], limits, scores)
-            source = HeatmapSource(folder, mapping, [*collection.classes, *truth.labels])
-        else:
-            opened = open_model(model or "", backend, device, precision, profile, write_bundle)
-            localizer = stack.enter_context(opened)
-            source = ModelSource(localizer, backend, mapping, batch)
-            if "fitting_half" in source.calibration:
-                records, told = scoring_half(records)
-                left_out.append(told)
-            truth = read_truth(collection, records[:limit], boxes, masks)
-        run = Evaluation(source, records[:limit], truth, collection.classes, resamples, seed)
+        other_model = None if against is None or _holds_maps(against) else against
+        opened = {name: run_model(name) for name in (model, other_model) if name}
+        if any("fitting_half" in source.calibration for source in opened.values()):
+            records, told = scoring_half(records)
+            left_out.append(told)
+        records = records[:limit]
+        truth = read_truth(collection, records, boxes, masks)
+
+        def evaluation(name: str, limits: Mapping[str, float], scores: Path | None) -> Evaluation:
+            source = opened.get(name) or _open_maps(Path(name), records, limits, scores, mapping, candidates)
+            return Evaluation(source, records, truth, collection.classes, resamples, seed)
+
+        candidates = [*collection.classes, *truth.labels]
+        run = evaluation(model or str(heatmaps), limits, scores)
         about = {
             "command": shlex.join(["msloc-edge", *sys.argv[1:]]),
             "data": data,
@@ -141,11 +156,61 @@ def command(
         silent = quiet or not console.is_terminal
         with Progress(console=console, disable=silent, transient=True) as progress:
             metrics = run.metrics(about, progress)
+            if against:
+                other = evaluation(against, {}, None)
+                other.measure(progress)
+                metrics["against"] = run.against(other)
+            if probe:
+                metrics["probe"] = run.probe(probe, progress)
         pictures = run.pictures()
     write_files(out, metrics, pictures)
     _tell(console, quiet, out, metrics)
     if run.failed:
         sys.exit(1)
+
+
+def _holds_maps(name: str) -> bool:
+    """Tell a folder of maps from a model: it is neither a bundle nor a run."""
+    from msloc_edge.bundle import MANIFEST
+    from msloc_edge.train.checkpoint import Run
+
+    folder = Path(name)
+    return folder.is_dir() and not (folder / MANIFEST).exists() and not Run(folder).best.exists()
+
+
+@contextmanager
+def _open_model(
+    name: str,
+    backend: str,
+    device: str | None,
+    precision: str,
+    profile: str | None,
+    mapping: Mapping[str, Sequence[str]],
+    batch: int,
+) -> Iterator[ModelSource]:
+    from msloc_edge.cli.export import write_bundle
+    from msloc_edge.train.evaluate.sources import ModelSource, open_model
+
+    with open_model(name, backend, device, precision, profile, write_bundle) as localizer:
+        yield ModelSource(localizer, backend, mapping, batch)
+
+
+def _open_maps(
+    folder: Path,
+    records: Sequence[Record],
+    thresholds: Mapping[str, float],
+    scores: Path | None,
+    mapping: Mapping[str, Sequence[str]],
+    candidates: Sequence[str],
+) -> Source:
+    from msloc_edge.train.evaluate.heatmaps import HeatmapFolder
+    from msloc_edge.train.evaluate.inferred import RESULTS, InferredSource
+    from msloc_edge.train.evaluate.sources import HeatmapSource
+
+    if (folder / RESULTS).is_file() and not scores:
+        return InferredSource(folder, mapping, thresholds)
+    maps = HeatmapFolder(folder, [record.name for record in records], thresholds, scores)
+    return HeatmapSource(maps, mapping, candidates)
 
 
 def _tell(console: Console, quiet: bool, out: Path, metrics: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from msloc_edge.render.page import facts, page, section, table, text
 from msloc_edge.train.evaluate.cases import Case
+from msloc_edge.train.evaluate.figures import figures
 from msloc_edge.train.evaluate.tables import grids
 
 
@@ -24,11 +25,20 @@ def eval_page(metrics: Mapping[str, Any], pictures: Sequence[tuple[Case, NDArray
     )
     sections = [
         *(section(grid.title, grid.note, table(grid.head, grid.rows)) for grid in grids(metrics)),
+        _curves(metrics),
         _cases(pictures),
         section("How this came about", "", facts(run)),
     ]
     css = (resources.files("msloc_edge.train.evaluate") / "page.css").read_text(encoding="utf-8")
     return page(f"Evaluation of {run['what']['name']}", subtitle, sections, css)
+
+
+def _curves(metrics: Mapping[str, Any]) -> str:
+    drawn = "".join(
+        f'<img src="data:image/svg+xml;base64,{b64encode(svg).decode()}" alt="{text(title)}">'
+        for title, svg in figures(metrics)
+    )
+    return section("Curves", "", f'<div class="curves">{drawn}</div>') if drawn else ""
 
 
 def _cases(pictures: Sequence[tuple[Case, NDArray[np.uint8]]]) -> str:

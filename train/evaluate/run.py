@@ -22,11 +22,13 @@ from msloc_edge.imaging.reading import read_frame
 from msloc_edge.pipeline import in_order
 from msloc_edge.train.data import Record
 from msloc_edge.train.data.collection import in_fitting_half
+from msloc_edge.train.evaluate.against import compare
 from msloc_edge.train.evaluate.cases import Case, choose_cases, draw_case
 from msloc_edge.train.evaluate.evidence import speller
 from msloc_edge.train.evaluate.measure import FilmMaps, FilmMeasures, measure_film
 from msloc_edge.train.evaluate.priors import Priors
-from msloc_edge.train.evaluate.sources import Source
+from msloc_edge.train.evaluate.probe import Probe
+from msloc_edge.train.evaluate.sources import ModelSource, Source
 from msloc_edge.train.evaluate.summary import Summary
 from msloc_edge.train.evaluate.truth import Truth
 from msloc_edge.train.evaluate.write import SCHEMA
@@ -115,14 +117,17 @@ class Evaluation:
         """True where some film could not be read or localized."""
         return bool(self._errors)
 
-    def metrics(self, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-        """Measure all films: the content of metrics.json. `about` is told in it."""
+    def measure(self, progress: Progress) -> None:
+        """Measure all films. Raises TrainError when none could be scored."""
         self._measured = list(self._measure(progress))
         if not self._measured:
             raise TrainError("data_missing", f"none of {len(self._records)} films could be scored: {self._errors[0]}")
+
+    def metrics(self, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Measure all films: the content of metrics.json. `about` is told in it."""
+        self.measure(progress)
         names = {film.name for film in self._measured}
-        truth = self._truth.only(sorted(names), list(self._source.parts))
-        summary = Summary(self._measured, self._records, truth, self._source.main_row, self._resamples, self._seed)
+        truth, summary = self._summary(self._measured)
         tables = summary.tables(self._labels)
         problems = [*about["problems"], *self._problems, *self._errors, *dict.fromkeys(self._source.problems)]
         return {
@@ -147,6 +152,36 @@ class Evaluation:
             },
             **tables,
         }
+
+    def probe(self, count: int, progress: Progress) -> dict[str, Any] | None:
+        """Probe the model on at most `count` of the films with boxes; None without one. What fails is a problem."""
+        boxed = [record for name, record in self._records.items() if name in self._truth.regions]
+        if not boxed or not isinstance(self._source, ModelSource):
+            return None
+        probe = Probe(self._source, boxed, self._truth, count, self._resamples, self._seed)
+        tables = probe.tables(progress)
+        return None if tables is None else {**tables, "problems": probe.problems}
+
+    def against(self, other: Evaluation) -> dict[str, Any]:
+        """Compare with another method, measured on the same films: differences, this one's figure less the other's."""
+        mine, others = ({film.name: film for film in side._measured} for side in (self, other))
+        names = [name for name in self._records if name in mine and name in others]
+        labels = [label for label in self._labels if label in other._labels]
+        _, first = self._summary([mine[name] for name in names])
+        _, second = other._summary([others[name] for name in names])
+        about = other._source.about()
+        return {
+            "what": about["what"],
+            "threshold_rule": about["threshold_rule"],
+            "films": len(names),
+            "problems": [*other._problems, *other._errors, *dict.fromkeys(other._source.problems)],
+            "figures": compare(first, second, labels),
+        }
+
+    def _summary(self, films: Sequence[FilmMeasures]) -> tuple[Truth, Summary]:
+        truth = self._truth.only(sorted(film.name for film in films), list(self._source.parts))
+        main = self._source.main_row
+        return truth, Summary(films, self._records, truth, main, self._resamples, self._seed)
 
     def pictures(self) -> list[tuple[Case, Any]]:
         """Draw the best, median and worst finding of each class."""

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msloc_edge.bundle import MANIFEST, Profile
+from msloc_edge.backends import Backend
+from msloc_edge.bundle import MANIFEST, Bundle, Profile
 from msloc_edge.errors import MslocError
+from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.maps.fuse import fuse_cams
 from msloc_edge.pipeline import Localizer
 from msloc_edge.result import Result
@@ -50,7 +52,7 @@ class ModelSource:
     def __init__(self, localizer: Localizer, backend: str, mapping: Mapping[str, Sequence[str]], batch: int) -> None:
         self.problems: list[str] = []
         self.parts = resolve_labels(localizer.bundle.classes, mapping)
-        self._localizer, self._backend, self._batch = localizer, backend, batch
+        self._localizer, self._backend, self._batch, self._mapping = localizer, backend, batch, mapping
         # The others would need the boxes of other map thresholds.
         self._profiles = {
             name: profile for name, profile in localizer.bundle.profiles.items() if profile.map == localizer.profile.map
@@ -82,6 +84,25 @@ class ModelSource:
     def calibration(self) -> Mapping[str, Any]:
         """Data on which scores and map thresholds were fitted, as the bundle tells it."""
         return self._localizer.bundle.manifest.get("calibration") or {}
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._localizer.bundle
+
+    def prepare(self, record: Record) -> Prepared:
+        """Read a film and fit it into the model's input. Raises InputError."""
+        return self._localizer.prepare(record.path)
+
+    def look(self, film: Prepared) -> FilmMaps:
+        """Run the model on one film, as it is or changed since it was prepared."""
+        self._localizer.all_classes = True
+        return self._film(self._localizer.run([film])[0])
+
+    def within(self, backend: Backend) -> ModelSource:
+        """Give the same model, profile and findings in another backend, that has the model in it."""
+        name = next(name for name, profile in self.bundle.profiles.items() if profile is self._localizer.profile)
+        localizer = Localizer(self.bundle.path, backend, profile=name, input_gate=False)
+        return ModelSource(localizer, backend.name, self._mapping, self._batch)
 
     def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
         self._localizer.all_classes = True  # whether a finding is positive hangs on its map, too

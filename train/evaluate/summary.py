@@ -16,6 +16,7 @@ from msloc_edge.train.calibration.subgroups import band, in_order, subgroups
 from msloc_edge.train.data import Record
 from msloc_edge.train.data.films import label_array
 from msloc_edge.train.evaluate import froc, maxbox, wang
+from msloc_edge.train.evaluate.curves import FALSE_RATES, calibration_error, reliability_bins, roc
 from msloc_edge.train.evaluate.measure import BLOB_T, COLUMNS, WIDTH, FilmMeasures
 from msloc_edge.train.evaluate.truth import Truth
 
@@ -26,6 +27,8 @@ ROW_METRICS = ("pointing", "blob_iou_0.1", "mean_iou", "maxboxaccv2", "wang_iou_
 """Figures of every row; the main row has all the others too."""
 
 _Table = dict[str, Any]
+Samples = tuple[dict[str, Array], dict[str, int]]
+"""A figure of each finding: in the data and in each resample [B], and the number that it rests on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +98,10 @@ class Summary:
         main = rows.get(self._main, {})
         films = np.ones(len(self._films), bool)
         return {
-            "auroc": self._ranking(labels, auroc, films),
-            "ap": self._ranking(labels, average_precision, films),
+            "auroc": _table(*self._ranking(labels, auroc, films)),
+            "ap": _table(*self._ranking(labels, average_precision, films)),
+            "roc": self._roc(labels),
+            "reliability": self._reliability(labels),
             "profiles": self._profiles(labels),
             "operating_points": self._operating_points(),
             "pointing": _shares(main, "pointing"),
@@ -112,6 +117,23 @@ class Summary:
             "froc": self._froc(),
             "subgroups": self._subgroups(labels),
             "rows": {row: _row(units) for row, units in rows.items()},
+        }
+
+    def samples(self, labels: Sequence[str]) -> dict[str, Samples]:
+        """The main figures of the main row as samples, to be compared with another method's on the same films."""
+        units = self._units(self._main, self._places)
+        counts = {label: mine.count for label, mine in units.items()}
+        films = np.ones(len(self._films), bool)
+        shares = {"pointing": "pointing", "blob_iou_0.1": "blob_iou", "mean_iou": "blob_overlap"}
+        curve, boxes, _ = self._froc_samples()
+        return {
+            "auroc": self._ranking(labels, auroc, films),
+            "ap": self._ranking(labels, average_precision, films),
+            **{
+                name: ({label: mine.share(column)[:, 0] for label, mine in units.items()}, counts)
+                for name, column in shares.items()
+            },
+            "froc_mean": ({label: values.mean(axis=1) for label, values in curve.items()}, boxes),
         }
 
     def _units(self, row: str, places: Sequence[tuple[str, str, int]]) -> dict[str, _Units]:
@@ -144,14 +166,44 @@ class Summary:
         labels: Sequence[str],
         metric: Callable[[Array, NDArray[np.bool_], NDArray[np.float32]], Array],
         films: NDArray[np.bool_],
-    ) -> _Table | None:
+    ) -> Samples:
         samples, counts = {}, {}
+        for label, (at, scores, positive) in self._rankable(labels, films).items():
+            samples[label], counts[label] = metric(scores, positive, self._weights[:, at]), len(at)
+        return samples, counts
+
+    def _rankable(
+        self, labels: Sequence[str], films: NDArray[np.bool_]
+    ) -> dict[str, tuple[NDArray[np.intp], Array, NDArray[np.bool_]]]:
+        """Label -> its films with a known label, their scores and labels, where there are films of both kinds."""
+        found = {}
         for label in labels:
             at, positive = self._known(label, films)
             if positive.any() and not positive.all():
-                scores = np.array([self._films[i].scores[label] for i in at])
-                samples[label], counts[label] = metric(scores, positive, self._weights[:, at]), len(at)
-        return _table(samples, counts)
+                found[label] = at, np.array([self._films[i].scores[label] for i in at], np.float64), positive
+        return found
+
+    def _roc(self, labels: Sequence[str]) -> _Table | None:
+        found = self._rankable(labels, np.ones(len(self._films), bool))
+        if not found:
+            return None
+        curves = {label: roc(scores, positive) for label, (_, scores, positive) in found.items()}
+        return {
+            "false_positive_rate": list(FALSE_RATES),
+            "macro": np.mean(list(curves.values()), axis=0).round(5).tolist(),
+            "per_class": {label: curve.round(5).tolist() for label, curve in curves.items()},
+        }
+
+    def _reliability(self, labels: Sequence[str]) -> _Table | None:
+        """ECE and the bins of the diagram; None where some score is no probability."""
+        films = np.ones(len(self._films), bool)
+        found = self._rankable(labels, films)
+        if not found or any(scores.min() < 0 or scores.max() > 1 for _, scores, _ in found.values()):
+            return None
+        return {
+            "ece": _table(*self._ranking(labels, calibration_error, films)),
+            "bins": {label: reliability_bins(scores, positive) for label, (_, scores, positive) in found.items()},
+        }
 
     def _profiles(self, labels: Sequence[str]) -> _Table:
         names = dict.fromkeys(profile for film in self._films for profile in film.called)
@@ -193,7 +245,8 @@ class Summary:
             points[name] = operating_point(films, positive, (positive * boxes).sum(axis=1), abnormal, *self._resampled)
         return points
 
-    def _froc(self) -> _Table | None:
+    def _froc_samples(self) -> tuple[dict[str, Array], dict[str, int], dict[str, dict[str, int]]]:
+        """Label -> sensitivity at each rate [B, rates]; true boxes; films with boxes and without."""
         samples, counts, films_used = {}, {}, {}
         for label in self.box_labels:
             at = [i for i, film in enumerate(self._films) if label in film.detections]
@@ -206,6 +259,10 @@ class Summary:
             counts[label] = len(true)
             with_boxes = sum(bool(len(pair[0])) for pair in found)
             films_used[label] = {"with_boxes": with_boxes, "without": len(at) - with_boxes}
+        return samples, counts, films_used
+
+    def _froc(self) -> _Table | None:
+        samples, counts, films_used = self._froc_samples()
         if not samples:
             return None
         curve = {
@@ -222,7 +279,7 @@ class Summary:
             for group in in_order({group for group in groups if group}):
                 films = np.array([mine == group for mine in groups])
                 units = self._units(self._main, [place for place in self._places if films[place[2]]])
-                ranking = self._ranking(labels, auroc, films)
+                ranking = _table(*self._ranking(labels, auroc, films))
                 tables[name][group] = {
                     "films": int(films.sum()),
                     "auroc": ranking["macro"] if ranking else None,

@@ -31,6 +31,7 @@ _METRIC_NAMES = {
     "wang_iou_0.1": "Wang IoU > .1",
     "wang_iobb_0.1": "Wang IoBB > .1",
 }
+_FIGURE_NAMES = {"auroc": "AUROC", "ap": "AP", "froc_mean": "FROC, mean of the rates", **_METRIC_NAMES}
 _MACRO = "mean of the findings"
 
 
@@ -43,6 +44,10 @@ def grids(metrics: Metrics) -> list[Grid]:
         _wang(metrics),
         _profiles(metrics),
         _froc(metrics),
+        _against(metrics),
+        _faithfulness(metrics),
+        _randomised(metrics),
+        _stability(metrics),
     ]
     return [grid for grid in [*built, *_subgroups(metrics)] if grid is not None and grid.rows]
 
@@ -82,6 +87,7 @@ def _findings(metrics: Metrics) -> Grid | None:
     columns = {
         "AUROC": metrics["auroc"],
         "AP": metrics["ap"],
+        "ECE": (metrics.get("reliability") or {}).get("ece"),
         "pointing": metrics["pointing"],
         "blob IoU > .1": metrics["blob"]["iou"]["0.1"],
         "mean IoU": metrics["mean_iou"],
@@ -182,6 +188,54 @@ def _froc(metrics: Metrics) -> Grid | None:
     rows.append((_MACRO, "", *(cell(table["macro"]) for table in curve.values())))
     note = f"Share of true boxes found (IoU > {metrics['froc']['iou']:g}) at so many false boxes per film."
     return Grid("FROC", note, ("finding", "films with + without", *curve), tuple(rows), (_MACRO,))
+
+
+def _against(metrics: Metrics) -> Grid | None:
+    other = metrics.get("against")
+    if not other:
+        return None
+    this, that = metrics["run"]["what"]["name"], other["what"]["name"]
+    rows = [
+        (_FIGURE_NAMES[name], cell(table["first"]), cell(table["second"]), cell(table["difference"]["macro"]))
+        for name, table in other["figures"].items()
+    ]
+    note = (
+        f"Mean of the findings that both have, on the same {other['films']} films; intervals of the difference by the "
+        f"same resamples of patients. Regions of the other: {other['threshold_rule']}."
+    )
+    return Grid(f"Against {that}", note, ("figure", this, that, "difference"), tuple(rows))
+
+
+def _faithfulness(metrics: Metrics) -> Grid | None:
+    probe = metrics.get("probe")
+    if not probe:
+        return None
+    kinds = {"deletion": "deletion, lower is better", "insertion": "insertion, higher is better"}
+    rows = [(row_name(row), *(cell(probe[kind]["auc"][row]) for kind in kinds)) for row in probe["deletion"]["auc"]]
+    note = f"Area under the score's curve. {_probed(probe)}"
+    return Grid("Deletion and insertion", note, ("map", *kinds.values()), tuple(rows))
+
+
+def _randomised(metrics: Metrics) -> Grid | None:
+    probe = metrics.get("probe")
+    if not probe or not probe["randomised_weights"]:
+        return None
+    rows = [(f"{float(share):.0%}", cell(found)) for share, found in probe["randomised_weights"].items()]
+    note = f"Rank correlation with the model's own maps; near 0 is as it should be. {_probed(probe)}"
+    return Grid("Randomised weights", note, ("layers shuffled, from the output", "correlation"), tuple(rows))
+
+
+def _stability(metrics: Metrics) -> Grid | None:
+    probe = metrics.get("probe")
+    if not probe:
+        return None
+    rows = [(name, cell(table["box_iou"]), cell(table["score_change"])) for name, table in probe["stability"].items()]
+    note = f"The largest region's box before and after, and how far the score goes. {_probed(probe)}"
+    return Grid("Stability", note, ("change of the film", "IoU of the box", "score"), tuple(rows))
+
+
+def _probed(probe: Metrics) -> str:
+    return f"{probe['findings']} findings with boxes on {probe['films']} films."
 
 
 def _subgroups(metrics: Metrics) -> list[Grid | None]:

@@ -69,6 +69,11 @@ class TorchBackend(Backend):
         self._cuda = CudaNetwork(bundle, net.to(device), predict, device) if on_cuda else None
         self._window = CudaWindow(device) if on_cuda else None
 
+    @property
+    def net(self) -> nn.Module:
+        """The network that runs; whoever changes its weights changes what comes out, on a CPU."""
+        return self._net
+
     def preprocess(self, frame: Frame, geometry: Geometry) -> ArrayLike:
         return self._window(frame, geometry) if self._window else super().preprocess(frame, geometry)
 
