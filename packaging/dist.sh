@@ -10,7 +10,7 @@ ROOT=$PWD
 WORK=$ROOT/build/dist
 PYTHON=${PYTHON:-python3}
 VERSION=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' msloc_edge/__init__.py)
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 
 # Each minor version once, from 3.10 on.
