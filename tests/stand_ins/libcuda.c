@@ -3,9 +3,9 @@
    STAND_IN_FAIL the name of a function that fails, STAND_IN_INTEGRATED whether the device has no memory of its own,
    STAND_IN_VERSION the driver's version, 1000 major + 10 minor: it has no function of a newer one.
 
-   Its device memory is the host's. Streams do at once what is put on them, unless they capture it into a graph; the
-   kernels of a stand-in engine are host functions. Kernels in PTX are printed, or run by whoever stand_in_interpret
-   names. */
+   Its device memory is the host's. Streams do what is put on them as late as they may: when somebody waits for them. So
+   a host that reads too early, or writes too early where a copy still reads, gets wrong numbers each time. The kernels of
+   a stand-in engine are host functions. Kernels in PTX are printed, or run by whoever stand_in_interpret names. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -117,24 +117,67 @@ int cuMemFreeHost(void *address) { return deallocate(address); }
 int cuMemHostGetDevicePointer(void **device, void *host, unsigned flags) { *device = host; return 0; }
 
 /* Streams and graphs: a list of what is to be done. */
-typedef struct node { void *target; const void *source; size_t size; void (*function)(void *); struct node *next; } node;
-typedef struct { int capturing; node *first, **last; } stream;
+typedef struct stream stream;
+typedef struct { stream *on; long at; } event; /* all that a stream had got, by number */
+typedef struct node {
+    void *target;
+    const void *source;
+    size_t size;
+    void (*function)(void *);
+    struct node *next;
+} node;
+struct stream {
+    int capturing;
+    node *first, **last;          /* of the graph that is captured */
+    node *waiting, **end;         /* what is not done yet */
+    long got, done;
+};
+static pthread_mutex_t order = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
 static void perform(const node *n) {
     if (n->function) n->function(n->target);
     else { memcpy(n->target, n->source, n->size); copies++; }
 }
+static void append(node ***end, node n) {
+    **end = malloc(sizeof n);
+    ***end = n;
+    (**end)->next = NULL;
+    *end = &(**end)->next;
+}
 static int put(stream *s, node n) {
-    if (!s || !s->capturing) { perform(&n); return 0; }
-    node *kept = malloc(sizeof n);
-    *kept = n;
-    *s->last = kept;
-    s->last = &kept->next;
+    pthread_mutex_lock(&order);
+    if (!s) perform(&n);
+    else if (s->capturing) append(&s->last, n);
+    else { append(&s->end, n); s->got++; }
+    pthread_mutex_unlock(&order);
     return 0;
 }
-int cuStreamCreate(stream **s, unsigned flags) { *s = calloc(1, sizeof **s); live++; return 0; }
-int cuStreamDestroy(stream *s) { return release(s); }
-int cuStreamSynchronize(stream *s) { return s->capturing ? 900 : answer("cuStreamSynchronize"); }
+/* Do what a stream had got up to a number. */
+static void reach(stream *s, long number) {
+    pthread_mutex_lock(&order);
+    while (s && s->done < number) {
+        node *n = s->waiting;
+        if (!(s->waiting = n->next)) s->end = &s->waiting;
+        s->done++;
+        perform(n);
+        free(n);
+    }
+    pthread_mutex_unlock(&order);
+}
+static void reach_event(void *marked) { reach(((event *)marked)->on, ((event *)marked)->at); }
+
+int cuStreamCreate(stream **s, unsigned flags) {
+    *s = calloc(1, sizeof **s);
+    (*s)->end = &(*s)->waiting;
+    live++;
+    return 0;
+}
+int cuStreamDestroy(stream *s) { reach(s, s->got); live--; return 0; } /* an event may still name it */
+int cuStreamSynchronize(stream *s) {
+    if (s->capturing) return 900;
+    reach(s, s->got);
+    return answer("cuStreamSynchronize");
+}
 int cuMemcpyHtoDAsync(void *to, const void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
 int cuMemcpyDtoHAsync(void *to, void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
 int cuMemcpyDtoDAsync(void *to, void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
@@ -185,9 +228,11 @@ int cuGraphLaunch(node *whole, stream *s) {
     for (node *n = whole; n; n = n->next) put(s, *n);
     return answer("cuGraphLaunch");
 }
-int cuEventCreate(void **event, unsigned flags) { *event = malloc(1); live++; return 0; }
-int cuEventDestroy(void *event) { return release(event); }
-int cuEventRecord(void *event, stream *s) { return 0; }
-int cuEventSynchronize(void *event) { return 0; }
-int cuStreamWaitEvent(stream *s, void *event, unsigned flags) { return 0; }
+int cuEventCreate(event **e, unsigned flags) { *e = calloc(1, sizeof **e); live++; return 0; }
+int cuEventDestroy(event *e) { live--; return 0; } /* a stream may still wait for it */
+int cuEventRecord(event *e, stream *s) { *e = (event){s, s ? s->got : 0}; return 0; }
+int cuEventSynchronize(event *e) { reach_event(e); return 0; }
+int cuStreamWaitEvent(stream *s, event *e, unsigned flags) {
+    return put(s, (node){.target = e, .function = reach_event});
+}
 int cuEventElapsedTime(float *ms, void *before, void *after) { *ms = 1.5f; return 0; }

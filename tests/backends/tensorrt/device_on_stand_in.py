@@ -17,9 +17,13 @@ import numpy as np
 import pytest
 from interpreted import Interpreter
 
+from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.compiled import INDEX, SCHEMA, Compiled
+from msloc_edge.cuda.streams import BindingsStream
 from msloc_edge.errors import BackendError
+from msloc_edge.imaging.geometry import Geometry
+from msloc_edge.imaging.reading import frame_from_array
 from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
 from msloc_edge.kernels.aot.ptx import entry
 from msloc_edge.kernels.aot.variants import variants
@@ -91,7 +95,8 @@ def test_a_film_gives_what_it_gives_on_the_cpu(bundle: Bundle, device: Interpret
         assert "host_because" not in ours.backend.describe()
         expected, boxes = [theirs.localize(film) for film in films()], 0
         single = [ours.localize(film) for film in films()]
-        assert device.ran[:5] == WHOLE
+        ours.localize(films()[0])
+        assert device.ran[-5:] == WHOLE, "in this order"
         assert {"window_resize.u16-enlarge", "window_resize.u8-shrink"} <= set(device.ran)
         for results in (single, ours.localize_batch(films())):
             for found, right in zip(results, expected, strict=True):
@@ -149,6 +154,35 @@ def test_a_map_with_more_regions_than_its_table_is_searched_on_the_host(
     assert max(len(finding.boxes) for finding in expected.findings) > 1
     assert [len(f.boxes) for f in found.findings] == [len(f.boxes) for f in expected.findings]
     assert "fuse" in found.timing_ms
+
+
+@pytest.mark.parametrize("forgotten", ["wait", "reach", "times"])
+def test_who_does_not_wait_reads_nonsense(
+    bundle: Bundle, device: Interpreter, forgotten: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test of these tests: the engine waits for a film, the gate for its copy, the host for what came out."""
+    backend, reference, kept = load_backend("tensorrt", bundle), load_backend("onnxruntime", bundle), []
+    backend.wait()
+
+    def right(stored: np.ndarray) -> tuple[bool, bool]:
+        """Whether the film on the host is, and what the engine made of that on the device."""
+        frame = frame_from_array(stored)
+        geometry = Geometry.fit(stored.shape, (64, 64))
+        expected = np.asarray(reference.preprocess(frame, geometry))
+        kept.append(film := backend.preprocess(frame, geometry))
+        logits = backend.run([film]).logits
+        return (
+            np.allclose(np.asarray(film), expected, atol=1e-5),
+            np.allclose(logits, reference.run(expected[None, None]).logits, atol=1e-4),
+        )
+
+    assert right(films()[0]) == (True, True)
+    with monkeypatch.context() as patch:
+        nothing = {"times": lambda stream, marks: [stream.forget(mark) for mark in marks][:0]}
+        patch.setattr(BindingsStream, forgotten, nothing.get(forgotten, lambda *_: None))
+        assert right(films()[1]) == {"wait": (True, False), "reach": (False, True), "times": (True, False)}[forgotten]
+    kept.clear()
+    backend.close()
 
 
 def test_without_kernels_the_host_does_it(

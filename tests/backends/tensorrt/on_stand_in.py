@@ -165,6 +165,7 @@ def test_work_that_fails_while_it_is_captured() -> None:
         stream.copy_in(buffer.device, buffer.host)
         found = np.zeros(4, np.float32)
         stream.copy_out(found, buffer.device)
+        stream.synchronize()
     assert found.tolist() == [1, 2, 3, 4]
     stream.close()
     stream.close()
