@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from msloc_edge.train.data import Record
+from msloc_edge.train.evaluate.against import compare
 from msloc_edge.train.evaluate.cases import choose_cases, draw_case
 from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.measure import (
@@ -132,6 +134,10 @@ def test_a_box_is_never_scored_against_a_mean_that_it_is_part_of() -> None:
 
 @pytest.fixture
 def summary() -> Summary:
+    return small_summary()
+
+
+def small_summary(scores: Mapping[str, tuple[float, float]] | None = None) -> Summary:
     """Films a, b (patient p1), c (p2), d (p3). Masses: a is hit exactly, b and c are missed; the nodule of c is hit."""
     records = {
         "a": Record("a", None, "p1", {"Mass": 1.0, "Nodule": 0.0}, "PA", "F", 30),
@@ -145,7 +151,7 @@ def summary() -> Summary:
         "b": {"Mass": (TrueRegion((160, 60, 10, 10)),)},
         "c": {"Mass": (TrueRegion((160, 60, 20, 20)),), "Nodule": (here,)},
     }
-    scores = {"a": (0.9, 0.1), "b": (0.8, 0.2), "c": (0.3, 0.7), "d": (0.4, 0.6)}
+    scores = scores or {"a": (0.9, 0.1), "b": (0.8, 0.2), "c": (0.3, 0.7), "d": (0.4, 0.6)}
     evidence = Evidence.above(field((10, 10, 20, 20)), 0.5)
 
     def maps(name: str) -> FilmMaps:
@@ -159,6 +165,33 @@ def summary() -> Summary:
     ]
     truth = Truth("t", "boxes", regions, dict.fromkeys("abc", SIZE))
     return Summary(films, records, truth, "model", resamples=200)
+
+
+def test_roc_and_calibration_of_a_small_evaluation(summary: Summary) -> None:
+    tables = summary.tables(("Mass", "Nodule"))
+    # Masses .9 .8 .3 against .4: two of three above it. Nodules: .7 against .1 and .2, all found.
+    assert tables["roc"]["per_class"]["Mass"][0] == pytest.approx(2 / 3, abs=1e-5)
+    assert tables["roc"]["macro"][0] == pytest.approx(5 / 6, abs=1e-5)
+    assert tables["roc"]["per_class"]["Mass"][-1] == 1
+    # Gaps of masses: .9 .1, .8 .2, .3 .7, .4 .4, a bin each; of nodules .1 .1, .2 .2, .7 .3.
+    assert values(tables["reliability"]["ece"], "Mass", "Nodule") == pytest.approx([0.275, 0.35, 0.2], abs=1e-5)
+    assert [one["n"] for one in tables["reliability"]["bins"]["Mass"]] == [1, 1, 1, 1]
+
+
+def test_paired_differences() -> None:
+    """The second method has the same maps and other scores; it is the first's mirror image on masses."""
+    first = small_summary()
+    second = small_summary({"a": (0.1, 0.1), "b": (0.2, 0.2), "c": (0.7, 0.7), "d": (0.6, 0.6)})
+    tables = compare(first, second, ("Mass", "Nodule"))
+    auroc = tables["auroc"]
+    assert (auroc["first"]["value"], auroc["second"]["value"]) == pytest.approx((5 / 6, (1 / 3 + 1) / 2), abs=1e-4)
+    assert auroc["difference"]["per_class"]["Mass"]["value"] == pytest.approx(1 / 3, abs=1e-4)
+    # The maps are the same, so the difference is 0 in every resample, though each figure has an interval of its own.
+    pointing = tables["pointing"]["difference"]["per_class"]["Mass"]
+    assert (pointing["value"], pointing["low"], pointing["high"], pointing["n"]) == (0, 0, 0, 3)
+    assert tables["pointing"]["first"]["low"] < tables["pointing"]["first"]["high"]
+    nothing = compare(first, first, ("Mass",))["auroc"]["difference"]
+    assert (nothing["macro"]["value"], list(nothing["per_class"])) == (0, ["Mass"])
 
 
 def values(table: dict, *labels: str) -> list[float]:
@@ -283,6 +316,7 @@ def test_the_page_is_whole_offline_and_inert(metrics: dict, summary: Summary) ->
     assert picture.shape == (150, 300, 3)
     text = eval_page(metrics, [(case, picture) for case in cases])
     assert text.count("data:image/jpeg") == 4
+    assert text.count("data:image/svg+xml") == 3  # ROC, FROC, reliability
     assert "http://" not in text
     assert "https://" not in text
     assert "<script" not in text
