@@ -30,6 +30,9 @@ IR_VERSION = 10
 
 F32 = NDArray[np.float32]
 
+CLASSIFIER = "head.classifiers.0.weight"
+"""Name of the weights of class maps that are found, as in our own networks: `bench` knows the classifier by it."""
+
 _PASSED = ("Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 """Operators between pool, linear layer and output that move no value to another class."""
 
@@ -212,9 +215,9 @@ class _Graph:
         features = pool.input[0]
         if weight is None:
             return features, np.zeros(classes, np.float32)
-        self.model.graph.initializer.append(numpy_helper.from_array(weight[:, :, None, None], "msloc_cam_weight"))
+        self.model.graph.initializer.append(numpy_helper.from_array(weight[:, :, None, None], CLASSIFIER))
         self.model.graph.node.append(
-            helper.make_node("Conv", [features, "msloc_cam_weight"], ["msloc_cams"], "msloc_cams", kernel_shape=[1, 1])
+            helper.make_node("Conv", [features, CLASSIFIER], ["msloc_cams"], "msloc_cams", kernel_shape=[1, 1])
         )
         return "msloc_cams", bias
 
