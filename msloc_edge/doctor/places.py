@@ -47,7 +47,7 @@ def check_folders() -> list[Check]:
 
 
 def check_ports() -> list[Check]:
-    """Check the port that the command `listen` is going to take."""
+    """Check the port that the command `listen` takes."""
     return [check_port(DICOM_PORT)]
 
 
