@@ -70,6 +70,52 @@ def test_a_bundle(msloc, arguments: list[object], made: Path, tmp_path: Path, ti
     assert "Beside maps that know less" in done.err
 
 
+def test_probes_and_another_method(
+    msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path, maps: Path
+) -> None:
+    options = ("--boxes", made / "boxes.csv", "--probe", 2, "--against", maps, "-q")
+    done = msloc(*arguments, "--model", tiny_bundle, *options)
+    assert done.code == 0, done.err
+    found = metrics(tmp_path / "out")
+    probe = found["probe"]
+    assert (probe["films"], probe["findings"], probe["problems"]) == (2, 2, [])
+    for kind in ("deletion", "insertion"):
+        assert list(probe[kind]["auc"]) == ["model", "random"]
+        assert probe[kind]["auc"]["model"]["n"] == 2
+        assert len(probe[kind]["score"]["random"]) == len(probe[kind]["share"]) == 11
+    # Both begin, and both end, with the same film, whatever the map.
+    for kind in ("deletion", "insertion"):
+        model, random = (probe[kind]["score"][row] for row in ("model", "random"))
+        assert (model[0], model[-1]) == pytest.approx((random[0], random[-1]), abs=1e-5)
+    assert probe["deletion"]["score"]["model"][0] == pytest.approx(probe["insertion"]["score"]["model"][-1], abs=1e-5)
+    correlations = [figure["value"] for figure in probe["randomised_weights"].values()]
+    assert all(-1 <= value < 0.99 for value in correlations)
+    assert list(probe["stability"]) == ["shift", "noise", "narrower window", "wider window"]
+    assert all(0 <= table["score_change"]["value"] < 1 for table in probe["stability"].values())
+
+    against = found["against"]
+    assert (against["what"]["name"], against["films"]) == (str(maps), 8)
+    pointing = against["figures"]["pointing"]
+    assert pointing["second"]["value"] == 0.75  # three of four maps are exact, the fourth is nonsense
+    assert pointing["difference"]["macro"]["value"] == pytest.approx(pointing["first"]["value"] - 0.75)
+    assert len([problem for problem in against["problems"] if "3.Mass.png" in problem]) == 1
+    page = (tmp_path / "out" / "eval.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") == 6
+    assert all(title in page for title in ("Deletion and insertion", "Randomised weights", "Stability", "Against "))
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_a_model_against_itself_differs_in_nothing(
+    msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    boxes = ("--boxes", made / "boxes.csv", "--limit", 4)
+    assert msloc(*arguments, "--model", tiny_bundle, "--against", tiny_bundle, *boxes, "-q").code == 0
+    for table in metrics(tmp_path / "out")["against"]["figures"].values():
+        figure = table["difference"]["macro"]
+        assert (figure["value"], figure["low"], figure["high"]) == (0, 0, 0)
+
+
 def test_the_models_own_row_is_what_infer_says(
     msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
@@ -301,6 +347,8 @@ def test_labels_with_blanks_are_the_models(msloc, made: Path, tmp_path: Path) ->
         ([], 2, "expected one of --model and --heatmaps"),
         (["--model", "cxr-edge", "--heatmaps", "."], 2, "expected one of --model and --heatmaps"),
         (["--model", "cxr-edge", "--scores", "s.csv"], 2, "belong to --heatmaps"),
+        (["--heatmaps", ".", "--probe", "2"], 2, "belongs to --model"),
+        (["--model", "cxr-edge", "--against", "none"], 1, "[bundle_missing]"),
         (["--model", "cxr-edge", "--boxes", "b", "--masks", "m"], 2, "expected one of --boxes and --masks"),
         (["--model", "cxr-edge", "--map", "Opacity"], 2, 'expected "New=A+B"'),
         (["--heatmaps", ".", "--thresholds", "high"], 2, "could not convert"),
