@@ -10,29 +10,21 @@ enum class Kind { model, graph, node, attribute, sparse, tensor };
 /// A field of a message of onnx.proto: the message in it, or why it is refused where it is not 0.
 struct Rule {
   Kind message;
-  std::uint64_t number;
+  std::uint32_t number;
   Kind inside;
   const char* refused;
 };
 
 constexpr const char* kOutside = "weights in another file";
 constexpr Rule kRules[] = {
-    {Kind::model, 7, Kind::graph, nullptr},
-    {Kind::model, 25, Kind::graph, "functions"},
-    {Kind::graph, 1, Kind::node, nullptr},
-    {Kind::graph, 5, Kind::tensor, nullptr},
-    {Kind::graph, 15, Kind::sparse, nullptr},
-    {Kind::node, 5, Kind::attribute, nullptr},
-    {Kind::attribute, 5, Kind::tensor, nullptr},
-    {Kind::attribute, 6, Kind::graph, "a graph inside a node"},
-    {Kind::attribute, 10, Kind::tensor, nullptr},
-    {Kind::attribute, 11, Kind::graph, "graphs inside a node"},
-    {Kind::attribute, 22, Kind::sparse, nullptr},
-    {Kind::attribute, 23, Kind::sparse, nullptr},
-    {Kind::sparse, 1, Kind::tensor, nullptr},
-    {Kind::sparse, 2, Kind::tensor, nullptr},
-    {Kind::tensor, 13, Kind::tensor, kOutside},
-    {Kind::tensor, 14, Kind::tensor, kOutside},
+    {Kind::model, 7, Kind::graph, nullptr},       {Kind::model, 25, Kind::graph, "functions"},
+    {Kind::graph, 1, Kind::node, nullptr},        {Kind::graph, 5, Kind::tensor, nullptr},
+    {Kind::graph, 15, Kind::sparse, nullptr},     {Kind::node, 5, Kind::attribute, nullptr},
+    {Kind::attribute, 5, Kind::tensor, nullptr},  {Kind::attribute, 6, Kind::graph, "a graph inside a node"},
+    {Kind::attribute, 10, Kind::tensor, nullptr}, {Kind::attribute, 11, Kind::graph, "graphs inside a node"},
+    {Kind::attribute, 22, Kind::sparse, nullptr}, {Kind::attribute, 23, Kind::sparse, nullptr},
+    {Kind::sparse, 1, Kind::tensor, nullptr},     {Kind::sparse, 2, Kind::tensor, nullptr},
+    {Kind::tensor, 13, Kind::tensor, kOutside},   {Kind::tensor, 14, Kind::tensor, kOutside},
 };
 constexpr std::uint64_t kDomain = 7;  // of a node
 constexpr const char* kNoOnnx = "something that is no ONNX";
@@ -52,16 +44,46 @@ bool take_varint(std::string_view& rest, std::uint64_t& value) noexcept {
   return false;
 }
 
+/// A field as it lies in a message: a number, or bytes.
+struct Field {
+  std::uint64_t number;
+  std::uint64_t value;  // of a varint; else the length of the bytes
+  std::string_view content;
+  bool bytes;
+};
+
+/// Takes a field off the front.
+bool take_field(std::string_view& rest, Field& field) noexcept {
+  std::uint64_t tag = 0;
+  field = {};
+  if (!take_varint(rest, tag) || tag >= kMaxTag) return false;
+  field.number = tag >> 3U;
+  switch (tag & 7U) {
+    case varint: return take_varint(rest, field.value);
+    case length:
+      if (!take_varint(rest, field.value)) return false;
+      break;
+    case fixed32: field.value = 4; break;
+    case fixed64: field.value = 8; break;
+    default: return false;
+  }
+  if (field.value > rest.size()) return false;
+  field.bytes = true;
+  field.content = rest.substr(0, field.value);
+  rest.remove_prefix(field.value);
+  return true;
+}
+
 const char* refused_in(Kind kind, std::string_view rest) noexcept;
 
-const char* refused_by(Kind kind, std::uint64_t number, bool message, std::uint64_t value,
-                       std::string_view content) noexcept {
-  if (kind == Kind::node && number == kDomain && !(message && (content.empty() || content == "ai.onnx")))
+const char* refused_by(Kind kind, const Field& field) noexcept {
+  if (kind == Kind::node && field.number == kDomain &&
+      !(field.bytes && (field.content.empty() || field.content == "ai.onnx")))
     return kForeign;
   for (const Rule& rule : kRules) {
-    if (rule.message != kind || rule.number != number) continue;
-    if (rule.refused != nullptr) return message || value != 0 ? rule.refused : nullptr;
-    return message ? refused_in(rule.inside, content) : nullptr;
+    if (rule.message != kind || rule.number != field.number) continue;
+    if (rule.refused != nullptr) return field.bytes || field.value != 0 ? rule.refused : nullptr;
+    return field.bytes ? refused_in(rule.inside, field.content) : nullptr;
   }
   return nullptr;
 }
@@ -69,23 +91,9 @@ const char* refused_by(Kind kind, std::uint64_t number, bool message, std::uint6
 /// Messages of one kind are never inside each other, so that this goes no deeper than there are kinds.
 const char* refused_in(Kind kind, std::string_view rest) noexcept {  // NOLINT(misc-no-recursion)
   while (!rest.empty()) {
-    std::uint64_t tag = 0;
-    std::uint64_t value = 0;
-    if (!take_varint(rest, tag) || tag >= kMaxTag) return kNoOnnx;
-    const std::uint64_t wire = tag & 7U;
-    std::string_view content;
-    if (wire == varint || wire == length) {
-      if (!take_varint(rest, value)) return kNoOnnx;
-    } else if (wire != fixed32 && wire != fixed64) {
-      return kNoOnnx;
-    }
-    if (wire != varint) {
-      const std::uint64_t size = wire == length ? value : wire == fixed32 ? 4 : 8;
-      if (size > rest.size()) return kNoOnnx;
-      content = rest.substr(0, size);
-      rest.remove_prefix(size);
-    }
-    if (const char* what = refused_by(kind, tag >> 3U, wire != varint, value, content)) return what;
+    Field field{};
+    if (!take_field(rest, field)) return kNoOnnx;
+    if (const char* what = refused_by(kind, field)) return what;
   }
   return nullptr;
 }
