@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -193,6 +194,34 @@ def test_an_onnx_file_of_another_exporter(tmp_path: Path) -> None:
     for other in others:
         np.testing.assert_allclose(other.logits, ours.logits, atol=limit)
         np.testing.assert_allclose(other.cams[0], ours.cams[0], atol=1e-3 * np.abs(ours.cams[0]).max())
+
+
+PUBLISHED = {
+    "efficientnet_lite_pytorch": "EfficientNet.from_name('efficientnet-lite0', num_classes=2)",
+    "torchvision.models": "densenet121(num_classes=2)",
+    "timm": "create_model('resnet18', num_classes=2)",
+    "torchxrayvision.models": "DenseNet(num_classes=2, in_channels=1)",
+}
+"""Packages of networks, and how each makes one."""
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_published_networks(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        importlib.import_module(package)
+    except (ImportError, RuntimeError) as error:  # torchvision's, where it is of another torch
+        pytest.skip(f"{package} does not import: {error}")
+    call = PUBLISHED[package]
+    (tmp_path / "published.py").write_text(f"import {package} as p\n\ndef make():\n    return p.{call}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    original = trace_classifier("published:make", None, 224)
+    sys.modules.pop("published")
+    normalisation = Normalisation((0.5,), (0.5,))
+    bundle = write_draft(original, tmp_path / "draft", CLASSES, normalisation, name="published")
+    films = generate(3, 224).display()[None, None]
+    ours, *others = (load_backend(name, bundle).run(films) for name in ("onnxruntime", "openvino", "torch"))
+    for other in others:
+        np.testing.assert_allclose(other.cams[0], ours.cams[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
