@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from msloc_edge.bench.classifier import bare_classifier, classifier_onnx, linear_weights
-from msloc_edge.bundle import Bundle
+from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.export.bundle import load_network
 from msloc_edge.export.onnx import to_onnx
@@ -56,8 +57,10 @@ def bundle_of(bundle: Bundle, tmp_path: Path) -> Callable[[CamNet | bytes], Bund
     """A bundle with another network's, or any, model.onnx."""
 
     def make(net: CamNet | bytes) -> Bundle:
-        (tmp_path / "model.onnx").write_bytes(net if isinstance(net, bytes) else to_onnx(net))
-        return replace(bundle, path=tmp_path, classes=("a", "b", "c"))
+        graph = net if isinstance(net, bytes) else to_onnx(net)
+        (tmp_path / ONNX).write_bytes(graph)
+        manifest = {**bundle.manifest, "files": {ONNX: hashlib.sha256(graph).hexdigest()}}
+        return replace(bundle, path=tmp_path, classes=("a", "b", "c"), manifest=manifest)
 
     return make
 

@@ -151,7 +151,9 @@ def test_a_class_that_no_film_shows_gets_guesses_that_are_named(net: CamNet) -> 
 
 
 def test_without_normal_films_there_is_no_gate(net: CamNet) -> None:
-    found = calibrate(TorchNetwork(net), [films("csv:there", [[1, 0], [0, 1]] * 3, 3, masks=False)], None, 4, Progress(disable=True))
+    found = calibrate(
+        TorchNetwork(net), [films("csv:there", [[1, 0], [0, 1]] * 3, 3, masks=False)], None, 4, Progress(disable=True)
+    )
     assert "abnormal" not in found
     assert list(found["profiles"]) == list(PROFILES)
     assert found["default_profile"] == "youden"
