@@ -47,7 +47,7 @@ from torch.nn import functional as F
 from msloc_edge.backends import Backend, load_backend
 from msloc_edge.bench.classifier import bare_classifier
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
-from msloc_edge.cli.inputs import films_in
+from msloc_edge.cli.inputs import Search
 from msloc_edge.errors import DependencyError
 from msloc_edge.model import CamNet, ModelConfig, build
 from msloc_edge.pipeline import Localizer
@@ -107,7 +107,7 @@ def prepared(bundle: Bundle, folder: Path | None, count: int) -> list[Film]:
     if folder is None:
         films = [np.round(generate(seed, 1024).display() * 255).astype(np.uint8) for seed in range(count)]
     else:
-        found = films_in(folder) or sys.exit(f"{folder} holds no film")
+        found = Search().films_in(folder) or sys.exit(f"{folder} holds no film")
         films = found[:: max(1, len(found) // count)][:count]
     with Localizer(bundle.path) as localizer:
         return [localizer.prepare(film).batch for film in films]
@@ -120,13 +120,25 @@ def enter(bundle: Bundle, scratch: Path, threads: int) -> tuple[dict[str, Contes
         "ours openvino": lambda: ours(load_backend("openvino", bundle, threads=threads), bundle),
         "ours torch": lambda: ours(load_backend("torch", bundle, threads=threads), bundle),
         "plain torch": lambda: plain_torch(network(bundle)),
+        **libraries(bundle),
+        BARE: lambda: bare(bare_classifier(bundle, "onnxruntime", None, scratch, threads)),
+        "bare classifier torch": lambda: bare(bare_classifier(bundle, "torch", None, scratch, threads)),
+    }
+    return open_all(makers)
+
+
+def libraries(bundle: Bundle) -> dict[str, Callable[[], Contestant]]:
+    """Makers of both libraries' methods on the bundle's network."""
+    return {
         "torch-cam GradCAM": lambda: torch_cam("GradCAM", network(bundle), 1),
         "torch-cam LayerCAM": lambda: torch_cam("LayerCAM", network(bundle), 4),
         "pytorch-grad-cam GradCAM": lambda: pytorch_grad_cam("GradCAM", network(bundle), 1),
         "pytorch-grad-cam LayerCAM": lambda: pytorch_grad_cam("LayerCAM", network(bundle), 4),
-        BARE: lambda: bare(bare_classifier(bundle, "onnxruntime", None, scratch, threads)),
-        "bare classifier torch": lambda: bare(bare_classifier(bundle, "torch", None, scratch, threads)),
     }
+
+
+def open_all(makers: dict[str, Callable[[], Contestant]]) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """The contestants that are installed, and why the others are not here."""
     ready, absent = {}, {}
     for name, make in makers.items():
         try:
@@ -227,8 +239,12 @@ def network(bundle: Bundle) -> CamNet:
 
 def stage_layers(net: CamNet) -> list[nn.Module]:
     """What ends each of the backbone's four stages, shallow first."""
-    names = "layer{}" if net.config.backbone == "edge" else "features.denseblock{}"
-    return [net.backbone.get_submodule(names.format(stage)) for stage in (1, 2, 3, 4)]
+    names = {
+        "densenet121": [f"features.denseblock{stage}" for stage in (1, 2, 3, 4)],
+        "edge": [f"layer{stage}" for stage in (1, 2, 3, 4)],
+        "efficientnet_lite0": [f"norms.{stage}" for stage in range(4)],
+    }
+    return [net.backbone.get_submodule(name) for name in names[net.config.backbone]]
 
 
 def upsampled(maps: Tensor, film: Film) -> Tensor:
