@@ -40,7 +40,7 @@ FILMS, FAILURES = "films", "failures"
 
 _BOX = pa.struct([("label", pa.string()), *((name, pa.float32()) for name in ("x", "y", "w", "h", "score"))])
 _MAP = pa.struct([("label", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("pixels", pa.binary())])
-_TIME = pa.timestamp("s", "UTC")
+_TIME = pa.timestamp("ms", "UTC")
 _FAILURE = pa.schema([("input", pa.string()), ("reason", pa.string()), ("message", pa.string()), ("time", _TIME)])
 
 

@@ -103,10 +103,13 @@ class Feeder:
         """Prepare one film; waits for a process that is free. Raises InputError, and what reading it raises."""
         process = self._idle.get()
         try:
+            if process and not process.runs:
+                process.end()
+                process = None
             process = process or _Process(self._input_size)
             read = process.ask(film)
         finally:
-            self._idle.put(process if process and process.runs else None)
+            self._idle.put(process)
         if isinstance(read, Prepared):
             return read
         return self._localizer.prepare(read)
@@ -127,7 +130,7 @@ class _Process:
 
     @property
     def runs(self) -> bool:
-        return self._process.is_alive()
+        return not self._line.closed and self._process.is_alive()
 
     def ask(self, film: Film) -> Prepared | Frame:
         """Let the process read a film. Raises InputError, and what reading it raises."""

@@ -27,6 +27,10 @@ OPTIONS = {
         *("--model", "--heatmaps", "--thresholds", "--scores", "--data", "--split", "--boxes", "--masks", "--map"),
         *("--out", "--backend", "--device", "--profile", "--limit", "--resamples", "--seed", "--batch", "--help"),
     ),
+    "score": (
+        *("--model", "--backend", "--device", "--profile", "--maps", "--batch", "--workers", "--threads", "--part"),
+        *("--shard", "--retry", "--ray", "--select", "--against", "--quiet", "--help"),
+    ),
     "export": ("bundle", "target", "check", "--help"),
     "export bundle": ("--name", "--model-version", "--metrics", "--fit-boxes", "--boxes", "--help"),
     "export target": (

@@ -1,0 +1,40 @@
+"""A job that is killed at random moments, and gone on with, has the rows of one that nobody killed."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("score_benchmark", ROOT / "benchmarks" / "score.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are counted in /proc")
+def test_ten_kills_lose_nothing_and_double_nothing(benchmark: ModuleType, model: Path, tmp_path: Path) -> None:
+    """The benchmark does 20 over 5,000 films (`python benchmarks/score.py --films 5000 --kills 20`)."""
+    films = benchmark.make_films(tmp_path / "films", 400)
+    kills = benchmark.kill_runs(films, tmp_path / "out", 10, str(model), part=10)
+    whole = [*benchmark.SCORE, films, tmp_path / "whole", "--model", model, "--workers", "1", "-q"]
+    subprocess.run(list(map(str, whole)), capture_output=True)
+    assert kills.kills >= 5
+    must_be_none = set(asdict(kills)) - {"kills", "films"}
+    assert {name: getattr(kills, name) for name in must_be_none} == dict.fromkeys(must_be_none, 0)
+    assert kills.films == 400
+    assert len(benchmark.column(tmp_path / "out" / "failures", "input")) == 8
+    assert benchmark.other_scores(tmp_path / "out", tmp_path / "whole") == 0
