@@ -16,6 +16,9 @@ from msloc_edge.errors import ListenError
 from msloc_edge.objects import KINDS
 from msloc_edge.types import PRECISIONS
 
+DICOM_PORT = 11112
+"""The port that DICOM senders commonly use without privileges."""
+
 MODALITIES = ("CR", "DX", "RG")
 
 
@@ -53,7 +56,7 @@ class Receive:
 
     ae_title: str = option("MSLOC_EDGE", "Own AE title, which callers must call.")
     host: str = option("127.0.0.1", "Address to listen on; another than loopback needs calling_ae_titles.")
-    port: int = option(11112, "Port to listen on; 0: any free one, which the log tells.", min=0, max=65535)
+    port: int = option(DICOM_PORT, "Port to listen on; 0: any free one, which the log tells.", min=0, max=65535)
     calling_ae_titles: tuple[str, ...] = option((), "AE titles that may send; none: any, from this machine.")
     max_associations: int = option(16, "Associations at a time; one more is rejected.", min=1, max=256)
     max_pdu: int = option(131072, "Longest PDU that is asked for, bytes.", min=4096, max=1 << 20)
