@@ -24,7 +24,7 @@ in_order() {
     *)
       tar xf "$1" -C "$tree" --no-same-owner
       (cd "$tree" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort) |
-        tar -c -C "$tree" --no-recursion -T - --owner=0 --group=0 --numeric-owner --format=gnu | gzip -n >"$2"
+        tar -c -C "$tree" --no-recursion -T - --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu | gzip -n >"$2"
       ;;
   esac
   rm -rf "$tree"

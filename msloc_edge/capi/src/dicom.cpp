@@ -41,6 +41,7 @@ class MissingPixels : public log4cplus::Appender {
  protected:
   void append(const log4cplus::spi::InternalLoggingEvent& event) override {
     constexpr std::array<const char*, 3> words{"remature end", "bad Huffman", "instead of RST"};  // of libjpeg
+    // OFString is std::string in some builds of DCMTK alone. NOLINTNEXTLINE(readability-redundant-string-cstr)
     if (contains_any(event.getMessage().c_str(), words)) pixels_are_missing = true;
   }
 };
