@@ -6,6 +6,7 @@ program that started the job, which writes the parts: what it has written is nev
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Generator, Mapping, Sequence
@@ -47,7 +48,7 @@ def on_ray(
 
     def source(films: Sequence[Film]) -> Generator[Row, None, None]:
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="warning")
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
         need = {"num_gpus": 1} if _on_gpu(options) else {"num_cpus": options["threads"] or 1}
         blocks = ray.data.from_items(
             [{"film": pickle.dumps(film)} for film in films], override_num_blocks=max(1, -(-len(films) // BLOCK))
