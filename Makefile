@@ -22,7 +22,8 @@ demo: .venv/ready
 
 # Bytecode is kept: without it, each worker and each process of a test compiles everything again.
 test: lint types
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder --junitxml=build/junit.xml
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/pytest -n auto --dist loadfile --no-loadscope-reorder \
+		--junitxml=build/junit.xml
 
 lint: links
 	$(DEV)/ruff check

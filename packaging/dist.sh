@@ -29,7 +29,8 @@ installs() {
   rm -rf "$venv" "$WORK/out"
   "$1" -m venv "$venv"
   "$venv/bin/pip" install -qq --disable-pip-version-check "$2[dicom]"
-  (cd "$WORK" && "$venv/bin/msloc-edge" selftest >/dev/null && "$venv/bin/msloc-edge" infer "$ROOT"/examples/png "$ROOT"/examples/dicom --out out) \
+  (cd "$WORK" && "$venv/bin/msloc-edge" selftest >/dev/null &&
+    "$venv/bin/msloc-edge" infer "$ROOT"/examples/png "$ROOT"/examples/dicom --out out) \
     >"$WORK/lines.jsonl" 2>"$WORK/log" || { cat "$WORK/log" && exit 1; }
   films=$(find examples/png examples/dicom -name '*.png' -o -name '*.dcm' | wc -l)
   [ "$(wc -l <"$WORK/lines.jsonl")" = "$films" ] || { cat "$WORK/log" && exit 1; }
@@ -41,7 +42,8 @@ mkdir -p "$WORK" dist
 git archive HEAD | tar -x --one-top-level="$WORK/source" # what is committed, and nothing that lies around
 "$PYTHON" -m venv "$WORK/build"
 "$WORK/build/bin/pip" install -qq --disable-pip-version-check build
-"$WORK/build/bin/python" -m build --outdir dist "$WORK/source" >"$WORK/build.log" 2>&1 || { tail -20 "$WORK/build.log" && exit 1; }
+"$WORK/build/bin/python" -m build --outdir dist "$WORK/source" >"$WORK/build.log" 2>&1 ||
+  { tail -20 "$WORK/build.log" && exit 1; }
 WHEEL=dist/msloc_edge-$VERSION-py3-none-any.whl
 SDIST=dist/msloc_edge-$VERSION.tar.gz
 

@@ -2,10 +2,11 @@
 # What the SDK is built of besides this repository, for one machine: parts.sh ARCH, x86_64 or aarch64.
 #
 #   build/sdk/ARCH/openvino   OpenVINO's Python wheel for that machine, unpacked: headers, CMake files, libraries
-#   build/sdk/ARCH/dcmtk      DCMTK of Debian's source package, with its security patches: static, its dictionary inside,
-#                             without XML, ICU and OpenSSL, which the distribution's libraries bring (40 MB)
+#   build/sdk/ARCH/dcmtk      DCMTK of Debian's source package, with its security patches: static, its dictionary
+#                             inside, without XML, ICU and OpenSSL, which the distribution's libraries bring (40 MB)
 #
-# Each is made once; DICOM=OFF leaves DCMTK out. apt install dpkg-dev python3-pip, for aarch64 g++-aarch64-linux-gnu qemu-user.
+# Each is made once; DICOM=OFF leaves DCMTK out. apt install dpkg-dev python3-pip, for aarch64 g++-aarch64-linux-gnu and
+# qemu-user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

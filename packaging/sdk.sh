@@ -24,7 +24,8 @@ in_order() {
     *)
       tar xf "$1" -C "$tree" --no-same-owner
       (cd "$tree" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort) |
-        tar -c -C "$tree" --no-recursion -T - --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=gnu | gzip -n >"$2"
+        tar -c -C "$tree" --no-recursion -T - --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 \
+          --numeric-owner | gzip -n >"$2"
       ;;
   esac
   rm -rf "$tree"
@@ -43,7 +44,8 @@ cp /usr/share/doc/libstb-dev/copyright "$licences/stb.txt"
 find "$licences" -type f -exec chmod 644 {} +
 "$PYTHON" tools/soup.py --sdk build/sdk/sbom.cdx.json $([ "$DICOM" = ON ] || echo --without DCMTK)
 
-cmake --preset "sdk-$ARCH" --no-warn-unused-cli -DPython3_EXECUTABLE="$(realpath -s "$(command -v "$PYTHON")")" "-DMSLOC_WITH_DCMTK=$DICOM" >"$log"
+cmake --preset "sdk-$ARCH" --no-warn-unused-cli "-DMSLOC_WITH_DCMTK=$DICOM" \
+  -DPython3_EXECUTABLE="$(realpath -s "$(command -v "$PYTHON")")" >"$log"
 cmake --build "build/sdk-$ARCH" "-j${JOBS:-2}" >>"$log"
 mkdir -p dist
 (cd "build/sdk-$ARCH" && rm -rf packages && cpack -B packages) >>"$log"
