@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from machine import environment, save
 
 from msloc_edge import Localizer
 from msloc_edge.objects import make_object
@@ -38,7 +37,7 @@ sys.path.insert(0, str(ROOT / "tests" / "listen" / "peers"))
 
 from dicom_peers import Listener, StoreScp, made_films, storescu, wait_until  # noqa: E402
 
-PHANTOMS, ASSOCIATIONS, POINTS = 16, 4, 20
+PHANTOMS, ASSOCIATIONS, POINTS = 8, 4, 20
 
 
 def main() -> None:
@@ -48,18 +47,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--size", type=int, default=1024)
     args = parser.parse_args()
+    from machine import environment, save  # here: the listeners' processes begin as this script does
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         phantoms = list(made_films(folder / "phantoms", range(PHANTOMS), args.size))
-        result = {
+        result: dict[str, Any] = {
             "what": __doc__.splitlines()[0],
             "busy": f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before anything began",
-            "load": load(folder / "load", phantoms, args.films, args.seconds),
-            "infer": alone(phantoms),
-            "kills": kills(folder / "kills", args.kills),
             "environment": environment("pynetdicom", "highdicom", "dicomweb-client", "prometheus-client"),
         }
-    print(save("listen", result))
+        result["load"] = load(folder / "load", phantoms, args.films, args.seconds)
+        print(save("listen", result))
+        result["infer"] = alone(phantoms)
+        result["kills"] = kills(folder / "kills", args.kills)
+        print(save("listen", result))
 
 
 def named_anew(phantoms: list[Path], folder: Path, number: int) -> Path:

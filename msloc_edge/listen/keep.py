@@ -22,8 +22,7 @@ class Keeper:
     def work(self) -> bool:
         """Delete what is over; False, since nothing is urgent."""
         for film in self._over(CONFIRMED, self._keep.files_hours * 3600):
-            if not is_delivery(film):
-                self._delete(film)
+            self._delete(film)
         for step in (DELETED, PASSED_OVER):
             for film in self._over(step, self._keep.records_days * 86400):
                 self._journal.forget(film)

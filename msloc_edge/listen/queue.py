@@ -1,7 +1,7 @@
 """Films and deliveries in the journal: the steps that each takes, and who takes it next.
 
     film      received ── worker ── localized ── worker ── routed ── sender, the last ── confirmed ── keeper ── deleted
-    delivery  for NODE ── sender ── confirmed
+    delivery  for NODE ── sender ── delivered
 
 A film's items share their `content`, the hash of the film. Every step may be taken twice: after a crash it is.
 """
@@ -14,6 +14,7 @@ from msloc_edge.journal import Item, Journal
 from msloc_edge.listen.config import Node
 
 RECEIVED, LOCALIZED, ROUTED, CONFIRMED, DELETED = "received", "localized", "routed", "confirmed", "deleted"
+DELIVERED = "delivered"
 PASSED_OVER = "passed over"
 """Step of a film that the configuration does not name."""
 
@@ -47,7 +48,7 @@ def route(journal: Journal, film: Item, nodes: tuple[Node, ...]) -> None:
 def settle(journal: Journal, content: str) -> None:
     """Confirm a routed film when the last of its deliveries has been."""
     family = journal.find(content=content)
-    if all(item.step == CONFIRMED for item in family if is_delivery(item)):
+    if all(item.step == DELIVERED for item in family if is_delivery(item)):
         for film in family:
             if film.step == ROUTED:
                 journal.advance(film, CONFIRMED)
@@ -56,11 +57,10 @@ def settle(journal: Journal, content: str) -> None:
 def withdraw(journal: Journal, nodes: tuple[Node, ...]) -> list[Item]:
     """Forget the deliveries that the configuration no longer asks for; returns them."""
     asked = {(node.name, kind) for node in nodes for kind in node.objects}
-    withdrawn = [
-        item
-        for item in journal.find()
-        if is_delivery(item) and item.step != CONFIRMED and (item.facts["node"], item.facts["kind"]) not in asked
-    ]
+    waiting = [item for step in journal.counts() if step.startswith(_FOR) for item in journal.find(step=step)]
+    given_up = [item for item in journal.find(failed=True) if is_delivery(item)]
+    found = {item.id: item for item in (*waiting, *given_up)}
+    withdrawn = [item for item in found.values() if (item.facts["node"], item.facts["kind"]) not in asked]
     for item in withdrawn:
         journal.forget(item)
         settle(journal, item.content)

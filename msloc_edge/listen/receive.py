@@ -98,7 +98,7 @@ class Receiver:
         while self.associations and time.monotonic() < end:
             time.sleep(0.02)
         for association in self._server.active_associations:
-            association.abort()
+            association.abort(block=False)
 
     @property
     def associations(self) -> int:

@@ -28,7 +28,7 @@ from msloc_edge.journal import Item, Journal
 from msloc_edge.listen.config import Node, Retry
 from msloc_edge.listen.log import Log
 from msloc_edge.listen.metrics import Metrics
-from msloc_edge.listen.queue import CONFIRMED, settle, take, waiting_for
+from msloc_edge.listen.queue import DELIVERED, settle, take, waiting_for
 from msloc_edge.listen.spool import Spool
 from msloc_edge.listen.tls import client_context
 
@@ -82,9 +82,9 @@ class Sender:
             self._note_failure(delivery, error)
             return True
         self._failures = 0
-        self._journal.advance(delivery, CONFIRMED)
+        self._journal.advance(delivery, DELIVERED)
         settle(self._journal, delivery.content)
-        self._metrics.deliveries.labels(self._node.name, CONFIRMED).inc()
+        self._metrics.deliveries.labels(self._node.name, "confirmed").inc()
         self._metrics.latency_seconds.labels(self._node.name).observe(time.time() - delivery.facts["received"])
         self._log.info("object confirmed", **self._facts(delivery))
         return True

@@ -18,7 +18,11 @@ from dicom_peers import PATIENCE, Listener, Orthanc, StoreScp, free_port, stores
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 from pynetdicom import AE, evt
 
-from msloc_edge.listen.send import SOP_CLASSES
+from msloc_edge.errors import ListenError
+from msloc_edge.listen.config import Node as ConfiguredNode
+from msloc_edge.listen.config import Tls
+from msloc_edge.listen.send import SOP_CLASSES, StoreClient
+from msloc_edge.pipeline import Localizer
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("msloc-edge")
@@ -150,6 +154,30 @@ def test_what_a_node_refuses_is_listed_and_can_be_tried_again(listen: Listen, fi
         assert told("--failed") == []
 
 
+def test_a_node_behind_tls(
+    storescp: Node, films: list[Path], tmp_path: Path, one_box: Path, certificates: Callable[[str], Tls]
+) -> None:
+    ours, theirs, foreign = certificates("ours"), certificates("theirs"), certificates("foreign")
+    node = storescp("+tls", theirs.key, theirs.cert, "+cf", ours.cert)
+    with Localizer(one_box) as localizer:
+        report = localizer.localize(films[0]).to_sr(films[0])
+    report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+
+    def send(tls: Tls | None) -> None:
+        client = StoreClient(
+            ConfiguredNode("pacs", ("sr",), "NODE", "127.0.0.1", node.port, timeout_s=20, tls=tls), "MSLOC"
+        )
+        client.send(tmp_path / "sr.dcm")
+        client.close()
+
+    send(Tls(ours.cert, ours.key, theirs.cert))
+    wait_until(node.reports, "the report")
+    for wrong in (Tls(foreign.cert, foreign.key, theirs.cert), Tls(ours.cert, ours.key, foreign.cert), None):
+        with pytest.raises(ListenError, match="no association") as raised:
+            send(wrong)
+        assert raised.value.reason == "node_unreachable"
+
+
 def test_a_node_that_hangs_holds_up_no_other(listen: Listen, storescp: Node, films: list[Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         address = {"ae_title": "HANGS", "host": "127.0.0.1", "port": hanging.getsockname()[1], "timeout_s": 1.0}
@@ -198,21 +226,23 @@ def test_hostile_films_end_as_failures_with_a_reason(
         pytest.skip(f"the cases are not here: {folder}")
     node = storescp()
     listener = listen(node.node("sr", "seg"))
-    hostile = []
+    hostile: dict[str, str] = {}
     for path in sorted(folder.glob("*.dcm")):
         film = pydicom.dcmread(path, force=True)
         film.SOPClassUID = film.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
         film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = generate_uid(None)
         film.StudyInstanceUID, film.SeriesInstanceUID = generate_uid(None), generate_uid(None)
         film.save_as(tmp_path / path.name)
-        hostile.append(str(film.SOPInstanceUID))
+        hostile[path.stem] = str(film.SOPInstanceUID)
         assert status_of(listener.port, tmp_path / path.name) == 0x0000, path.name
     assert storescu(listener.port, films[:1]) == films[:1]
-    listener.wait_for("film deleted", len(hostile) + 1)
+    listener.wait_for("film deleted", len(hostile))
+    listener.wait_for("film given up", film=hostile["phi_in_error"], reason="object_refused")  # its header is in shreds
+    del hostile["phi_in_error"]
     reasons = {line["film"]: line["reason"] for line in listener.of("film localized")}
-    assert all(reasons[uid] for uid in hostile)
+    assert all(reasons[uid] for uid in hostile.values())
     reports = node.reports()
-    assert all(len(reports[uid]) == 1 for uid in hostile)
+    assert all(len(reports[uid]) == 1 for uid in hostile.values())
     assert len(node.objects) == len(hostile) + 2
     told = json.dumps(listener.events)
     assert "ZZ" not in told  # as the invented names in one of them begin

@@ -14,7 +14,7 @@ from msloc_edge.listen.config import Keep, ListenConfig, Node
 from msloc_edge.listen.keep import Keeper
 from msloc_edge.listen.log import Log
 from msloc_edge.listen.metrics import Metrics
-from msloc_edge.listen.queue import CONFIRMED, DELETED, PASSED_OVER, RECEIVED, ROUTED, take, waiting_for
+from msloc_edge.listen.queue import CONFIRMED, DELETED, DELIVERED, PASSED_OVER, RECEIVED, ROUTED, take, waiting_for
 from msloc_edge.listen.spool import Spool
 from msloc_edge.listen.workers import MAX_ATTEMPTS, Worker
 from msloc_edge.pipeline import Localizer
@@ -49,7 +49,7 @@ def test_files_and_records_have_their_time(spool: Spool, journal: Journal) -> No
     spool.name_film(spool.write_unnamed(b"film"), "1.2")
     spool.write_objects("1.2", {"sr": b"report"})
     journal.advance(journal.add("1.2", "c", RECEIVED), CONFIRMED)
-    journal.advance(journal.add("1.3 for pacs", "c", waiting_for("pacs"), {"node": "pacs"}), CONFIRMED)
+    journal.advance(journal.add("1.3 for pacs", "c", waiting_for("pacs"), {"node": "pacs"}), DELIVERED)
     journal.add("1.4", "d", PASSED_OVER)
     keep(spool, journal, files_hours=1.0)
     assert spool.object("1.2", "sr").read_bytes() == b"report"

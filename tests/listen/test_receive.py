@@ -10,7 +10,6 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -192,34 +191,6 @@ def test_one_association_too_many_is_rejected(start: Callable[..., Running]) -> 
     held.pop().release()
     wait_until(lambda: running.receiver.associations == 1, "the release")
     assert associate(running.port).is_established
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tls]:
-    """Makes a certificate that signs itself: certificates(name) -> its files; `ca` is itself, too."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def make(name: str) -> Tls:
-        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc)
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName("127.0.0.1")])
-        builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
-        builder = builder.add_extension(names, False).add_extension(x509.BasicConstraints(True, None), True)
-        pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-        (folder / f"{name}.pem").write_bytes(pem)
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return Tls(str(folder / f"{name}.pem"), str(folder / f"{name}.key"), str(folder / f"{name}.pem"))
-
-    return make
 
 
 @needs_dcmtk
