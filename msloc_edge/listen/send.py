@@ -171,6 +171,7 @@ class StoreClient:
             evt_handlers=[(evt.EVT_CONN_OPEN, self._note_connection)],
         )
         if not association.is_established:
+            self.close()
             got = "the association was rejected" if association.is_rejected else "no association"
             raise ListenError("node_unreachable", f"{node.name}: {got}; check address, AE titles and TLS")
         self._association = association

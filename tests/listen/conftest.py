@@ -15,6 +15,13 @@ import pytest
 from dicom_peers import Listener, Orthanc, StoreScp, made_films
 
 from msloc_edge.listen.config import Tls
+from msloc_edge.listen.log import silence_libraries
+
+
+@pytest.fixture(scope="session", autouse=True)
+def silence() -> None:
+    """As in the service: what pynetdicom logs of an error would also hold the error's socket."""
+    silence_libraries()
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,8 @@ def write_toml(path: Path, tables: dict[str, Any]) -> Path:
 class Listener:
     """`msloc-edge listen` in a process of its own, forked from one that has imported everything: it starts in a moment.
 
-    die_at  the process kills itself, as SIGKILL does, before its n-th step on disk, in the journal or to a node
+    die_at  the process kills itself, as SIGKILL does, before its n-th step on disk, in the journal or to a node;
+            a negative number counts from the moment when it listens
     """
 
     _context: ForkServerContext | None = None
@@ -145,12 +146,15 @@ def _serve(config: Path, log: Path, die_at: int) -> None:
     from msloc_edge.listen.log import Log
 
     settings = read_config(config)
-    if die_at:
+    if die_at > 0:
         _die_at(die_at, settings.spool)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with log.open("a") as stream:
-        Service(settings, Log(stream)).run(stop)
+        service = Service(settings, Log(stream))
+        if die_at < 0:
+            _die_at(-die_at, settings.spool)
+        service.run(stop)
 
 
 def _die_at(number: int, spool: str) -> None:
