@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -47,7 +48,7 @@ class DeviceFilm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lane:
-    """What a thread has of its own: a stream, and memory for the stored pixels and the table of one film."""
+    """What a film needs on its way: a stream, and memory for its stored pixels and its table."""
 
     stream: Stream
     buffers: dict[str, Buffer] = field(default_factory=dict)
@@ -56,21 +57,23 @@ class _Lane:
 class DeviceWindow:
     """Window and letterbox on the device.
 
-    Threads have a stream each: the copies and the kernel of the next film run beside the network of this one.
+    Films that are loaded at a time have a lane each: the copies and the kernel of the next film run beside the network
+    of this one.
     """
 
     def __init__(self, kernels: Mapping[Form, Kernel], ordinal: int) -> None:
         self._kernels, self._ordinal = kernels, ordinal
-        self._own, self._closed = threading.local(), False
         self._lock = threading.RLock()  # a film may end while its thread has it
+        self._closed = False
         self._lanes: list[_Lane] = []
+        self._free: list[_Lane] = []
         self._buffers: list[Buffer] = []  # of films that nobody has any more
 
     def __call__(self, frame: Frame, geometry: Geometry) -> DeviceFilm:
-        """Put the work on a film on the thread's stream, and wait for nothing but the film before."""
-        lane, shape = self._lane(), (geometry.input_height, geometry.input_width)
-        with lane.stream.current():
-            lane.stream.synchronize()  # its pixels may still be read
+        """Put the work on a film on a stream, and wait for nothing but the film before on it."""
+        shape = geometry.input_height, geometry.input_width
+        with self._lane() as lane, lane.stream.current():
+            lane.stream.synchronize()  # the pixels of the film before may still be read
             addresses = {
                 "pixels": _filled(lane, "pixels", frame.pixels),
                 "table": _filled(lane, "table", frame.lut),
@@ -105,13 +108,19 @@ class DeviceWindow:
             for lane in self._lanes:
                 lane.stream.close()
 
-    def _lane(self) -> _Lane:
-        if not hasattr(self._own, "lane"):
-            self._own.lane = _Lane(open_stream(self._ordinal))
+    @contextmanager
+    def _lane(self) -> Iterator[_Lane]:
+        """A lane that no other thread is on."""
+        with self._lock:
+            if not self._free:
+                self._lanes.append(_Lane(open_stream(self._ordinal)))
+                self._free.append(self._lanes[-1])
+            lane = self._free.pop()
+        try:
+            yield lane
+        finally:
             with self._lock:
-                self._lanes.append(self._own.lane)
-        lane: _Lane = self._own.lane
-        return lane
+                self._free.append(lane)
 
     def _buffer(self, stream: Stream, size: int) -> Buffer:
         with self._lock:

@@ -127,6 +127,19 @@ def test_films_of_a_stream_come_in_order(bundle: Bundle, device: Interpreter) ->
     assert device.ran.count("window_resize.u16-shrink") == len(pictures)
 
 
+def test_threads_that_end_leave_nothing_behind(bundle: Bundle, device: Interpreter) -> None:
+    """Each `stream` has threads of its own; their streams and page-locked memory are used again."""
+    pictures = [generate(seed, (64, 96)).stored for seed in range(2)]
+    with ready(Localizer(bundle.path, "tensorrt")) as localizer:
+        list(localizer.stream(pictures, workers=1))
+        gc.collect()
+        memory = LIBRARY.stand_in_live()
+        for _ in range(3):
+            list(localizer.stream(pictures, workers=1))
+        gc.collect()
+        assert LIBRARY.stand_in_live() <= memory + 1, "at most one more film was on its way at a time"
+
+
 @pytest.mark.parametrize("integrated", [False, True])
 def test_nothing_is_copied_that_nobody_asked_for(
     bundle: Bundle, device: Interpreter, integrated: bool, monkeypatch: pytest.MonkeyPatch
