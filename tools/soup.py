@@ -82,7 +82,8 @@ def device_packages() -> dict[str, str]:
     """Package -> the extra that it belongs to, "" for the core, as pyproject.toml has them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = {"": project["dependencies"], **{extra: project["optional-dependencies"][extra] for extra in DEVICE}}
-    found = {Requirement(line).name: extra for extra, lines in groups.items() for line in lines}
+    named = [(Requirement(line), extra) for extra, lines in groups.items() for line in lines]
+    found = {wanted.name: extra for wanted, extra in named if wanted.marker is None or wanted.marker.evaluate()}
     return {name: extra for name, extra in found.items() if name != project["name"]}  # an extra may name another
 
 
