@@ -6,8 +6,9 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+from cycler import cycler
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,11 +16,11 @@ from msloc_edge.train.evaluate.curves import BINS
 
 Metrics = Mapping[str, Any]
 
-_STYLE = {
+_STYLE: Any = {
     "axes.edgecolor": "#aeb6c1",
     "axes.facecolor": "#12151b",
     "axes.labelcolor": "#eef1f4",
-    "axes.prop_cycle": matplotlib.cycler(color=matplotlib.colormaps["tab20"].colors),
+    "axes.prop_cycle": cycler(color=colormaps["tab20"](range(20))),
     "axes.titlecolor": "#eef1f4",
     "figure.facecolor": "#12151b",
     "font.size": 9,
@@ -56,7 +57,7 @@ def figures(metrics: Metrics) -> list[tuple[str, bytes]]:
 
 def _svg(title: str, table: Any, draw: Callable[[Axes, Any], None]) -> bytes:
     file = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with rc_context(_STYLE):
         figure = Figure((5, 4), layout="constrained")
         axes = figure.add_subplot(title=title, ylim=(0, 1))
         axes.grid(True)

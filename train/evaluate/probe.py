@@ -117,7 +117,8 @@ class Probe:
         film = perturb.film_of(probed.film)
         noise = self._priors.evidence(probed.record.name, label)["random"].values
         height, width = film.shape
-        return {"model": _main(probed.seen, label).values, "random": cv2.resize(noise, (width, height))}
+        enlarged = np.asarray(cv2.resize(noise, (width, height)), np.float32)
+        return {"model": _main(probed.seen, label).values, "random": enlarged}
 
     def _randomised(self, films: Sequence[_Probed], progress: Progress, task: TaskID) -> dict[str, Any] | None:
         """Rank correlation of maps with those of the same network with shuffled weights (Adebayo et al. 2018)."""
