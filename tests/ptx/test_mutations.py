@@ -14,7 +14,7 @@ import pytest
 from interpreter import KernelError
 from interpreter.parser import Instruction, Register, parse
 from shipped import Outcome, Shipped, fuse_cams, of_variant, regions, window_resize
-from test_fuse_cams import GENERAL, STRIDED, WANTED
+from test_fuse_cams import GENERAL, LOCATED, STRIDED, WANTED
 from test_regions import CASES
 from test_window_resize import ENLARGE, SHRINK
 
@@ -34,7 +34,7 @@ def outcomes_of(name: str) -> Cases:
     if name == PEAKS:
         return lambda form: (fuse_cams.run_peaks(form, 3, parts) for parts in (1, 31, 33, 100))
     if operation == "fuse_cams":
-        of_maps = {"maps": STRIDED, "wanted": WANTED, "findings": GENERAL}[variant]
+        of_maps = {"maps": STRIDED, "wanted": WANTED, "located": LOCATED, "findings": GENERAL}[variant]
         return lambda form: (fuse_cams.run(form, peaks, case) for case in of_maps.values())
     if operation == "window_resize":
         films = SHRINK if variant.endswith("shrink") else ENLARGE
@@ -116,7 +116,8 @@ def test_the_cases_take_every_way(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("fuse_cams.maps.fp32", "fuse_cams.wanted.fp16", "fuse_cams.findings.fp32", PEAKS, RUNS, REGIONS),
+        *("fuse_cams.maps.fp32", "fuse_cams.wanted.fp16", "fuse_cams.located.fp32", "fuse_cams.findings.fp32"),
+        *(PEAKS, RUNS, REGIONS),
         *("window_resize.u8-shrink.fp32", "window_resize.u8-enlarge.fp16"),
     ],
 )
