@@ -106,7 +106,7 @@ def _randomised(axes: Axes, table: Metrics) -> None:
     _with_band(axes, [float(share) for share in table], list(table.values()), color="#56b4e9", marker=".")
     axes.axhline(0, **_CHANCE)
     axes.set(
-        xlabel="share of the layers with shuffled weights, from the output", ylabel="rank correlation", ylim=(-0.5, 1)
+        xlabel="share of the layers with shuffled weights, from the output", ylabel="rank correlation", ylim=(-1, 1)
     )
 
 
