@@ -1,4 +1,5 @@
-"""The same job on Ray Data: tasks that decode, actors that localize, blocks that stream between them.
+"""The same job on Ray Data: tasks that decode, actors that localize, blocks that stream between them. On CPUs Ray makes
+one actor of the two, so that no pixels travel.
 
 Ray schedules, holds back what is too fast, and does again what a lost worker or node had in hand. Rows come to the
 program that started the job, which writes the parts: what it has written is never done again.
@@ -43,12 +44,14 @@ def on_ray(
     """Localize films on the cluster of RAY_ADDRESS, or on one that is started here.
 
     options  arguments of Localizer, whose model each node must have
-    actors   that localize, at most; None: one for each GPU, or two for three cores
+    actors   that localize, at most; None: one for each GPU, or `threads` cores
     """
 
     def source(films: Sequence[Film]) -> Generator[Row, None, None]:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        ray.data.DataContext.get_current().enable_progress_bars = False
         need = {"num_gpus": 1} if _on_gpu(options) else {"num_cpus": options["threads"] or 1}
         blocks = ray.data.from_items(
             [{"film": pickle.dumps(film)} for film in films], override_num_blocks=max(1, -(-len(films) // BLOCK))
@@ -58,7 +61,7 @@ def on_ray(
             _Localize,
             fn_constructor_args=({"threads": 1} | {k: v for k, v in options.items() if v is not None}, batch, maps),
             batch_size=BLOCK,
-            concurrency=(1, actors or _actors(options)),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors or _actors(options)),
             **need,
         )
         for row in rows.iter_rows():
@@ -73,7 +76,7 @@ def _on_gpu(options: Mapping[str, Any]) -> bool:
 
 def _actors(options: Mapping[str, Any]) -> int:
     cluster = ray.cluster_resources()
-    return max(1, int(cluster.get("GPU", 1) if _on_gpu(options) else cluster["CPU"] * 2 / 3))
+    return max(1, int(cluster.get("GPU", 1) if _on_gpu(options) else cluster["CPU"] / (options["threads"] or 1)))
 
 
 def _pickled(values: Sequence[object]) -> np.ndarray[Any, Any]:
