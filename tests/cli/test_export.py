@@ -52,9 +52,8 @@ def test_tensorrt_rtx(msloc: Callable, tiny_bundle: Path, tmp_path: Path) -> Non
     """Built for real, without a GPU; the engine cache has it then, too."""
     rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     out = tmp_path / "out"
-    done = msloc(
-        "export", "target", tiny_bundle, out, "--target", "tensorrt-rtx", "--batch", "1:2:4", "--workspace", "256"
-    )
+    sizes = ("--batch", "1:2:4", "--workspace", "256")
+    done = msloc("export", "target", tiny_bundle, out, "--target", "tensorrt-rtx", "--graph", "heatmap", *sizes)
     assert done.code == 0, done.err
     (report,) = done.lines
     assert set(report["files"]) == {"model.engine", "model.engine.json", "build.log", "model.onnx"}
