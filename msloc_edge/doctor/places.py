@@ -12,7 +12,9 @@ from pathlib import Path
 from msloc_edge._files import ENGINES, TEMPORARY, cache_folder
 from msloc_edge.doctor.check import Check, Status, size
 from msloc_edge.errors import MslocError
-from msloc_edge.listen.config import DICOM_PORT
+
+DICOM_PORT = 11112
+"""The port that DICOM senders commonly use without privileges, and that `listen` takes."""
 
 
 def check_models(model: str | None) -> list[Check]:

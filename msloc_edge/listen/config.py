@@ -12,12 +12,10 @@ from typing import Any, get_args, get_type_hints
 from msloc_edge._config import check, from_plain, option
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.bundle import DEFAULT_MODEL
+from msloc_edge.doctor.places import DICOM_PORT  # doctor runs without numpy, so the constant stands there
 from msloc_edge.errors import ListenError
 from msloc_edge.objects import KINDS
 from msloc_edge.types import PRECISIONS
-
-DICOM_PORT = 11112
-"""The port that DICOM senders commonly use without privileges."""
 
 MODALITIES = ("CR", "DX", "RG")
 
