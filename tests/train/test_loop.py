@@ -150,7 +150,7 @@ def test_a_stopped_run_is_whole(stopped: Path) -> None:
 
 
 def test_resume_is_exact(finished: Path, stopped: Path, tmp_path: Path, msloc: Callable[..., int]) -> None:
-    run = copied(stopped, tmp_path)
+    run = copied(stopped, tmp_path).rename(tmp_path / finished.name)  # the bundle is called like the folder
     assert msloc("train", "--resume", "--out", run) == 0
     assert history(run) == history(finished)
     for name in ("last.pt", "best.pt"):
