@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydicom
+from highdicom import SpecificCharacterSetValues
 from pydicom import config
 from pydicom.charset import convert_encodings
 from pydicom.datadict import keyword_for_tag
@@ -45,6 +46,12 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing")
 _DATED = ("Content", "Acquisition", "Series", "Study")
 _UTF_8 = "ISO_IR 192"
+_DEFAULT_EXTENDED = "ISO 2022 IR 6"
+_MULTI_BYTE = {"ISO 2022 IR 87", "ISO 2022 IR 159"}
+_SETS = {known.value for known in SpecificCharacterSetValues}
+_EXTENDING = {name for name in _SETS if name.startswith("ISO 2022")}
+_CHINESE = "ISO 2022 IR 58"
+_ALONE = {name for name in _SETS if not name.startswith("ISO 2022")} | {""}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,14 +161,41 @@ def _is_spacing(values: Any) -> bool:
 
 
 def _fit_character_set(header: Dataset, texts: Iterable[str]) -> None:
-    """Keep the film's character set where it can spell what the object adds; else the object is in UTF-8."""
+    """Keep the film's character set where highdicom writes it and it can spell what is added; else take UTF-8.
+
+    An empty first value, usual in Japan, is written as the default repertoire that it stands for.
+    Raises OutputError (object_refused) where the text cannot be read.
+    """
+    first, *extensions = _character_sets(header)
+    if extensions and not first:
+        first = _DEFAULT_EXTENDED
+        header.SpecificCharacterSet = [first, *extensions]
+    if _CHINESE in extensions:  # pydicom leaves its escape sequences in the text, so that names would be spoilt
+        raise refused(
+            f"expected characters that can be carried over, got {_CHINESE}; send the film in GB18030 or UTF-8."
+        )
     try:
-        first = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")[0]
+        if not _is_known([first, *extensions]):
+            raise LookupError
+        encoding = convert_encodings(first or "ISO_IR 6")[0]
         for text in texts:
-            text.encode("ascii" if first == "iso8859" else first)  # pydicom's name of the default repertoire
+            text.encode("ascii" if encoding == "iso8859" else encoding)  # pydicom's name of the default repertoire
     except (UnicodeEncodeError, LookupError):
         header.decode()
         header.SpecificCharacterSet = _UTF_8
+
+
+def _character_sets(header: Dataset) -> list[str]:
+    """Values of Specific Character Set, at least one, which is empty for the default repertoire."""
+    values = header.get("SpecificCharacterSet") or ""
+    return [str(value) for value in (values if isinstance(values, MultiValue) else [values])]
+
+
+def _is_known(sets: Sequence[str]) -> bool:
+    """Whether highdicom writes it: a set that stands alone, or several that extend one of single bytes (C.12.1.1.2)."""
+    if len(sets) == 1:
+        return sets[0] in _ALONE
+    return set(sets) <= _EXTENDING and sets[0] not in _MULTI_BYTE
 
 
 def _date_and_time(header: Dataset) -> tuple[str, str]:

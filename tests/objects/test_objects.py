@@ -147,23 +147,38 @@ def test_dates_are_the_films_or_else_the_results(result: Result, localize: Local
 
 
 @pytest.mark.parametrize(
-    ("character_set", "name"),
+    ("character_set", "written_as", "name"),
     [
-        ("ISO_IR 100", "Müller^Jörg"),
-        ("ISO_IR 144", "Иванова^Анна"),
-        ("ISO_IR 192", "山田^太郎"),
-        (None, "Doe^Jane"),
-        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 100", "ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 144", "ISO_IR 144", "Иванова^Анна"),
+        ("ISO_IR 192", "ISO_IR 192", "山田^太郎"),
+        (None, None, "Doe^Jane"),
+        ("GB18030", "GB18030", "王^小东"),
+        (["", "ISO 2022 IR 87"], ["ISO 2022 IR 6", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], ["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "ISO_IR 192", "Hong^Gildong=洪^吉洞=홍^길동"),  # highdicom does not know it
+        ("ISO 2022 IR 100", "ISO_IR 192", "Müller^Jörg"),  # extends nothing
+        (["ISO_IR 100", "ISO 2022 IR 87"], "ISO_IR 192", "Doe^Jane"),
+        ("ISO_IR 6", "ISO_IR 192", "Doe^Jane"),
     ],
 )
 def test_names_keep_their_characters(
-    result: Result, make_film: Make, dciodvfy: Any, tmp_path: Path, character_set: Any, name: str
+    result: Result, make_film: Make, dciodvfy: Any, tmp_path: Path, character_set: Any, written_as: Any, name: str
 ) -> None:
     film = make_film(SpecificCharacterSet=character_set, PatientName=name)
-    for kind, path in write_objects(result, film, KINDS, tmp_path, "film").files.items():
+    written = write_objects(result, film, KINDS, tmp_path, "film")
+    assert written.left_out == {}
+    for kind, path in written.files.items():
         made = reopened(path)
-        assert (made.PatientName, made.get("SpecificCharacterSet")) == (name, character_set), kind
-        assert dciodvfy(path) == []
+        assert (made.PatientName, made.get("SpecificCharacterSet")) == (name, written_as), kind
+        assert dciodvfy(path) == [], kind
+
+
+def test_names_that_would_be_spoilt(result: Result, make_film: Make, tmp_path: Path) -> None:
+    film = make_film(SpecificCharacterSet=["", "ISO 2022 IR 58"], PatientName="Doe^Jane")
+    written = write_objects(result, film, KINDS, tmp_path, "film")
+    assert not written.files
+    assert all("got ISO 2022 IR 58; send the film in GB18030" in str(error) for error in written.left_out.values())
 
 
 def test_dataset_of_the_caller_stays_as_it_is(result: Result, film: Path) -> None:
