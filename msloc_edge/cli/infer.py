@@ -140,7 +140,7 @@ def command(
             raise
     if not quiet:
         session.show(console, search.passed_over, verbose)
-    if session.failed or session.refused:
+    if session.failed or session.refused or session.lacking:
         sys.exit(1)
 
 

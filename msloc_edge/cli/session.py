@@ -42,6 +42,7 @@ class Session:
         uids: bool = True,
     ) -> None:
         self.done, self.before, self.refused, self.failed, self.stopped = 0, 0, 0, 0, False
+        self.lacking = 0  # films localized, but without an object that was asked for
         self._localizer, self._folder, self._progress = localizer, folder, progress
         self._batch, self._workers, self._frame, self._fail_fast = batch, workers, frame, fail_fast
         self._uids = uids
@@ -105,6 +106,7 @@ class Session:
         objects, left_out = self._folder.write_objects(source, result, self._content(source))
         for error in {error.message: error for error in left_out.values()}.values():
             self._say(source, error)
+        self.lacking += bool(left_out)
         return files | {kind: path.name for kind, path in objects.items()}
 
     def _write_refusal(self, source: Source, error: MslocError) -> None:
@@ -186,7 +188,8 @@ class Session:
         before = f", {self.before} done before" if self.before else ""
         refused = f", {self.refused} refused" if self.refused else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        console.print(f"{self.done} films localized{more}{before}{refused}{failed}", highlight=False)
+        lacking = f", {self.lacking} without an object that was asked for" if self.lacking else ""
+        console.print(f"{self.done} films localized{more}{before}{refused}{failed}{lacking}", highlight=False)
         if passed_over and not verbose:
             console.print(f"{len(passed_over)} files in the folders passed over; --verbose names them", highlight=False)
         for path, why in sorted(passed_over.items()) if verbose else ():

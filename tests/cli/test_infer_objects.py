@@ -91,3 +91,11 @@ def test_film_that_the_gate_refused_has_a_report_that_says_so(msloc: Run, tmp_pa
 def test_objects_need_a_folder_and_known_kinds(msloc: Run, films: Path, tmp_path: Path) -> None:
     assert msloc("infer", films, "--write", "sr").code == 2
     assert msloc("infer", films, "--write", "sr,xml", "--out", tmp_path / "out").code == 2
+
+
+def test_an_object_that_cannot_be_made_is_no_success(msloc: Run, films: Path, tmp_path: Path) -> None:
+    inputs = [films / "found.dcm", films / "plain.png"]
+    ran = msloc("infer", *inputs, "--out", tmp_path / "out", "--write", "sr", "--no-input-gate")
+    assert (ran.code, len(ran.lines)) == (1, 2)  # both are localized
+    assert "2 films localized, 1 without an object that was asked for" in " ".join(ran.err.split())
+    assert (tmp_path / "out" / "found.sr.dcm").is_file()
