@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +13,8 @@ FILE = Path(__file__).parents[1] / "benchmarks" / "gpu_check.py"
 
 
 @pytest.fixture(scope="module")
-def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_check", FILE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_check"] = module  # its dataclass asks for it
-    spec.loader.exec_module(module)
-    return module
+def check(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("benchmarks/gpu_check.py")
 
 
 @pytest.fixture

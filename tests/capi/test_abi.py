@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,14 +19,9 @@ RECORD = ROOT / "msloc_edge" / "capi" / "abi.txt"
 
 
 @pytest.fixture(scope="module")
-def abi() -> ModuleType:
+def abi(script: Callable[[str], ModuleType]) -> ModuleType:
     """tools/abi.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("abi", ROOT / "tools" / "abi.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/abi.py")
 
 
 def test_the_header_is_as_recorded(abi: ModuleType) -> None:

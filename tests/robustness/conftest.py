@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,14 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def robustness() -> ModuleType:
+def robustness(script: Callable[[str], ModuleType]) -> ModuleType:
     """The benchmark's module: its films, its damages, its counts."""
-    spec = importlib.util.spec_from_file_location("robustness", ROOT / "benchmarks" / "robustness.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["robustness"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/robustness.py")
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,16 +19,9 @@ JUNIT = """<testsuites><testsuite timestamp="2026-11-30T22:00:00">
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[ModuleType]:
+def table(script: Callable[[str], ModuleType]) -> ModuleType:
     """tools/requirements.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("requirements", ROOT / "tools" / "requirements.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["requirements"] = module  # dataclasses ask for it
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["requirements"]
+    return script("tools/requirements.py")
 
 
 def test_every_named_test_exists(table: ModuleType) -> None:

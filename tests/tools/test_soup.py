@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -20,16 +18,9 @@ WORKPLACE = {"train", "export", "rtx", "bench", "docs", "score", "ray", "sbom", 
 
 
 @pytest.fixture(scope="module")
-def soup() -> Iterator[ModuleType]:
+def soup(script: Callable[[str], ModuleType]) -> ModuleType:
     """tools/soup.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("soup", ROOT / "tools" / "soup.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["soup"] = module  # dataclasses ask for it
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["soup"]
+    return script("tools/soup.py")
 
 
 @pytest.fixture(scope="module")
