@@ -25,7 +25,6 @@ from msloc_edge.export.onnx import OPSET, to_onnx
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity, require_equal
 from msloc_edge.imaging.gate import InputGate
 from msloc_edge.model import CamNet, ModelConfig, build
-from msloc_edge.model.config import BACKBONES
 from msloc_edge.pipeline import Localizer
 
 INTENDED_USE = (
@@ -70,16 +69,14 @@ def export_bundle(
     """
     if "temperature" not in state:
         raise ExportError("not_calibrated", "the checkpoint is of a run that has not ended; resume it first")
-    if not replaceable(out):
-        raise OutputError(
-            "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
-        )
+    require_replaceable(out)
+    net = load_network(state)
     with atomic_folder(out) as folder:
-        _write(state, folder, name, version, measured, input_gate)
+        _write(net, state, folder, name, version, measured, input_gate)
         add_golden(folder)
         parity = check_parity(Bundle.open(folder), films)
-        if state["config"]["model"]["backbone"] not in BACKBONES:  # whose graph torch runs, too: compare it with itself
-            _check_network(load_network(state), Bundle.open(folder))
+        if net.config.is_foreign:  # whose graph torch runs, too: compare it with itself
+            _check_network(net, Bundle.open(folder))
     return Bundle.open(out), parity
 
 
@@ -101,20 +98,23 @@ def recalibrate_bundle(bundle: Bundle, found: Mapping[str, Any], out: Path, vers
     Figures that `eval` measured before are no longer in its card: they were of other thresholds. Raises OutputError
     (out_occupied).
     """
-    if not replaceable(out) or (out.exists() and out.samefile(bundle.path)):
+    if not _replaceable(out) or (out.exists() and out.samefile(bundle.path)):
         raise OutputError("out_occupied", f"{out}: expected a new folder, or another bundle to replace; name another")
-    gone = ("abnormal", "golden", "files", "thresholds_for")
-    kept = {key: value for key, value in bundle.manifest.items() if key not in gone}
-    networks = {name: (bundle.path / name).read_bytes() for name in (ONNX, WEIGHTS) if name in bundle.manifest["files"]}
     with atomic_folder(out) as folder:
-        if "wrapped" in kept["training"]:  # its author's figures are not known: those of the films it is calibrated on
-            kept["training"] = {**kept["training"], "validation": found["validation"]}
-        write_files(folder, {**kept, "version": version, **operating_point(found)}, networks)
-        add_golden(folder, REFERENCE if WEIGHTS in networks else DEFAULT_BACKEND)
+        write_again(bundle, found, folder, version)
+        add_golden(folder, REFERENCE if WEIGHTS in bundle.manifest["files"] else DEFAULT_BACKEND)
     return Bundle.open(out)
 
 
-def replaceable(out: Path) -> bool:
+def require_replaceable(out: Path) -> None:
+    """Raise OutputError (out_occupied) unless `out` may become a bundle."""
+    if not _replaceable(out):
+        raise OutputError(
+            "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
+        )
+
+
+def _replaceable(out: Path) -> bool:
     """Tell whether nothing is there, or an empty folder, or a bundle and no other file."""
     if not out.exists():
         return True
@@ -123,6 +123,7 @@ def replaceable(out: Path) -> bool:
 
 
 def _write(
+    net: CamNet,
     state: Mapping[str, Any],
     folder: Path,
     name: str,
@@ -130,7 +131,6 @@ def _write(
     measured: Sequence[Measured],
     input_gate: InputGate | None,
 ) -> None:
-    net = load_network(state)
     config, size = net.config, net.config.size
     relevance = net.head.relevance.detach().double().numpy()
     manifest: dict[str, Any] = {
@@ -144,7 +144,7 @@ def _write(
         "relevance": np.round(relevance, 8).tolist(),
         "bias": net.head.bias.detach().numpy().astype(float).round(8).tolist(),
         "pool": config.pool,
-        **operating_point({"default_profile": "youden"} | dict(state)),
+        **_operating_point({"default_profile": "youden"} | dict(state)),
         "architecture": config.to_dict(),
         "training": {
             "config": state["config"],
@@ -170,7 +170,17 @@ def _write(
     write_files(folder, manifest, {ONNX: onnx, WEIGHTS: weights}, measured)
 
 
-def operating_point(found: Mapping[str, Any]) -> dict[str, Any]:
+def write_again(bundle: Bundle, found: Mapping[str, Any], folder: Path, version: str) -> None:
+    """Write a bundle's files with another operating point and version, without a golden result."""
+    gone = ("abnormal", "golden", "files", "thresholds_for")
+    kept = {key: value for key, value in bundle.manifest.items() if key not in gone}
+    if "wrapped" in kept["training"]:  # its author's figures are not known: those of the films it is calibrated on
+        kept["training"] = {**kept["training"], "validation": found["validation"]}
+    networks = {name: (bundle.path / name).read_bytes() for name in (ONNX, WEIGHTS) if name in bundle.manifest["files"]}
+    write_files(folder, {**kept, "version": version, **_operating_point(found)}, networks)
+
+
+def _operating_point(found: Mapping[str, Any]) -> dict[str, Any]:
     """Take what calibration found (train.calibration) for the manifest; older checkpoints have less."""
     keys = ("temperature", "abnormal", "regions", "profiles", "default_profile", "calibration")
     return {key: found[key] for key in keys if key in found}

@@ -22,8 +22,8 @@ from msloc_edge._files import atomic_folder
 from msloc_edge.backends import DEFAULT_BACKEND, load_backend
 from msloc_edge.backends.onnxruntime import open_session
 from msloc_edge.bundle import ONNX, SCHEMA, Bundle
-from msloc_edge.errors import ExportError, MslocError, OutputError
-from msloc_edge.export.bundle import INTENDED_USE, add_golden, operating_point, replaceable, write_files
+from msloc_edge.errors import ExportError, MslocError
+from msloc_edge.export.bundle import INTENDED_USE, add_golden, require_replaceable, write_again, write_files
 from msloc_edge.export.class_maps import ENDINGS, OPSET, Normalisation, Wrapped, wrap_graph
 from msloc_edge.export.onnx import export_module
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity, require_equal
@@ -172,13 +172,9 @@ def wrap_bundle(draft: Bundle, found: Mapping[str, Any], out: Path, films: Seque
 
     Raises ExportError (parity), OutputError (out_occupied).
     """
-    if not replaceable(out):
-        raise OutputError("out_occupied", f"{out}: expected a new folder, or a bundle to replace; name another")
-    gone = ("files", "thresholds_for")
-    manifest = {key: value for key, value in draft.manifest.items() if key not in gone} | operating_point(found)
-    manifest["training"] = {**manifest["training"], "validation": found["validation"]}
+    require_replaceable(out)
     with atomic_folder(out) as folder:
-        write_files(folder, manifest, {ONNX: draft.onnx.read_bytes()})
+        write_again(draft, found, folder, draft.version)
         reference = _reference(Bundle.open(folder))
         add_golden(folder, reference)
         parity = check_parity(Bundle.open(folder), films, reference)
