@@ -35,6 +35,15 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class _Checked:
+    """A table of which every field is held against its `option`."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Certificates of one side, PEM files; without `cert` and `key` it has none."""
@@ -75,7 +84,7 @@ class Receive:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class Take(_Checked):
     """The films that are localized; any other is acknowledged, and passed over."""
 
     modalities: tuple[str, ...] = option(MODALITIES, "Modalities; films without one are taken, too.", distinct=True)
@@ -84,7 +93,7 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Model(_Checked):
     """The model, and what runs it."""
 
     model: str = option(DEFAULT_MODEL, "Name of a model that is here, or bundle folder.")
@@ -94,12 +103,9 @@ class Model:
     profile: str | None = option(None, "Threshold profile; the model's default if none.")
     workers: int = option(2, "Films that are read, and whose objects are written, at a time.", min=1, max=64)
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(_Checked):
     """Bounds beyond which a film is answered with A700 (out of resources), so that its sender keeps it."""
 
     queue_films: int = option(10_000, "Films that wait to be localized.", min=1)
@@ -107,15 +113,12 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(_Checked):
     """Delivery to a node that does not take an object."""
 
     first_s: float = option(1.0, "Pause after the first failure; each further one doubles it.", above=0)
     max_s: float = option(600.0, "Longest pause.", above=0)
     give_up_hours: float = option(168.0, "Age at which an object is listed as failed.", above=0)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def pause(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row.
@@ -127,25 +130,19 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(_Checked):
     """How long things stay after every node has confirmed a film's objects; until then nothing is deleted."""
 
     files_hours: float = option(0.0, "The film and its objects.", min=0)
     records_days: float = option(30.0, "The film's record, by which it is known when it is sent again.", above=0)
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class Metrics(_Checked):
     """The local port for /metrics (Prometheus) and /health."""
 
     host: str = option("127.0.0.1", "Address.")
     port: int = option(9112, "Port; 0: any free one, which the log tells.", min=0, max=65535)
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ def test_tables_inside_tables(tmp_path: Path) -> None:
         (SMALL.replace('"sr"', ""), r"nodes\[0\]: expected objects to be distinct names, at least one"),
         (SMALL + '[model]\nbackend = "caffe"', "model: expected backend to be one of"),
         (SMALL + "[retry]\nfirst_s = 0", "retry: expected first_s to be above 0"),
+        (SMALL + "[limits]\nqueue_films = 0", "limits: expected queue_films to be at least 1, got 0"),
+        (SMALL + '[take]\nmodalities = ["DX", "DX"]', "take: expected modalities to be distinct names"),
         (SMALL + "[keep]\nfiles_hours = nan", "keep: expected files_hours to be finite"),
     ],
 )
