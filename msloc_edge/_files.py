@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,17 @@ ENGINES = "engines"
 
 FILM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff"})
 """Suffixes that files of films have, where they have one."""
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+
+def is_film_name(name: str) -> bool:
+    """Tell whether a file without a look into it is a film: it has the suffix of one, or a UID as its name.
+
+    >>> is_film_name("chest.DCM"), is_film_name("1.2.840.10008.7"), is_film_name("notes.txt")
+    (True, True, False)
+    """
+    return os.path.splitext(name)[1].lower() in FILM_SUFFIXES or bool(_UID.fullmatch(name))
 
 
 def film_stem(name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from msloc_edge._files import FILM_SUFFIXES, film_stem
+from msloc_edge._files import film_stem, is_film_name
 
 STDIN = "-"
 
@@ -19,8 +19,6 @@ _OURS = re.compile(
     r".*\.(overlay\.png|heatmap\.png|heatmap\.npy|(sr|seg|pm|gsps|sc)\.dcm)|(results|failures)\.jsonl|report(-\d+)?\.html|journal\.sqlite.*"
 )
 """What a run writes: it may stand in the folder that is searched, and is neither a film nor passed over."""
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 Look = tuple[int, int]
 """Size and time of change of a file, in bytes and nanoseconds."""
@@ -99,12 +97,11 @@ class Search:
             return "a directory of DICOM files"
         if not os.path.isfile(path):
             return "no file, or a link to none"
-        suffix = os.path.splitext(name)[1].lower()
-        if suffix in FILM_SUFFIXES or _UID.fullmatch(name):
+        if is_film_name(name):
             return ""
         look = look_at(path)
         if self._verdicts.get(path, (None, ""))[0] != look:  # a watched folder is searched again and again
-            self._verdicts[path] = look, _why_no_content(path, doubt=not suffix)
+            self._verdicts[path] = look, _why_no_content(path, doubt=not os.path.splitext(name)[1])
         return self._verdicts[path][1]
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from msloc_edge._files import FILM_SUFFIXES
+from msloc_edge._files import is_film_name
 from msloc_edge.errors import InputError, MslocError
 
 COLUMNS = ("path", "image", "input")
 """Columns of a manifest that may name its films; the first that is there counts."""
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +105,7 @@ def _broken(path: Path, reason: str, expected: str) -> Film:
 
 def _is_film(member: str) -> bool:
     name = PurePosixPath(member).name
-    return not name.startswith(".") and (
-        PurePosixPath(name).suffix.lower() in FILM_SUFFIXES or bool(_UID.fullmatch(name))
-    )
+    return not name.startswith(".") and is_film_name(name)
 
 
 def _in_manifest(names: Callable[[Path], Iterable[str]], path: Path) -> Iterator[Film]:
