@@ -22,10 +22,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from msloc_edge.backends.onnxruntime import ERRORS_ONLY, PROVIDERS, open_session
 from msloc_edge.errors import ExportError
-from msloc_edge.export.graphs import check_graph
+from msloc_edge.export.graphs import check_graph, network_outputs, opset_of
+from msloc_edge.export.onnx import OPSET
 
-OPSET = 18
 IR_VERSION = 10
 
 F32 = NDArray[np.float32]
@@ -179,13 +180,9 @@ class _Graph:
         kept = [value for name in outputs for value in graph.output if value.name == name]
         del graph.output[:]
         graph.output.extend(kept)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
-            self.model = _optimized(self.model, options)
-            opset = next(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
-            if opset != OPSET:
+            self.model = _optimized(self.model)
+            if opset_of(self.model) != OPSET:
                 self.model = onnx.version_converter.convert_version(self.model, OPSET)
         except Exception as error:  # onnxruntime's and the converter's exceptions share no base of their own
             raise _unsupported(f"the graph cannot be simplified: {str(error).splitlines()[0]}") from error
@@ -272,7 +269,7 @@ class _Graph:
             raise _unsupported(str(error)) from error
         shapes = self._shapes()
         cams = sorted(cams, key=lambda name: -(shapes.get(name) or (0, 0, 0))[2])
-        names = ["logits", *(f"cams_{stage}" for stage in range(1, len(cams) + 1))]
+        names = network_outputs(len(cams))
         own = {name: f"net_{name}" for name in ("image", *names)}
         self._rename(own)
         logits, *cams = (own.get(name, name) for name in (logits, *cams))
@@ -303,7 +300,7 @@ class _Graph:
 
         returns  the grid of each stage
         """
-        names = ["logits", *(f"cams_{stage}" for stage in range(1, stages + 1))]
+        names = network_outputs(stages)
         graph = self.model.graph
         graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
         found = _run_twice(self.model, names, self.size)
@@ -350,11 +347,14 @@ class _Graph:
         return {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in values}
 
 
-def _optimized(model: onnx.ModelProto, options: ort.SessionOptions) -> onnx.ModelProto:
+def _optimized(model: onnx.ModelProto) -> onnx.ModelProto:
     """Let onnxruntime write the graph that it would run, of standard operators."""
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "model.onnx")
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(model.SerializeToString(), options, providers=[PROVIDERS["cpu"]])
         found = onnx.load(options.optimized_model_filepath)
     used = {node.domain for node in found.graph.node}
     kept = [entry for entry in found.opset_import if entry.domain in ("", "ai.onnx") or entry.domain in used]
@@ -368,9 +368,7 @@ def _run_twice(model: onnx.ModelProto, names: Sequence[str], size: int) -> list[
     """Run two films together and one by one: the outputs must be the same. Returns those of the two."""
     films = np.random.default_rng(0).random((2, 1, size, size), np.float32)
     try:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = open_session(model.SerializeToString())
         together = [np.asarray(value) for value in session.run(names, {"image": films})]
         single = [[np.asarray(v) for v in session.run(names, {"image": film[None]})] for film in films]
     except Exception as error:  # onnxruntime's exceptions share no base of their own

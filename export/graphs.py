@@ -26,14 +26,19 @@ _RESIZE = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
 """`up` of the method: bilinear, half-pixel centres, clamped at the edge."""
 
 
+def network_outputs(stages: int) -> list[str]:
+    """Names of the outputs of a network of so many stages: logits, then the class maps, shallow to deep."""
+    return ["logits", *(f"cams_{stage}" for stage in range(1, stages + 1))]
+
+
 def class_maps(bundle: Bundle) -> list[str]:
     """Names of the outputs that hold the class maps, shallow to deep."""
-    return [f"cams_{stage}" for stage in range(1, len(bundle.stages) + 1)]
+    return network_outputs(len(bundle.stages))[1:]
 
 
 def outputs(bundle: Bundle) -> list[str]:
     """Names of all outputs of a graph with the heatmap, in order."""
-    return ["logits", *class_maps(bundle), HEATMAP]
+    return [*network_outputs(len(bundle.stages)), HEATMAP]
 
 
 def check_graph(model: onnx.ModelProto, outputs: list[str]) -> bytes:
@@ -96,13 +101,13 @@ def with_camfuse(network: onnx.ModelProto, bundle: Bundle, defined: bool = False
     )
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     if defined:
-        model.functions.append(definition(len(bundle.stages), _opset(network)))
+        model.functions.append(definition(len(bundle.stages), opset_of(network)))
     return model
 
 
 def definition(stages: int, opset: int) -> onnx.FunctionProto:
     """Write CamFuse of so many stages in standard operators, as a function of ONNX."""
-    maps = [f"cams_{stage}" for stage in range(1, stages + 1)]
+    maps = network_outputs(stages)[1:]
     body = [
         "height = Constant <value_int: int = @height> ()",
         "width = Constant <value_int: int = @width> ()",
@@ -138,5 +143,6 @@ def _copy(network: onnx.ModelProto, bundle: Bundle) -> onnx.ModelProto:
     return model
 
 
-def _opset(network: onnx.ModelProto) -> int:
+def opset_of(network: onnx.ModelProto) -> int:
+    """Version of the standard operators that a graph is written in."""
     return next(entry.version for entry in network.opset_import if entry.domain in ("", "ai.onnx"))

@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from msloc_edge.export.graphs import check_graph
+from msloc_edge.export.graphs import check_graph, network_outputs
 from msloc_edge.model import CamNet
 
 OPSET = 18
@@ -26,7 +26,7 @@ def to_onnx(net: CamNet) -> bytes:
     Raises ExportError as `graphs.check_graph` does.
     """
     size = net.config.size
-    names = ["logits", *(f"cams_{stage}" for stage in range(1, len(net.strides) + 1))]
+    names = network_outputs(len(net.strides))
     return check_graph(export_module(net.cpu().eval(), torch.zeros(2, 1, size, size), names), names)
 
 

@@ -29,7 +29,7 @@ from msloc_edge.backends.tensorrt.progress import LOG, Bars
 from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.providers import open_provider
 from msloc_edge.errors import BackendError, ExportError, OutputError
-from msloc_edge.export.graphs import check_graph, class_maps, outputs, with_camfuse, with_heatmap
+from msloc_edge.export.graphs import check_graph, network_outputs, outputs, with_camfuse, with_heatmap
 
 LIBRARIES = {"tensorrt": (TENSORRT, "model.plan"), "tensorrt-rtx": (TENSORRT_RTX, "model.engine")}
 """Target -> the library, and the file of its plan."""
@@ -135,7 +135,7 @@ def engine_files(
 def _model(network: onnx.ModelProto, bundle: Bundle, way: Route | None) -> bytes:
     """The graph that is built: the network, and M_k by the standard operators or by the node of a plugin."""
     if way is None:
-        return check_graph(network, ["logits", *class_maps(bundle)])
+        return check_graph(network, network_outputs(len(bundle.stages)))
     if way.name == "plain":
         return check_graph(with_heatmap(network, bundle), outputs(bundle))
     if way.name == "aot":

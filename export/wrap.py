@@ -24,10 +24,10 @@ from msloc_edge.backends.onnxruntime import open_session
 from msloc_edge.bundle import ONNX, SCHEMA, Bundle
 from msloc_edge.errors import ExportError, MslocError
 from msloc_edge.export.bundle import INTENDED_USE, add_golden, require_replaceable, write_again, write_files
-from msloc_edge.export.class_maps import ENDINGS, OPSET, Normalisation, Wrapped, wrap_graph
-from msloc_edge.export.onnx import export_module
+from msloc_edge.export.class_maps import ENDINGS, Normalisation, Wrapped, wrap_graph
+from msloc_edge.export.onnx import OPSET, export_module
 from msloc_edge.export.parity import REFERENCE, Parity, check_parity, require_equal
-from msloc_edge.model.factory import make_network
+from msloc_edge.model.factory import input_channels, make_network
 from msloc_edge.model.weights import fill
 
 F32 = NDArray[np.float32]
@@ -75,9 +75,8 @@ def trace_classifier(factory: str, weights: Path | None, size: int) -> Original:
     if weights:
         fill(network, weights)
     network = FirstOutput(network.eval().float())
-    channels = next((m.in_channels // m.groups for m in network.modules() if isinstance(m, nn.Conv2d)), 1)
     try:
-        model = export_module(network, torch.zeros(2, channels, size, size), ["logits"])
+        model = export_module(network, torch.zeros(2, input_channels(network), size, size), ["logits"])
     except Exception as error:  # torch.export's exceptions share no base of their own
         raise ExportError(
             "wrap_unsupported", f"{factory}: expected a network that torch.export traces ({str(error).splitlines()[0]})"

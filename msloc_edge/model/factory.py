@@ -29,6 +29,11 @@ def make_network(name: str) -> nn.Module:
     return network
 
 
+def input_channels(network: nn.Module) -> int:
+    """Count the channels of the images that a network reads, by its first convolution; 1 where it has none."""
+    return next((m.in_channels // m.groups for m in network.modules() if isinstance(m, nn.Conv2d)), 1)
+
+
 def _find(name: str) -> Callable[[], Any]:
     module, _, path = name.partition(":")
     if not FACTORY.fullmatch(name):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from msloc_edge.errors import TrainError
 from msloc_edge.model.densenet import IMAGENET_RGB
-from msloc_edge.model.factory import make_network
+from msloc_edge.model.factory import input_channels, make_network
 
 
 class ForeignBackbone(nn.Module):
@@ -31,7 +31,7 @@ class ForeignBackbone(nn.Module):
         super().__init__()
         self.network = make_network(factory)
         self.stages_at = tuple(stages_at)
-        self.inputs = next((m.in_channels // m.groups for m in self.network.modules() if isinstance(m, nn.Conv2d)), 1)
+        self.inputs = input_channels(self.network)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET_RGB)
         self.register_buffer("scale", grey[1] / std, persistent=False)
         self.register_buffer("offset", (grey[0] - mean) / std, persistent=False)
