@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import lzma
 import os
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from msloc_edge._files import is_full
 from msloc_edge.bundle.bundle import MANIFEST, store_folder
 from msloc_edge.errors import BundleError, OutputError
 
@@ -189,7 +189,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         store = store_folder()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise OutputError(
                 "disk_full", f"{store}: no space left; free some, or choose another store with MSLOC_MODELS"
             ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from msloc_edge._files import TEMPORARY, atomic_write
+from msloc_edge._files import TEMPORARY, atomic_write, is_full
 from msloc_edge.cli.inputs import STDIN, Source
 from msloc_edge.cli.lines import Lines
 from msloc_edge.errors import MslocError, OutputError
@@ -282,7 +282,7 @@ def _writing(folder: Path, action: Callable[[], None]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise OutputError("disk_full", f"{folder}: no space left; free some, or choose another --out") from error
         where = error.filename or folder
         raise OutputError(

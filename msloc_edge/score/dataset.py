@@ -9,7 +9,6 @@ A film is in one part of one table. What is in no part is still to be done: that
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -25,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from msloc_edge._files import atomic_write
+from msloc_edge._files import atomic_write, is_full
 from msloc_edge.errors import MslocError, OutputError
 from msloc_edge.pipeline import Localizer, Outcome
 from msloc_edge.render.heatmap import color_index
@@ -317,8 +316,5 @@ def _write(path: Path, table: pa.Table, about: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         unfinished.rename(path)
     except OSError as error:
-        reason, why = ("disk_full", "no space left") if error.errno in _FULL else ("out_unwritable", str(error))
+        reason, why = ("disk_full", "no space left") if is_full(error) else ("out_unwritable", str(error))
         raise OutputError(reason, f"{path.parent}: cannot be written ({why}); free some space, then go on") from error
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)

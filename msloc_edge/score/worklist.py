@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from msloc_edge._files import atomic_folder
+from msloc_edge._files import atomic_folder, is_full
 from msloc_edge.errors import InputError, OutputError
 from msloc_edge.score.archive import list_films
 from msloc_edge.score.dataset import FILMS, Dataset, score_column
@@ -50,7 +49,7 @@ def write_worklist(dataset: Dataset, choice: str, count: int) -> Path:
                 rows.writerow([_file(name, new, number), study, *[""] * len(dataset.classes)])
             (new / CSV).write_text(text.getvalue(), encoding="utf-8")
     except OSError as error:
-        reason = "disk_full" if error.errno == errno.ENOSPC else "out_unwritable"
+        reason = "disk_full" if is_full(error) else "out_unwritable"
         raise OutputError(reason, f"{folder}: cannot be written ({error.strerror or error}); free space") from error
     return folder / CSV
 
