@@ -41,8 +41,9 @@ SOP_CLASSES = (
 )
 TRANSFER_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
-_STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0111)
-"""PS3.4 table B.2-1: success, and warnings that say that the object is kept; PS3.7 C.5.8: it was there before."""
+_SUCCESS = 0x0000
+_KEPT = (0xB000, 0xB006, 0xB007, 0x0111)
+"""PS3.4 table B.2-1: warnings that say that the object is kept; PS3.7 C.5.8: it was there before."""
 
 
 class Client(Protocol):
@@ -144,11 +145,8 @@ class StoreClient:
         if status is None:
             self.close()
             raise ListenError("node_unreachable", f"{self._node.name}: no answer, or the connection was closed")
-        if status in _STORED:
-            return
-        if 0xA700 <= status <= 0xA7FF:
-            raise ListenError("node_busy", f"{self._node.name}: out of resources ({status:04X})")
-        raise ListenError("node_refused", f"{self._node.name}: refused with status {status:04X}")
+        if status != _SUCCESS:
+            _check_kept(self._node.name, status)
 
     def close(self) -> None:
         """Release the association."""
@@ -207,12 +205,16 @@ class StowClient:
         except (requests.RequestException, OSError) as error:
             raise ListenError("node_unreachable", f"{name}: {type(error).__name__}") from error
         for item in stored.get("FailedSOPSequence", ()):
-            reason = int(item.get("FailureReason", 0))
-            if 0xA700 <= reason <= 0xA7FF:
-                raise ListenError("node_busy", f"{name}: out of resources ({reason:04X})")
-            if reason not in _STORED[1:]:
-                raise ListenError("node_refused", f"{name}: refused with status {reason:04X}")
+            _check_kept(name, int(item.get("FailureReason", 0)))
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+def _check_kept(node: str, status: int) -> None:
+    """Raise ListenError (node_busy, node_refused) for a status of a node that says that it does not keep an object."""
+    if 0xA700 <= status <= 0xA7FF:
+        raise ListenError("node_busy", f"{node}: out of resources ({status:04X})")
+    if status not in _KEPT:
+        raise ListenError("node_refused", f"{node}: refused with status {status:04X}")
