@@ -51,6 +51,15 @@ class Inbox:
         self._metrics.films.labels(outcome).inc()
         self._log.info(f"film {outcome}", film=uid, sender=sender, bytes=len(data))
 
+    def shortages(self, size: int = 0) -> list[str]:
+        """List what there is no room in, for a film of `size` bytes: the queue, the disk."""
+        found = []
+        if self._journal.counts().get(RECEIVED, 0) >= self._limits.queue_films:
+            found.append("the queue is full")
+        if self._spool.free_bytes - size < self._limits.free_disk_mb << 20:
+            found.append("the disk is full")
+        return found
+
     def _keep(self, data: bytes, uid: str, sender: str) -> str:
         header = _read(data, uid)
         content = hashlib.sha256(data).hexdigest()
@@ -60,7 +69,8 @@ class Inbox:
             if not self._wanted(header):
                 self._journal.add(uid, content, PASSED_OVER, {"sender": sender})
                 return PASSED_OVER
-            self._check_room(len(data))
+            if short := self.shortages(len(data)):
+                raise Refused(OUT_OF_RESOURCES, short[0])
             written = self._spool.write_unnamed(data)
             with self._lock:  # of two that send one film at the same time, one is the first
                 if self._journal.find(name=uid, limit=1):
@@ -81,12 +91,6 @@ class Inbox:
             return self._take.without_body_part
         parts = [wanted.upper() for wanted in self._take.body_parts]
         return not parts or any(wanted in part for wanted in parts)
-
-    def _check_room(self, size: int) -> None:
-        if self._journal.counts().get(RECEIVED, 0) >= self._limits.queue_films:
-            raise Refused(OUT_OF_RESOURCES, "the queue is full")
-        if self._spool.free_bytes - size < self._limits.free_disk_mb << 20:
-            raise Refused(OUT_OF_RESOURCES, "the disk is full")
 
 
 def _code(header: Header, keyword: str) -> str:

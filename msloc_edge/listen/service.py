@@ -12,7 +12,7 @@ from msloc_edge.listen.keep import Keeper
 from msloc_edge.listen.log import Log, silence_libraries
 from msloc_edge.listen.loop import Loop
 from msloc_edge.listen.metrics import Metrics, MetricsServer
-from msloc_edge.listen.queue import RECEIVED, withdraw
+from msloc_edge.listen.queue import withdraw
 from msloc_edge.listen.receive import Receiver
 from msloc_edge.listen.send import Sender, connect
 from msloc_edge.listen.spool import Spool
@@ -89,12 +89,7 @@ class Service:
 
     def troubles(self) -> list[str]:
         """List what keeps the service from its work."""
-        limits, found = self._config.limits, [f"{loop.name} has ended" for loop in self._loops if not loop.alive]
-        if self._spool.free_bytes < limits.free_disk_mb << 20:
-            found.append("the disk is full")
-        if self._journal.counts().get(RECEIVED, 0) >= limits.queue_films:
-            found.append("the queue is full")
-        return found
+        return [f"{loop.name} has ended" for loop in self._loops if not loop.alive] + self._inbox.shortages()
 
     @property
     def _loops(self) -> list[Loop]:
