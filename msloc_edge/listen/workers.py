@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 from msloc_edge.errors import InputError, InternalError, MslocError, OutputError
 from msloc_edge.journal import Item, Journal
@@ -89,16 +88,13 @@ class Worker:
             if attempts >= MAX_ATTEMPTS:
                 raise InternalError("internal_error", "got a film that ended the program; please report it")
             return self._localizer.localize(self._spool.film(film.name))
-        except InputError as error:
-            failure = error
         except MslocError as error:
             failure = error
         except Exception as error:  # its words may hold a header's
             failure = InternalError("internal_error", f"unexpected {type(error).__name__}; please report this film")
         if not isinstance(failure, InputError) and attempts + 1 < MAX_ATTEMPTS:
             raise failure
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return NotAnalysed.of(failure, self._localizer.bundle.id, self._localizer.operating_point, now)
+        return NotAnalysed.of(failure, self._localizer.bundle.id, self._localizer.operating_point)
 
     def _make_objects(self, film: Item, outcome: Result | NotAnalysed) -> dict[str, tuple[str, bytes]]:
         """Make the objects that the nodes get: kind -> UID and file. One that this film does not allow is left out.
