@@ -43,6 +43,12 @@ class Evidence:
         return cls.above(values, float(low + (high - low) * HALF))
 
     @classmethod
+    def thresholded(cls, values: NDArray[np.float32], thresholds: Mapping[str, float], label: str) -> Evidence:
+        """Regions by the absolute threshold of a finding, or of every finding (""); by `half_range` without either."""
+        threshold = thresholds.get(label, thresholds.get(""))
+        return cls.half_range(values) if threshold is None else cls.above(values, threshold)
+
+    @classmethod
     def union(cls, parts: Sequence[Evidence]) -> Evidence:
         """The pixel-wise maximum of maps of one shape; a pixel is in a region where it is in a region of any part, so
         that each part keeps its own threshold."""

@@ -128,9 +128,7 @@ class HeatmapFolder:
         path = self._files.get(record.name, {}).get(name)
         if path is None:
             raise TrainError("data_missing", f"{record.name}: no map of {label}")
-        values = read_heatmap(path, size)
-        threshold = self._limits.get(name, self._limits.get("")) if absolute else None
-        return Evidence.half_range(values) if threshold is None else Evidence.above(values, threshold)
+        return Evidence.thresholded(read_heatmap(path, size), self._limits if absolute else {}, name)
 
 
 def parse_thresholds(text: str) -> dict[str, float]:

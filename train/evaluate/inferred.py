@@ -95,7 +95,9 @@ class InferredSource:
 
         def main(label: str) -> Evidence | None:
             try:
-                return Evidence.union([self._evidence(found, part) for part in self.parts[label]])
+                return Evidence.union(
+                    [Evidence.thresholded(found.map(part), self._limits, part) for part in self.parts[label]]
+                )
             except MslocError as error:
                 self.problems.append(error.message)
                 return None
@@ -116,11 +118,6 @@ class InferredSource:
             {label: len(finding.boxes) for label, finding in own.items()},
             result.gate.score if result.gate else None,
         )
-
-    def _evidence(self, found: _Inferred, label: str) -> Evidence:
-        threshold = self._limits.get(label, self._limits.get(""))
-        values = found.map(label)
-        return Evidence.half_range(values) if threshold is None else Evidence.above(values, threshold)
 
 
 def _read(path: Path) -> dict[str, _Inferred]:

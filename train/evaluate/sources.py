@@ -59,8 +59,7 @@ class ModelSource:
         }
 
     def about(self) -> dict[str, Any]:
-        bundle = self._localizer.bundle
-        name = next(name for name, profile in bundle.profiles.items() if profile is self._localizer.profile)
+        bundle, name = self._localizer.bundle, self._localizer.operating_point.profile
         return {
             "what": {
                 "name": bundle.name,
@@ -100,8 +99,8 @@ class ModelSource:
 
     def within(self, backend: Backend) -> ModelSource:
         """Give the same model, profile and findings in another backend, that has the model in it."""
-        name = next(name for name, profile in self.bundle.profiles.items() if profile is self._localizer.profile)
-        localizer = Localizer(self.bundle.path, backend, profile=name, input_gate=False)
+        profile = self._localizer.operating_point.profile
+        localizer = Localizer(self.bundle.path, backend, profile=profile, input_gate=False)
         return ModelSource(localizer, backend.name, self._mapping, self._batch)
 
     def films(self, records: Sequence[Record], localize: bool) -> Generator[tuple[Record, FilmMaps | MslocError]]:
