@@ -27,6 +27,9 @@ ROW_METRICS = ("pointing", "blob_iou_0.1", "mean_iou", "maxboxaccv2", "wang_iou_
 """Figures of every row; the main row has all the others too."""
 
 _Table = dict[str, Any]
+_Ranked = Mapping[str, tuple[NDArray[np.intp], Array, NDArray[np.bool_]]]
+"""Finding -> its films with a known label, where there are films of both kinds; their scores, their labels."""
+
 Samples = tuple[dict[str, Array], dict[str, int]]
 """A figure of each finding: in the data and in each resample [B], and the number that it rests on."""
 
@@ -81,6 +84,7 @@ class Summary:
         seed: int = 0,
     ) -> None:
         self._films, self._records, self._truth, self._main = films, [records[f.name] for f in films], truth, main_row
+        self._everywhere = np.ones(len(films), bool)
         patients = list(dict.fromkeys(record.patient for record in self._records))
         number = {patient: at for at, patient in enumerate(patients)}
         self.patients = len(patients)
@@ -95,13 +99,12 @@ class Summary:
     def tables(self, labels: Sequence[str]) -> _Table:
         """Every table: name -> figures. `labels` are the findings whose scores are told."""
         rows = {row: self._units(row, self._places) for row in self.row_names}
-        main = rows.get(self._main, {})
-        films = np.ones(len(self._films), bool)
+        main, ranked = rows.get(self._main, {}), self._ranked(labels, self._everywhere)
         return {
-            "auroc": _table(*self._ranking(labels, auroc, films)),
-            "ap": _table(*self._ranking(labels, average_precision, films)),
-            "roc": self._roc(labels),
-            "reliability": self._reliability(labels),
+            "auroc": _table(*self._ranking(ranked, auroc)),
+            "ap": _table(*self._ranking(ranked, average_precision)),
+            "roc": _roc(ranked),
+            "reliability": self._reliability(ranked),
             "profiles": self._profiles(labels),
             "operating_points": self._operating_points(),
             "pointing": _shares(main, "pointing"),
@@ -123,12 +126,12 @@ class Summary:
         """The main figures of the main row as samples, to be compared with another method's on the same films."""
         units = self._units(self._main, self._places)
         counts = {label: mine.count for label, mine in units.items()}
-        films = np.ones(len(self._films), bool)
+        ranked = self._ranked(labels, self._everywhere)
         shares = {"pointing": "pointing", "blob_iou_0.1": "blob_iou", "mean_iou": "blob_overlap"}
         curve, boxes, _ = self._froc_samples()
         return {
-            "auroc": self._ranking(labels, auroc, films),
-            "ap": self._ranking(labels, average_precision, films),
+            "auroc": self._ranking(ranked, auroc),
+            "ap": self._ranking(ranked, average_precision),
             **{
                 name: ({label: mine.share(column)[:, 0] for label, mine in units.items()}, counts)
                 for name, column in shares.items()
@@ -162,20 +165,14 @@ class Summary:
         return np.array(at, np.intp), positive
 
     def _ranking(
-        self,
-        labels: Sequence[str],
-        metric: Callable[[Array, NDArray[np.bool_], NDArray[np.float32]], Array],
-        films: NDArray[np.bool_],
+        self, ranked: _Ranked, metric: Callable[[Array, NDArray[np.bool_], NDArray[np.float32]], Array]
     ) -> Samples:
         samples, counts = {}, {}
-        for label, (at, scores, positive) in self._rankable(labels, films).items():
+        for label, (at, scores, positive) in ranked.items():
             samples[label], counts[label] = metric(scores, positive, self._weights[:, at]), len(at)
         return samples, counts
 
-    def _rankable(
-        self, labels: Sequence[str], films: NDArray[np.bool_]
-    ) -> dict[str, tuple[NDArray[np.intp], Array, NDArray[np.bool_]]]:
-        """Label -> its films with a known label, their scores and labels, where there are films of both kinds."""
+    def _ranked(self, labels: Sequence[str], films: NDArray[np.bool_]) -> _Ranked:
         found = {}
         for label in labels:
             at, positive = self._known(label, films)
@@ -183,31 +180,17 @@ class Summary:
                 found[label] = at, np.array([self._films[i].scores[label] for i in at], np.float64), positive
         return found
 
-    def _roc(self, labels: Sequence[str]) -> _Table | None:
-        found = self._rankable(labels, np.ones(len(self._films), bool))
-        if not found:
-            return None
-        curves = {label: roc(scores, positive) for label, (_, scores, positive) in found.items()}
-        return {
-            "false_positive_rate": list(FALSE_RATES),
-            "macro": np.mean(list(curves.values()), axis=0).round(5).tolist(),
-            "per_class": {label: curve.round(5).tolist() for label, curve in curves.items()},
-        }
-
-    def _reliability(self, labels: Sequence[str]) -> _Table | None:
+    def _reliability(self, ranked: _Ranked) -> _Table | None:
         """ECE and the bins of the diagram; None where some score is no probability."""
-        films = np.ones(len(self._films), bool)
-        found = self._rankable(labels, films)
-        if not found or any(scores.min() < 0 or scores.max() > 1 for _, scores, _ in found.values()):
+        if not ranked or any(scores.min() < 0 or scores.max() > 1 for _, scores, _ in ranked.values()):
             return None
         return {
-            "ece": _table(*self._ranking(labels, calibration_error, films)),
-            "bins": {label: reliability_bins(scores, positive) for label, (_, scores, positive) in found.items()},
+            "ece": _table(*self._ranking(ranked, calibration_error)),
+            "bins": {label: reliability_bins(scores, positive) for label, (_, scores, positive) in ranked.items()},
         }
 
     def _profiles(self, labels: Sequence[str]) -> _Table:
         names = dict.fromkeys(profile for film in self._films for profile in film.called)
-        everywhere = np.ones(len(self._films), bool)
         tables: _Table = {}
         for profile in names:
             parts: dict[str, tuple[dict[str, Array], dict[str, int]]] = {
@@ -215,7 +198,7 @@ class Summary:
                 "specificity": ({}, {}),
             }
             for label in labels:
-                at, positive = self._known(label, everywhere)
+                at, positive = self._known(label, self._everywhere)
                 called = np.array([self._films[i].called[profile][label] for i in at], bool)
                 found = rates(called, positive, self._weights[:, at])
                 for name, samples, count in zip(parts, found, (positive.sum(), (~positive).sum()), strict=True):
@@ -279,7 +262,7 @@ class Summary:
             for group in in_order({group for group in groups if group}):
                 films = np.array([mine == group for mine in groups])
                 units = self._units(self._main, [place for place in self._places if films[place[2]]])
-                ranking = _table(*self._ranking(labels, auroc, films))
+                ranking = _table(*self._ranking(self._ranked(labels, films), auroc))
                 tables[name][group] = {
                     "films": int(films.sum()),
                     "auroc": ranking["macro"] if ranking else None,
@@ -312,6 +295,17 @@ def _table(samples: Mapping[str, Array], counts: Mapping[str, int]) -> _Table | 
     macro = Figure.of(mean_over(list(samples.values())), sum(counts.values()))
     per_class = {label: Figure.of(values, counts[label]).to_dict() for label, values in samples.items()}
     return {"macro": macro.to_dict(), "per_class": per_class}
+
+
+def _roc(ranked: _Ranked) -> _Table | None:
+    if not ranked:
+        return None
+    curves = {label: roc(scores, positive) for label, (_, scores, positive) in ranked.items()}
+    return {
+        "false_positive_rate": list(FALSE_RATES),
+        "macro": np.mean(list(curves.values()), axis=0).round(5).tolist(),
+        "per_class": {label: curve.round(5).tolist() for label, curve in curves.items()},
+    }
 
 
 def _shares(units: Mapping[str, _Units], column: str, at: int = 0) -> _Table | None:
