@@ -30,7 +30,7 @@ import pydicom
 
 from msloc_edge import Localizer
 from msloc_edge.objects import make_object
-from msloc_edge.objects.making import encode
+from msloc_edge.objects.encoding import encode
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "listen" / "peers"))

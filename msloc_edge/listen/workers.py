@@ -13,7 +13,7 @@ from msloc_edge.listen.metrics import Metrics
 from msloc_edge.listen.queue import LOCALIZED, RECEIVED, route, take
 from msloc_edge.listen.spool import Spool
 from msloc_edge.objects import NotAnalysed, make_object
-from msloc_edge.objects.making import encode
+from msloc_edge.objects.encoding import encode
 from msloc_edge.pipeline import Localizer
 from msloc_edge.result import Result
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Union
 
 from msloc_edge._files import atomic_write
 from msloc_edge.errors import DependencyError, MslocError
+from msloc_edge.objects.encoding import encode
 from msloc_edge.objects.outcome import NotAnalysed
 from msloc_edge.result import Result
 
@@ -95,12 +96,6 @@ def write_objects(
             written.left_out[kind] = error
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, _encoded(made))
+        atomic_write(path, encode(made))
         written.files[kind] = path
     return written
-
-
-def _encoded(made: Dataset) -> bytes:
-    from msloc_edge.objects.making import encode
-
-    return encode(made)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import replace
-from io import BytesIO
 
 import numpy as np
 from highdicom.sc import SCImage
@@ -14,6 +13,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from msloc_edge.imaging.reading import decode_frame, read_frame
+from msloc_edge.objects.encoding import encode
 from msloc_edge.objects.identity import Identity
 from msloc_edge.objects.outcome import NotAnalysed
 from msloc_edge.objects.source import Source, refused
@@ -49,11 +49,7 @@ def make_refusal(refusal: NotAnalysed, source: Source, identity: Identity) -> Da
 
 def read_film(source: Source) -> Frame:
     """Read the film of a result that came without it. Raises InputError."""
-    film = source.film
-    if isinstance(film, Dataset):
-        buffer = BytesIO()
-        film.save_as(buffer, enforce_file_format=True)
-        film = buffer.getvalue()
+    film = encode(source.film) if isinstance(source.film, Dataset) else source.film
     return decode_frame(film, "film") if isinstance(film, bytes) else read_frame(film)
 
 

@@ -10,12 +10,12 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from typing import Any
 
 from pydicom import Dataset
 
 from msloc_edge.objects.codes import coding_schemes
+from msloc_edge.objects.encoding import encode
 from msloc_edge.objects.outcome import NotAnalysed
 from msloc_edge.objects.source import Source
 from msloc_edge.result import Result
@@ -110,9 +110,7 @@ def name_by_content(made: Dataset, source: Source, identity: Identity) -> Datase
     if "Rows" in made and "PatientOrientation" not in made:
         made.PatientOrientation = source.header.get("PatientOrientation")
     made.walk(lambda parent, element: _derive_dimensions(element, identity))
-    buffer = BytesIO()
-    made.save_as(buffer, enforce_file_format=True)
-    made.SOPInstanceUID = derived_uid(hashlib.sha256(buffer.getvalue()).hexdigest())
+    made.SOPInstanceUID = derived_uid(hashlib.sha256(encode(made)).hexdigest())
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     return made
 

@@ -1,11 +1,10 @@
-"""From a result and its film to one DICOM object, encoded."""
+"""From a result and its film to one DICOM object."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 from pydicom import Dataset
@@ -79,10 +78,3 @@ def _texts(result: Result | NotAnalysed) -> list[str]:
     if isinstance(result, NotAnalysed):
         return [*own, result.message]
     return [*own, *(finding.label for finding in result.findings)]
-
-
-def encode(made: Dataset) -> bytes:
-    """Encode an object as a file (PS3.10)."""
-    buffer = BytesIO()
-    made.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()

@@ -358,7 +358,7 @@ def test_maps_come_back_onto_the_film(localize: Localize, make_film: Make, eleme
 
 
 def _through_a_file(made: Dataset) -> Dataset:
-    from msloc_edge.objects.making import encode
+    from msloc_edge.objects.encoding import encode
 
     return pydicom.dcmread(BytesIO(encode(made)))
 
