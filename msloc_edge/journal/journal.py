@@ -120,10 +120,13 @@ class Journal:
         self._db.text_factory = _decode
         if exclusive:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("BEGIN")  # one look: another process may be making the file
         ours = self._pragma("application_id"), self._pragma("user_version")
-        if ours == (0, 0) and not self._db.execute("SELECT * FROM sqlite_master").fetchall():
+        tables = self._db.execute("SELECT * FROM sqlite_master").fetchall()
+        self._db.execute("COMMIT")
+        if ours == (0, 0) and not tables:
             self._db.execute("PRAGMA page_size = 1024")  # what each commit writes
-            self._db.execute("PRAGMA journal_mode = WAL").fetchall()  # a file system without it keeps its own
+            self._use_wal(0 if exclusive else _BUSY_S)
             self._db.executescript(_SCHEMA)
         elif ours != (_APPLICATION, _VERSION):
             raise OutputError(
@@ -133,6 +136,21 @@ class Journal:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         if exclusive:
             self._db.executescript("BEGIN IMMEDIATE; COMMIT")
+
+    def _use_wal(self, wait_s: float) -> None:
+        """Keep the log of changes beside the file; a file system without that keeps its own way.
+
+        SQLite does not wait here for another process that is making the file, so this does.
+        """
+        give_up = time.monotonic() + wait_s
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL").fetchall()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= give_up:
+                    raise
+            time.sleep(0.01)
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import hypothesis.strategies as st
@@ -294,6 +295,20 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
             worker.communicate("go\n", timeout=120)
             assert worker.returncode == 0
         assert journal.counts() == {"done": 60}
+
+
+def test_many_make_the_file_at_once(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def make(path: Path) -> str:
+        together.wait(timeout=60)
+        with Journal(path, durable=False) as journal:
+            return journal.add("a", "1", "received").name
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(50):
+            path = tmp_path / f"{number}.sqlite"
+            assert list(pool.map(make, [path] * 4)) == ["a"] * 4
 
 
 def test_an_exclusive_journal_is_one_process_own(tmp_path: Path) -> None:
