@@ -93,8 +93,9 @@ def film_threshold(normals: NDArray[np.float64], rate: float) -> float:
     values = np.sort(normals)[::-1]
     j = max(1, math.floor(rate * (len(values) + 1) + 1e-9))
     limit = values[min(j, len(values)) - 1]
-    higher = values[values > limit]
-    return float((limit + (higher.min() if higher.size else 1.0)) / 2)
+    higher = values[values > limit].min(initial=1.0)
+    middle = (limit + higher) / 2
+    return float(middle if middle > limit else higher)  # of two neighbouring floats the middle is one of them
 
 
 def _held_out(

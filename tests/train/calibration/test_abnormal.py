@@ -31,10 +31,13 @@ def test_normal_and_abnormal_films() -> None:
         ([0.5] * 9, 0.5, 0.75),  # all equal: none passes
         ([0.4], 0.1, 0.7),  # too few for any promise: above all
         ([1.0] * 9, 0.1, 1.0),
+        ([0.0] * 17 + [np.nextafter(0.999, 0), 0.999], 0.1, 0.999),  # nothing between the first and the second
     ],
 )
 def test_film_threshold_by_hand(normals: list[float], rate: float, threshold: float) -> None:
-    assert film_threshold(np.array(normals), rate) == pytest.approx(threshold)
+    found = film_threshold(np.array(normals), rate)
+    assert found == pytest.approx(threshold)
+    assert sum(value >= found for value in normals if value < 1) <= max(0, rate * (len(normals) + 1) - 1)
 
 
 @given(
