@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from msloc_edge.backends import Backend, load_backend
 from msloc_edge.bundle import ONNX, Bundle
 from msloc_edge.errors import BackendError, DependencyError
-from msloc_edge.model.config import BACKBONES
+from msloc_edge.model.config import is_own
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -45,7 +45,7 @@ def bare_classifier(
 
     Raises BackendError as `load_backend` and `classifier_onnx` do.
     """
-    if backend == "torch" and bundle.manifest["architecture"].get("backbone") in BACKBONES:
+    if backend == "torch" and is_own(bundle):
         return without_maps(load_backend(backend, bundle, device, precision, threads))
     model = classifier_onnx(bundle)
     (folder / ONNX).write_bytes(model)
@@ -137,13 +137,12 @@ def without_maps(backend: Backend) -> Backend:
 
     from msloc_edge.backends.torch.backend import TorchBackend
     from msloc_edge.backends.torch.precision import DTYPES
-    from msloc_edge.model.network import BACKBONES as OWN
-    from msloc_edge.model.network import CamNet, Prediction
+    from msloc_edge.model.network import BACKBONES, CamNet, Prediction
 
     assert isinstance(backend, TorchBackend)
-    net, device, precision = backend._net, backend._device, backend._precision
+    net, device, precision = backend.net, backend._device, backend._precision
     assert isinstance(net, CamNet)
-    channels = OWN[net.config.backbone].channels[-1]
+    channels = BACKBONES[net.config.backbone].channels[-1]
     weight = torch.from_numpy(linear_weights(len(net.config.classes), channels)).to(device)
     net.neck = torch.nn.Identity()
 

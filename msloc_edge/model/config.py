@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass
 from typing import Any
 
 from msloc_edge._config import check, option
+from msloc_edge.bundle import WEIGHTS, Bundle
 
 BACKBONES = ("edge", "efficientnet_lite0", "densenet121")
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -61,3 +62,9 @@ class ModelConfig:
         """Build the configuration that `to_dict` wrote."""
         lists = {name: tuple(values.get(name, ())) for name in ("classes", "stages_at")}
         return cls(**{**values, **lists})
+
+
+def is_own(bundle: Bundle) -> bool:
+    """Tell whether a bundle's network is one of `msloc_edge.model` with its weights, or anybody's graph."""
+    backbone = bundle.manifest["architecture"].get("backbone")
+    return WEIGHTS in bundle.manifest["files"] and backbone in BACKBONES

@@ -104,6 +104,14 @@ def test_every_engine_agrees(engine_name: str, tiny_state: dict[str, Any], bundl
     np.testing.assert_allclose(engine.run(films[:1]).logits, outputs.logits[:1], rtol=1e-4, atol=1e-4)
 
 
+def test_torch_without_the_weights_runs_the_graph(
+    films: np.ndarray, bundle_of: Callable[[CamNet], Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    net = network("edge", "avg", "all", "none")
+    engine = bare_classifier(bundle_of(net), "torch", None, tmp_path_factory.mktemp("cut"))
+    assert engine.run(films).cams == ()
+
+
 def test_the_graph_is_plain_and_small(bundle: Bundle) -> None:
     model = onnx.load_from_string(classifier_onnx(bundle))
     assert [value.name for value in model.graph.input] == ["image"]

@@ -24,7 +24,7 @@ from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.kernels.ops import fuse_cams
 from msloc_edge.maps.fuse import Maps
 from msloc_edge.model import CamNet, ModelConfig, build
-from msloc_edge.model.config import BACKBONES
+from msloc_edge.model.config import is_own
 from msloc_edge.types import Frame
 
 
@@ -137,12 +137,6 @@ def load(
     open_network = _own if is_own(bundle) else _from_graph
     net, predict = open_network(bundle, precision)
     return TorchBackend(bundle, net, torch.device(device), precision, predict)
-
-
-def is_own(bundle: Bundle) -> bool:
-    """Tell whether a bundle's network is one of `msloc_edge.model` with its weights, or anybody's graph."""
-    backbone = bundle.manifest["architecture"].get("backbone")
-    return WEIGHTS in bundle.manifest["files"] and backbone in BACKBONES
 
 
 def _own(bundle: Bundle, precision: str) -> tuple[nn.Module, Predict]:
