@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "AnySource", "NotAnalysed", "Written", "make_object", "write_objects"]
 
 KINDS = ("sr", "seg", "pm", "gsps", "sc")
-_OF_FINDINGS = ("seg", "pm", "gsps")
+OF_FINDINGS = ("seg", "pm", "gsps")
+"""Kinds that a film without a positive finding does not have."""
 
 AnySource = Union[str, Path, bytes, "Dataset"]
 """The DICOM film that a result is of: a path, the file's content, or a pydicom Dataset."""
@@ -88,7 +89,7 @@ def write_objects(
     """
     written = Written({}, {})
     found = isinstance(result, Result) and result.positive
-    for kind in [kind for kind in kinds if found or kind not in _OF_FINDINGS]:
+    for kind in [kind for kind in kinds if found or kind not in OF_FINDINGS]:
         path = Path(folder) / f"{stem}.{kind}.dcm"
         try:
             made = make_object(result, source, kind)

@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from msloc_edge.errors import MslocError
 from msloc_edge.imaging.checks import captured_warnings
-from msloc_edge.objects import capture, parametric_map, presentation, report, segmentation
+from msloc_edge.objects import OF_FINDINGS, capture, parametric_map, presentation, report, segmentation
 from msloc_edge.objects.identity import Identity, name_by_content
 from msloc_edge.objects.outcome import NotAnalysed
 from msloc_edge.objects.source import Source, read_source, refused
@@ -40,9 +40,12 @@ def make(result: Result | NotAnalysed, film: AnySource, kind: str) -> Dataset:
     if isinstance(result, Result) and result.refused:
         result = NotAnalysed.of_result(result)
     source = read_source(film, _texts(result))
-    if kind == "sc" and isinstance(result, Result) and result.film is None:
+    if isinstance(result, Result):
         _check_same_film(result, source)
-        result = replace(result, film=capture.read_film(source))
+        if kind in OF_FINDINGS and not result.positive:
+            raise refused(f"{kind}: expected a result with a finding, got one without; sr and sc say so.")
+        if kind == "sc" and result.film is None:
+            result = replace(result, film=capture.read_film(source))
     try:
         identity = Identity.of(result, source, kind)
         with captured_warnings():
@@ -61,7 +64,6 @@ def _make(result: Result | NotAnalysed, source: Source, identity: Identity, kind
         if kind not in _REFUSAL_MAKERS:
             raise refused(f"{kind}: expected a film that was analysed, got one that was not; sr and sc say so.")
         return _REFUSAL_MAKERS[kind](result, source, identity)
-    _check_same_film(result, source)
     return _MAKERS[kind](result, source, identity)
 
 

@@ -29,8 +29,6 @@ NOTE = "msloc-edge: research use, not for diagnosis"
 
 def make(result: Result, source: Source, identity: Identity) -> Dataset:
     """Make the presentation state of a film with a positive finding."""
-    if not result.positive:
-        raise refused("gsps: expected a result with a finding, got one without; sr and sc say so.")
     if not source.header.file_meta.TransferSyntaxUID.is_little_endian and "VOILUTSequence" in source.header:
         raise refused("gsps: expected the film's table in little endian, got big endian; convert the film first.")
     colors = palette(finding.label for finding in result.findings)

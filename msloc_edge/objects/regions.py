@@ -20,10 +20,8 @@ _SAME = 1e-3
 def needed_maps(result: Result, kind: str) -> dict[str, NDArray[np.float32]]:
     """Give the maps of the positive findings, [h, w] of the film's area, in the order of `Result.positive`.
 
-    Raises OutputError (object_refused) where there is no finding, or no map of one.
+    Raises OutputError (object_refused) where there is no map of one.
     """
-    if not result.positive:
-        raise refused(f"{kind}: expected a result with a finding, got one without; sr and sc say so.")
     labels = [finding.label for finding in result.positive]
     if not all(label in result.maps and label in result.map_thresholds for label in labels):
         raise refused(f"{kind}: expected a result with its maps, got one read from its line; localize the film again.")
