@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from msloc_edge._statistics import Array, auroc, ratio
 from msloc_edge.train.calibration.abnormal import abnormal_films, normal_films
-from msloc_edge.train.calibration.resample import Figure, patient_weights
+from msloc_edge.train.calibration.resample import Figure, film_weights
 from msloc_edge.train.calibration.subgroups import in_order
 
 Flags = NDArray[np.bool_]
@@ -103,9 +103,7 @@ class _Rates:
     """Figures of the films as they are and of resamples of their patients."""
 
     def __init__(self, films: LabelledFilms, resamples: int, seed: int) -> None:
-        numbers = {patient: at for at, patient in enumerate(dict.fromkeys(films.patients))}
-        weights = patient_weights(len(numbers), resamples, seed)
-        self._weights = weights[:, [numbers[patient] for patient in films.patients]]
+        self._weights = film_weights(films.patients, resamples, seed)
 
     def share(self, counted: Flags, among: Flags) -> dict[str, Any]:
         """Compute the share of the films `among` that are `counted`, both [N]."""

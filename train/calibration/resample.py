@@ -6,6 +6,7 @@ interval: every function here takes weights [B, ...] and returns one figure for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +48,12 @@ def patient_weights(patients: int, resamples: int, seed: int) -> NDArray[np.floa
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
     return np.concatenate([np.ones((1, patients)), drawn]).astype(np.float32)
+
+
+def film_weights(patients: Sequence[str], resamples: int, seed: int) -> NDArray[np.float32]:
+    """Draw patients as `patient_weights` does, those of N films: how often each film counts [1 + resamples, N]."""
+    numbers = {patient: at for at, patient in enumerate(dict.fromkeys(patients))}
+    return patient_weights(len(numbers), resamples, seed)[:, [numbers[patient] for patient in patients]]
 
 
 def mean_over(classes: list[Array]) -> Array:

@@ -23,7 +23,7 @@ from msloc_edge.backends.torch.backend import load as load_torch
 from msloc_edge.errors import MslocError
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.maps.boxes import iou
-from msloc_edge.train.calibration.resample import Figure, patient_weights
+from msloc_edge.train.calibration.resample import Figure, film_weights
 from msloc_edge.train.data import Record
 from msloc_edge.train.evaluate import perturb
 from msloc_edge.train.evaluate.evidence import Evidence
@@ -67,7 +67,7 @@ class Probe:
             return None
         task = progress.add_task("probes", total=len(films) * (2 + len(RANDOMISED)))
         labels = [(film, label) for film in films for label in self._truth.regions[film.record.name]]
-        self._weights = self._patient_weights([film.record.patient for film, _ in labels])
+        self._weights = film_weights([film.record.patient for film, _ in labels], self._resamples, self._seed)
         return {
             "films": len(films),
             "findings": len(labels),
@@ -83,10 +83,6 @@ class Probe:
                 yield _Probed(record, film, self._source.look(film))
             except MslocError as error:
                 self.problems.append(f"[{error.reason}] {record.name}: {error.message}")
-
-    def _patient_weights(self, patients: Sequence[str]) -> NDArray[np.float32]:
-        number = {patient: at for at, patient in enumerate(dict.fromkeys(patients))}
-        return patient_weights(len(number), self._resamples, self._seed)[:, [number[patient] for patient in patients]]
 
     def _figure(self, values: Sequence[float]) -> dict[str, Any]:
         """Mean over the findings for which a value is known."""

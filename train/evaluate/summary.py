@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from msloc_edge._statistics import Array, auroc, average_precision, ratio
 from msloc_edge.train.calibration.rates import LabelledFilms, operating_point
-from msloc_edge.train.calibration.resample import Figure, mean_over, patient_weights
+from msloc_edge.train.calibration.resample import Figure, film_weights, mean_over
 from msloc_edge.train.calibration.subgroups import band, in_order, subgroups
 from msloc_edge.train.data import Record
 from msloc_edge.train.data.films import label_array
@@ -85,11 +85,9 @@ class Summary:
     ) -> None:
         self._films, self._records, self._truth, self._main = films, [records[f.name] for f in films], truth, main_row
         self._everywhere = np.ones(len(films), bool)
-        patients = list(dict.fromkeys(record.patient for record in self._records))
-        number = {patient: at for at, patient in enumerate(patients)}
-        self.patients = len(patients)
-        weights = patient_weights(len(patients), resamples, seed)
-        self._weights = weights[:, [number[record.patient] for record in self._records]]
+        patients = [record.patient for record in self._records]
+        self.patients = len(set(patients))
+        self._weights = film_weights(patients, resamples, seed)
         self._resampled = resamples, seed
         self._places = [(row, label, at) for at, film in enumerate(films) for row, label in film.rows]
         self.row_names = tuple(dict.fromkeys(row for row, _, _ in self._places))
