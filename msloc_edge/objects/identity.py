@@ -10,8 +10,10 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
+import pydicom
 from pydicom import Dataset
 
 from msloc_edge.objects.codes import coding_schemes
@@ -31,6 +33,7 @@ _SERIES = {
 """Kind -> number and description of its series; high numbers come after those of the film's own study."""
 
 _CLOCKS = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
+_DIMENSIONS = ("DimensionOrganizationSequence", "DimensionIndexSequence")
 _NAMELESS = "2.25.0"
 
 
@@ -98,7 +101,10 @@ def derived_uid(*parts: object) -> str:
 
 
 def name_by_content(made: Dataset, source: Source, identity: Identity) -> Dataset:
-    """Complete an object, take what is random and what a clock said out of it, then name it by its bytes."""
+    """Complete an object, take what is random and what a clock said out of it, then name it by its bytes.
+
+    returns  the object as it reads from those bytes, which are written again as they are: encoding takes long
+    """
     for keyword in _CLOCKS:
         made.pop(keyword, None)
     if "PresentationCreationDate" in made:
@@ -109,12 +115,11 @@ def name_by_content(made: Dataset, source: Source, identity: Identity) -> Datase
         made.BodyPartExamined = source.header.get("BodyPartExamined") or "CHEST"
     if "Rows" in made and "PatientOrientation" not in made:
         made.PatientOrientation = source.header.get("PatientOrientation")
-    made.walk(lambda parent, element: _derive_dimensions(element, identity))
-    made.SOPInstanceUID = derived_uid(hashlib.sha256(encode(made)).hexdigest())
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    return made
-
-
-def _derive_dimensions(element: Any, identity: Identity) -> None:
-    if element.keyword == "DimensionOrganizationUID":
-        element.value = identity.uid("dimensions", identity.kind)
+    for sequence in _DIMENSIONS:
+        for item in made.get(sequence, ()):
+            item.DimensionOrganizationUID = identity.uid("dimensions", identity.kind)
+    encoded = encode(made)
+    named = pydicom.dcmread(BytesIO(encoded))
+    named.SOPInstanceUID = derived_uid(hashlib.sha256(encoded).hexdigest())
+    named.file_meta.MediaStorageSOPInstanceUID = named.SOPInstanceUID
+    return named

@@ -207,6 +207,7 @@ def _algorithm(identity: Identity) -> AlgorithmIdentification:
 
 
 def _document(groups: list[Any], source: Source, identity: Identity) -> Dataset:
+    """Make the report of its groups: highdicom copies and searches what it is given, so it is given the first alone."""
     device = DeviceObserverIdentifyingAttributes(
         uid=identity.device,
         name=MANUFACTURER,
@@ -217,11 +218,11 @@ def _document(groups: list[Any], source: Source, identity: Identity) -> Dataset:
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device)),
         procedure_reported=own.CHEST_RADIOGRAPH.concept(),
-        imaging_measurements=groups,
+        imaging_measurements=groups[:1],
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=None,
     )
-    return Comprehensive3DSR(
+    document = Comprehensive3DSR(
         evidence=[source.header],
         content=content,
         is_complete=True,
@@ -231,3 +232,7 @@ def _document(groups: list[Any], source: Source, identity: Identity) -> Dataset:
         content_time=identity.time,
         **identity.arguments(),
     )
+    measurements = document.ContentSequence[-1].ContentSequence
+    for group in groups[1:]:
+        measurements.extend(group)
+    return document
