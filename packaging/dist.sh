@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Wheel and sdist into dist/, each installed alone in a fresh environment of every Python here, where it localizes the
-# example films. Then the SBOM and SHA256SUMS of all that lies in dist/.
+# example films. Then the SBOM, and SHA256SUMS of this version in dist/.
 #
 #   packaging/dist.sh            the Pythons of PATH and pyenv
 #   packaging/dist.sh python3.12 one of them
@@ -52,5 +52,4 @@ for python in "${found[@]}"; do installs "$python" "$ROOT/$WHEEL"; done
 installs "${found[0]}" "$ROOT/$SDIST"
 
 "$PYTHON" tools/soup.py --sbom "dist/msloc-edge-$VERSION.cdx.json"
-(cd dist && sha256sum -- *"$VERSION"* >SHA256SUMS)
-ls -l dist
+packaging/sums.sh "$VERSION"

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# The SDK for one machine, into dist/: sdk.sh ARCH, x86_64 or aarch64 (cross-compiled). An archive and a .deb.
+# The SDK for one machine, into dist/: sdk.sh ARCH, x86_64 or aarch64 (cross-compiled). An archive, a .deb, the SBOM that
+# both hold, and SHA256SUMS of this version in dist/.
+#
 # DICOM=OFF leaves out what reads DICOM files, for equipment that reads them itself.
 #
 # Two builds of one commit give the same bytes: file times are the commit's, paths of this machine are left out.
@@ -50,4 +52,6 @@ cmake --build "build/sdk-$ARCH" "-j${JOBS:-2}" >>"$log"
 mkdir -p dist
 (cd "build/sdk-$ARCH" && rm -rf packages && cpack -B packages) >>"$log"
 for package in "build/sdk-$ARCH"/packages/msloc-edge-sdk*; do in_order "$package" "dist/$(basename "$package")"; done
-ls -l dist/msloc-edge-sdk*
+VERSION=$(sed -n 's/^CMAKE_PROJECT_VERSION:.*=//p' "build/sdk-$ARCH/CMakeCache.txt")
+cp build/sdk/sbom.cdx.json "dist/msloc-edge-sdk-$VERSION.cdx.json"
+packaging/sums.sh "$VERSION"
