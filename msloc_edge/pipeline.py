@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from msloc_edge._ordered import OVERTAKE_S, Ahead, map_ahead
 from msloc_edge.backends import DEFAULT_BACKEND, Backend, Outputs, Search, load_backend
 from msloc_edge.bundle import DEFAULT_MODEL, Bundle
+from msloc_edge.cuda.on_device import DeviceArray, is_on_device
+from msloc_edge.cuda.pixels import frame_on_device
 from msloc_edge.errors import BackendError, InputError, InternalError, MslocError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.imaging.preprocess import Prepared, looks_inverted
@@ -36,8 +38,8 @@ from msloc_edge.maps.regions import Located
 from msloc_edge.result import LazyMapping, Result
 from msloc_edge.types import FilmGate, Finding, Frame, OperatingPoint
 
-AnyFilm = Union[str, Path, bytes, NDArray[Any], Frame]  # noqa: UP007 - Python 3.10 cannot join str and a generic alias
-"""A film file, its content, an array of stored pixels, or a Frame."""
+AnyFilm = Union[str, Path, bytes, NDArray[Any], DeviceArray, Frame]  # noqa: UP007 - Python 3.10 cannot join them all
+"""A film file, its content, an array of stored pixels on the host or on a CUDA device, or a Frame."""
 
 Film = TypeVar("Film")
 Item = TypeVar("Item")
@@ -144,6 +146,8 @@ class Localizer:
             read = decode_frame(film, "-", frame=frame)
         elif isinstance(film, (str, Path)):
             read = read_frame(film, frame=frame)
+        elif is_on_device(film):
+            read = frame_on_device(film)
         elif hasattr(type(film), "__array__") or hasattr(type(film), "__array_interface__"):  # arrays, PIL images
             read = frame_from_array(film)
         else:

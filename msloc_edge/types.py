@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from msloc_edge.cuda.pixels import DevicePixels
 
 TORCH_PRECISIONS = ("fp32", "bf16", "fp16")
 """Arithmetic in which PyTorch trains and runs a network."""
@@ -46,7 +49,8 @@ class Frame:
     Stored pixels have at most 16 bits, so modality LUT, VOI LUT or window, inversion and padding together are one
     look-up table; every device (numpy, C++, CUDA) windows a film by the same `lut[pixels]`.
 
-    pixels    [H, W] uint8 or uint16: the stored bit patterns (signed values: two's complement, high bits masked off)
+    pixels    [H, W] uint8 or uint16: the stored bit patterns (signed values: two's complement, high bits masked off);
+              on a device they are DevicePixels, which numpy copies to the host
     lut       [2**bits] float32 in [0, 1]: displayed brightness of each bit pattern, 1 = white = dense
     name      where it came from, as the user named it
     sha256    hex digest of the file's bytes
@@ -54,7 +58,7 @@ class Frame:
     uids      a DICOM film's; None where it has none
     """
 
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] | DevicePixels
     lut: NDArray[np.float32]
     name: str = "array"
     sha256: str = ""
@@ -65,7 +69,7 @@ class Frame:
         """The windowed film, [H, W] float32 in [0, 1]."""
         from msloc_edge._lookup import look_up  # with it comes cv2, which these types do without
 
-        return look_up(self.lut, self.pixels)
+        return look_up(self.lut, np.asarray(self.pixels))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Films that are on a CUDA device already, in any library's array: by DLPack or the CUDA array interface.
+"""Arrays that are on a CUDA device already, of any library: by DLPack or the CUDA array interface.
 
 DLPack hands over a capsule with a pointer to this (dlpack.h, the form without a version, which every library gives):
 
@@ -10,9 +10,11 @@ DLPack hands over a capsule with a pointer to this (dlpack.h, the form without a
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Union
+
+import numpy as np
 
 from msloc_edge.cuda.streams import Stream
 from msloc_edge.errors import BackendError
@@ -20,18 +22,39 @@ from msloc_edge.errors import BackendError
 CUDA, MANAGED = 2, 13
 """DLDeviceType of memory that a CUDA device copies from. 1 is the CPU, 3 the host's page-locked memory."""
 
-FLOAT32 = (2, 32, 1)
-"""DLDataType: code of floats, bits, lanes."""
+LETTERS = "iuf"
+"""DLDataType: signed, unsigned and floating numbers by their code, in numpy's letters."""
+
+NO_WAIT = -1
+"""Stream of `__dlpack__` that asks the exporter to wait for nothing."""
 
 TAKEN, USED = b"dltensor", b"used_dltensor"
 """Names of the capsule; one that was used is not freed by its destructor. A capsule keeps no copy: these must live."""
 
 
+class HasDlpack(Protocol):
+    """An array that DLPack can hand over: of torch, CuPy or JAX."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+class HasCudaInterface(Protocol):
+    """An array with the CUDA array interface, as numba has them."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+
+DeviceArray = Union[HasDlpack, HasCudaInterface]  # noqa: UP007 - protocols cannot be joined at run time in Python 3.10
+
+
 class OnDevice(NamedTuple):
-    """Contiguous float32 films [B, 1, H, W] at an address on the device."""
+    """Contiguous numbers at an address on the device."""
 
     address: int
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 class _DLTensor(ctypes.Structure):
@@ -60,71 +83,80 @@ _set_name.argtypes, _set_name.restype = (ctypes.py_object, ctypes.c_char_p), cty
 _deleter = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)  # called with the GIL: some exporters count references in theirs
 
 
-def is_on_device(films: Any) -> bool:
+def is_on_device(array: Any) -> bool:
     """Whether an array of any library is on a CUDA device; what says nothing of a device is on the host."""
-    if hasattr(films, "__dlpack_device__"):
-        return films.__dlpack_device__()[0] in (CUDA, MANAGED)
-    return hasattr(films, "__cuda_array_interface__")
+    if hasattr(array, "__dlpack_device__"):
+        return array.__dlpack_device__()[0] in (CUDA, MANAGED)
+    return hasattr(array, "__cuda_array_interface__")
 
 
 @contextmanager
-def on_device(films: Any, stream: Stream, ordinal: int) -> Iterator[OnDevice]:
-    """Borrow films for as long as the block lasts; DLPack is preferred, as its exporter waits for what writes them.
+def on_device(
+    array: Any, stream: Stream | None, ordinal: int | None = None, dtypes: tuple[str, ...] = ("float32",)
+) -> Iterator[OnDevice]:
+    """Borrow an array for as long as the block lasts; DLPack is preferred, as its exporter waits for what writes it.
 
-    stream   on which they will be read
-    ordinal  its device, which they must be on
-    Raises BackendError (backend_failed) when they are not contiguous float32 films on this device.
+    stream   on which it will be read; None: it will not be, so nothing waits
+    ordinal  its device, which it must be on; None: any
+    dtypes   that it may have
+    Raises BackendError (backend_failed) when it is not contiguous, of another type, or not on this device.
     """
-    if hasattr(films, "__dlpack__"):
-        kind, place = films.__dlpack_device__()
-        if kind not in (CUDA, MANAGED) or place != ordinal:
+    if hasattr(array, "__dlpack__"):
+        kind, place = array.__dlpack_device__()
+        if kind not in (CUDA, MANAGED) or ordinal not in (None, place):
             where = f"CUDA device {place}" if kind in (CUDA, MANAGED) else f"DLPack device type {int(kind)}, id {place}"
-            raise _refused(f"films on cuda:{ordinal}, got {where}; copy them there, or to the host")
+            raise _refused(f"an array on cuda:{ordinal or 0}, got {where}; copy it there, or to the host")
         try:
-            capsule = films.__dlpack__(stream=stream.handle)
+            capsule = array.__dlpack__(stream=stream.handle if stream else NO_WAIT)
             address = _pointer(capsule, TAKEN)
         except (BufferError, TypeError, ValueError, RuntimeError) as error:  # as one that requires gradients
-            raise _refused(f"films that DLPack can hand over, got {type(films).__name__}: {error}") from error
-        with _borrowed(capsule, address) as found:
+            raise _refused(f"an array that DLPack can hand over, got {type(array).__name__}: {error}") from error
+        with _borrowed(capsule, address, dtypes) as found:
             yield found
-    elif (facts := getattr(films, "__cuda_array_interface__", None)) is not None:
-        if facts["typestr"] != "<f4" or facts.get("strides"):
-            raise _refused(f"contiguous float32 films, got {facts['typestr']}, strides {facts.get('strides')}")
-        if facts.get("stream") is not None:
+    elif (facts := getattr(array, "__cuda_array_interface__", None)) is not None:
+        dtype, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
+        _require(dtype, dtypes)
+        _require_contiguous(shape, facts.get("strides"), dtype.itemsize)
+        if stream and facts.get("stream") is not None:
             with stream.current():
                 stream.wait_for(facts["stream"])
-        yield OnDevice(facts["data"][0], tuple(facts["shape"]))
+        yield OnDevice(facts["data"][0], shape, dtype)
     else:
-        raise _refused(f"an array with __dlpack__ or __cuda_array_interface__, got {type(films).__name__}")
+        raise _refused(f"an array with __dlpack__ or __cuda_array_interface__, got {type(array).__name__}")
 
 
 @contextmanager
-def _borrowed(capsule: Any, address: int) -> Iterator[OnDevice]:
+def _borrowed(capsule: Any, address: int, dtypes: tuple[str, ...]) -> Iterator[OnDevice]:
     """Borrow what a capsule holds; it is given back at the end."""
     managed = _DLManagedTensor.from_address(address)
     _set_name(capsule, USED)
     try:
         tensor = managed.tensor
-        shape = tuple(tensor.shape[: tensor.ndim])
-        if (tensor.code, tensor.bits, tensor.lanes) != FLOAT32:
-            raise _refused(f"float32 films, got DLPack type {(tensor.code, tensor.bits, tensor.lanes)}; convert them")
-        if tensor.strides and not _contiguous(shape, tensor.strides[: tensor.ndim]):
-            raise _refused(f"contiguous films, got strides {tensor.strides[: tensor.ndim]}; copy them")
-        yield OnDevice((tensor.data or 0) + tensor.byte_offset, shape)
+        shape, code = tuple(tensor.shape[: tensor.ndim]), tensor.code
+        if code >= len(LETTERS) or tensor.lanes != 1:  # bfloat16, complex, vectors
+            raise _refused(f"{' or '.join(dtypes)}, got DLPack type {(code, tensor.bits, tensor.lanes)}; convert it")
+        dtype = np.dtype(f"{LETTERS[code]}{tensor.bits // 8}")
+        _require(dtype, dtypes)
+        _require_contiguous(shape, tensor.strides[: tensor.ndim] if tensor.strides else None, 1)
+        yield OnDevice((tensor.data or 0) + tensor.byte_offset, shape, dtype)
     finally:
         if managed.deleter:
             _deleter(managed.deleter)(address)
 
 
-def _contiguous(shape: tuple[int, ...], strides: list[int]) -> bool:
-    """Strides count elements; those of a dimension of one mean nothing."""
-    expected = 1
-    for side, stride in zip(reversed(shape), reversed(strides), strict=True):
+def _require(dtype: np.dtype[Any], dtypes: tuple[str, ...]) -> None:
+    if dtype.str not in {np.dtype(name).str for name in dtypes}:
+        raise _refused(f"{' or '.join(dtypes)}, got {dtype}; convert it")
+
+
+def _require_contiguous(shape: tuple[int, ...], strides: Sequence[int] | None, unit: int) -> None:
+    """Refuse gaps and other orders; the stride of a dimension of one means nothing."""
+    expected = unit
+    for side, stride in zip(reversed(shape), reversed(strides or ()), strict=False):
         if side != 1 and stride != expected:
-            return False
+            raise _refused(f"a contiguous array, got strides {list(strides or ())}; copy it")
         expected *= side
-    return True
 
 
 def _refused(words: str) -> BackendError:
-    return BackendError("backend_failed", f"run: expected {words}")
+    return BackendError("backend_failed", f"expected {words}")

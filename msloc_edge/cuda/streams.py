@@ -85,7 +85,7 @@ class Stream(Protocol):
 
     def synchronize(self) -> None: ...
     def wait_for(self, other: int) -> None:
-        """Wait until another library's stream, by its handle, has done what was put on it."""
+        """Let what comes wait for what another library has put on its stream, by its handle."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Capture what `work` puts on the stream. Raises BackendError when it cannot be captured."""
@@ -168,7 +168,10 @@ class BindingsStream:
         self._call("cuStreamSynchronize", self._stream)
 
     def wait_for(self, other: int) -> None:
-        self._call("cuStreamSynchronize", other)
+        event = self._call("cuEventCreate", self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+        self._call("cuEventRecord", event, other)
+        self.wait(event)
+        self.forget(event)
 
     def capture(self, work: Callable[[], None]) -> Graph:
         # Of this thread alone: another may copy a map of the film before meanwhile.

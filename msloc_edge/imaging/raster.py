@@ -54,11 +54,21 @@ def full_range_frame(
     low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         raise InputError("constant", f"{name}: expected a film, but every pixel is {low}; export the film again.")
-    top = 2 ** (bits or 8 * pixels.dtype.itemsize) - 1
-    if pixels.dtype.itemsize == 2 and high < (top + 1) // 8:
+    bits = bits or 8 * pixels.dtype.itemsize
+    if pixels.dtype.itemsize == 2 and high < 2**bits // 8:
         codes += ("narrow_range",)
-    lut = np.arange(top + 1, dtype=np.float32) / np.float32(top)
+    lut = full_range(bits)
     return Frame(pixels, np.float32(1) - lut if white_is_zero else lut, name, warnings=codes)
+
+
+def full_range(bits: int) -> NDArray[np.float32]:
+    """Table [2**bits] that shows a depth's smallest value black, and its largest white.
+
+    >>> full_range(2)
+    array([0.        , 0.33333334, 0.6666667 , 1.        ], dtype=float32)
+    """
+    top = 2**bits - 1
+    return np.arange(top + 1, dtype=np.float32) / np.float32(top)
 
 
 def luma(colour: NDArray[Any], *, bgr: bool = False) -> NDArray[Any]:
@@ -88,7 +98,7 @@ def decode_image(data: bytes, name: str, frame: int | None = None) -> Frame:
             image = _open(data, kind, name, frame)
             turned = pages[image.tell()] if pages else _is_turned(image)
         film = _decode(image, data, name, ("exif_orientation_ignored",) if turned else ())
-        if kind == "PNG" and (data[25] == png.PALETTE or data[28] or not film.pixels[-1].any()):
+        if kind == "PNG" and (data[25] == png.PALETTE or data[28] or not np.asarray(film.pixels)[-1].any()):
             png.prove_rows(data, name)
         return film
     except InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.content import PresentationLUTTransformation
 from highdicom.pr import (
@@ -69,7 +70,7 @@ def _window(result: Result, source: Source) -> list[SoftcopyVOILUTTransformation
         return None
     if "ModalityLUTSequence" in header or header.get("PixelRepresentation"):
         return None
-    pixels = result.film.pixels
+    pixels = np.asarray(result.film.pixels)
     values = pixels[pixels != header.get("PixelPaddingValue", -1)]
     slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
     low, high = sorted(slope * float(value) + intercept for value in (values.min(), values.max()))

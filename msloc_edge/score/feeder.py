@@ -214,7 +214,7 @@ class _Memory:
         """Move a film's arrays into the memory."""
         if isinstance(film, Prepared):
             return _Read(replace(film, input=()), self._write([np.asarray(film.input)]))
-        return _Read(_without_pixels(film), self._write([film.pixels, film.lut]))
+        return _Read(_without_pixels(film), self._write([np.asarray(film.pixels), film.lut]))
 
     def _write(self, arrays: Sequence[NDArray[Any]]) -> tuple[_Form, ...]:
         forms = tuple((array.dtype.str, array.shape) for array in arrays)

@@ -33,6 +33,9 @@ class Exported:
         return self.capsule
 
 
+FLOATS, BYTES = np.dtype(np.float32), np.dtype(np.uint8)
+
+
 def read(films: Any) -> OnDevice:
     with on_device(films, stream(), 0) as found:
         return found
@@ -45,13 +48,13 @@ def stream(waited: list[int] | None = None) -> Any:
 @pytest.mark.parametrize("shape", [(2, 1, 5, 7), (1, 1, 1, 1), (3,), (), (0, 1, 5, 7)])
 def test_capsules_of_torch(shape: tuple[int, ...]) -> None:
     films = torch.zeros(shape)
-    assert read(Exported(films)) == OnDevice(films.data_ptr(), shape)
+    assert read(Exported(films)) == OnDevice(films.data_ptr(), shape, FLOATS)
 
 
 @pytest.mark.parametrize("kind", [2, 13])
 def test_capsules_of_numpy(kind: int) -> None:
     films = np.zeros((4, 1, 5, 7), np.float32)[1:3]
-    assert read(Exported(films, kind)) == OnDevice(films.ctypes.data, (2, 1, 5, 7))
+    assert read(Exported(films, kind)) == OnDevice(films.ctypes.data, (2, 1, 5, 7), FLOATS)
 
 
 def test_a_stride_of_one_film_means_nothing() -> None:
@@ -79,17 +82,25 @@ def test_it_is_given_back_once() -> None:
     [
         (
             torch.zeros(1, 1, 4, 4),
-            "expected films on cuda:0, got DLPack device type 1, id 0; copy them there, or to the host",
+            "expected an array on cuda:0, got DLPack device type 1, id 0; copy it there, or to the host",
         ),
         (Exported(np.zeros(4, np.float32), 3), "DLPack device type 3"),
-        (Exported(np.zeros(4, np.float32), 2, 1), "expected films on cuda:0, got CUDA device 1"),
-        (Exported(np.zeros(4)), r"expected float32 films, got DLPack type \(2, 64, 1\)"),
-        (Exported(np.zeros(4, np.int32)), r"expected float32 films, got DLPack type \(0, 32, 1\)"),
-        (Exported(torch.zeros(4, 4).T[:2]), r"expected contiguous films, got strides \[1, 4\]"),
-        (Exported(torch.zeros(4, requires_grad=True)), "films that DLPack can hand over, got Exported: "),
+        (Exported(np.zeros(4, np.float32), 2, 1), "expected an array on cuda:0, got CUDA device 1"),
+        (Exported(np.zeros(4)), "expected float32, got float64; convert it"),
+        (Exported(np.zeros(4, np.int32)), "expected float32, got int32"),
+        (Exported(torch.zeros(4, dtype=torch.bfloat16)), r"expected float32, got DLPack type \(4, 16, 1\)"),
+        (Exported(torch.zeros(4, 4).T[:2]), r"expected a contiguous array, got strides \[1, 4\]"),
+        (Exported(torch.zeros(4, requires_grad=True)), "an array that DLPack can hand over, got Exported: "),
         (np.float32(1), "__dlpack__|DLPack"),
         ([[1.0]], "expected an array with __dlpack__ or __cuda_array_interface__, got list"),
-        (SimpleNamespace(__cuda_array_interface__={"typestr": "<f8"}), "expected contiguous float32 films, got <f8"),
+        (
+            SimpleNamespace(__cuda_array_interface__={"typestr": "<f8", "shape": (4,)}),
+            "expected float32, got float64",
+        ),
+        (
+            SimpleNamespace(__cuda_array_interface__={"typestr": "<f4", "shape": (4, 4), "strides": (32, 4)}),
+            r"expected a contiguous array, got strides \[32, 4\]",
+        ),
     ],
 )
 def test_what_is_no_film_of_this_device(films: Any, says: str) -> None:
@@ -104,7 +115,7 @@ def test_a_capsule_that_was_used_is_refused() -> None:
     exported = Exported(np.zeros(4, np.float32))
     read(exported)
     exported.__dlpack__ = lambda stream: exported.capsule  # type: ignore[method-assign]
-    with pytest.raises(BackendError, match="films that DLPack can hand over, got Exported: PyCapsule"):
+    with pytest.raises(BackendError, match="an array that DLPack can hand over, got Exported: PyCapsule"):
         read(exported)
 
 
@@ -114,5 +125,5 @@ def test_the_cuda_array_interface_may_name_a_stream() -> None:
     for extra in ({}, {"stream": None}, {"stream": 2}, {"strides": None}):
         films = SimpleNamespace(__cuda_array_interface__=facts | extra)
         with on_device(films, stream(waited), 0) as found:
-            assert found == OnDevice(4096, (1, 1, 2, 2))
+            assert found == OnDevice(4096, (1, 1, 2, 2), FLOATS)
     assert waited == [2]

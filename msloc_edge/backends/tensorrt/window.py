@@ -31,9 +31,12 @@ class DeviceFilm:
     address  of the film on the device; what reads it there waits for `ready`
     """
 
-    def __init__(self, window: DeviceWindow, buffer: Buffer, shape: tuple[int, int], stream: Stream) -> None:
-        """stream  writes the film, and then its copy on the host"""
-        self._window, self.shape = window, shape
+    def __init__(self, window: DeviceWindow, buffer: Buffer, shape: tuple[int, int], stream: Stream, of: Frame) -> None:
+        """stream  writes the film, and then its copy on the host
+
+        of  whose pixels may be on the device: their memory is not given back before they have been read
+        """
+        self._window, self.shape, self._of = window, shape, of
         self.buffer, self.stream, self.address, self.ready = buffer, stream, buffer.device, stream.mark()
         if not buffer.shared:
             stream.copy_out(buffer.host, buffer.device)
@@ -74,15 +77,13 @@ class DeviceWindow:
         shape = geometry.input_height, geometry.input_width
         with self._lane() as lane, lane.stream.current():
             lane.stream.synchronize()  # the pixels of the film before may still be read
-            addresses = {
-                "pixels": _filled(lane, "pixels", frame.pixels),
-                "table": _filled(lane, "table", frame.lut),
-            }
             buffer = self._buffer(lane.stream, prod(shape))
             enlarges = geometry.width > geometry.image_width or geometry.height > geometry.image_height
             numbers = geometry.to_dict() | {"last": len(frame.lut) - 1, "output": buffer.device}
-            launch(self._kernels[frame.pixels.itemsize, enlarges], numbers | addresses, lane.stream)
-            return DeviceFilm(self, buffer, shape, lane.stream)
+            numbers["table"] = _filled(lane, "table", frame.lut)
+            with self._pixels(lane, frame) as pixels:
+                launch(self._kernels[frame.pixels.itemsize, enlarges], numbers | {"pixels": pixels}, lane.stream)
+            return DeviceFilm(self, buffer, shape, lane.stream, frame)
 
     def fetch(self, film: DeviceFilm) -> Array:
         """Give a film's copy on the host, when it is there. Raises BackendError (backend_closed)."""
@@ -94,9 +95,10 @@ class DeviceWindow:
             return film.buffer.host[: prod(film.shape)].reshape(film.shape).copy()
 
     def take_back(self, film: DeviceFilm) -> None:
-        """Use the memory of a film again, which nobody has any more."""
+        """Use the memory of a film again, which nobody has any more, when what is on its way has come."""
         with self._lock:
             with film.stream.current():
+                film.stream.reach(film.copied)
                 for mark in (film.ready, film.copied):
                     film.stream.forget(mark)
             self._buffers.append(film.buffer)
@@ -121,6 +123,15 @@ class DeviceWindow:
         finally:
             with self._lock:
                 self._free.append(lane)
+
+    @contextmanager
+    def _pixels(self, lane: _Lane, frame: Frame) -> Iterator[int]:
+        """Address of a film's stored pixels: where they are on the device already, else where they are copied to."""
+        if isinstance(frame.pixels, np.ndarray):
+            yield _filled(lane, "pixels", frame.pixels)
+        else:
+            with frame.pixels.borrow(lane.stream, self._ordinal) as found:
+                yield found.address
 
     def _buffer(self, stream: Stream, size: int) -> Buffer:
         with self._lock:

@@ -53,7 +53,8 @@ class CudaWindow:
     @torch.inference_mode()
     def __call__(self, frame: Frame, geometry: Geometry) -> DeviceFilm:
         """Window a film, and wait for nothing. Pixels go from page-locked memory, others by way of it."""
-        pixels = torch.from_numpy(frame.pixels if frame.pixels.itemsize == 1 else frame.pixels.view(np.int16))
+        stored = np.asarray(frame.pixels)
+        pixels = torch.from_numpy(stored if stored.itemsize == 1 else stored.view(np.int16))
         size = geometry.input_height, geometry.input_width
         place = geometry.left, geometry.top, geometry.width, geometry.height
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream()):

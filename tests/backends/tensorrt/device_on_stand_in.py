@@ -12,6 +12,8 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +22,8 @@ from interpreted import Interpreter
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
 from msloc_edge.cuda.compiled import INDEX, SCHEMA, Compiled
-from msloc_edge.cuda.streams import BindingsStream
-from msloc_edge.errors import BackendError
+from msloc_edge.cuda.streams import BindingsStream, open_stream
+from msloc_edge.errors import BackendError, InputError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.imaging.reading import frame_from_array
 from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
@@ -138,6 +140,114 @@ def test_threads_that_end_leave_nothing_behind(bundle: Bundle, device: Interpret
             list(localizer.stream(pictures, workers=1))
         gc.collect()
         assert LIBRARY.stand_in_live() <= memory + 1, "at most one more film was on its way at a time"
+
+
+class Produced:
+    """Stored pixels of another library, which its own stream writes on the device as late as it may."""
+
+    def __init__(self, stored: np.ndarray) -> None:
+        self.stream, self._stored = open_stream(), stored
+        count = -(-stored.nbytes // 4)
+        with self.stream.current():
+            self.address = self.stream.allocate(count)
+            self.stream.copy_in(self.address, stored)
+            self.mark = self.stream.mark()
+        content = (ctypes.c_uint8 * stored.nbytes).from_address(self.address)
+        self._array = np.frombuffer(content, stored.dtype).reshape(stored.shape)
+
+    def close(self) -> None:
+        with self.stream.current():
+            self.stream.forget(self.mark)
+        self.stream.close()
+
+    def interface(self, **changed: Any) -> Any:
+        """The CUDA array interface, which names the stream."""
+        facts = {"data": (self.address, False), "shape": self._array.shape, "typestr": self._array.dtype.str}
+        return SimpleNamespace(__cuda_array_interface__=facts | {"version": 3, "stream": self.stream.handle} | changed)
+
+    def dlpack(self, device: int = 0) -> Any:
+        """DLPack, whose exporter makes the reader's stream wait."""
+
+        class Exporter:
+            def __dlpack_device__(exporter) -> tuple[int, int]:  # noqa: N805
+                return 2, device
+
+            def __dlpack__(exporter, *, stream: int | None = None) -> Any:  # noqa: N805
+                if stream != -1:
+                    LIBRARY.cuStreamWaitEvent(ctypes.c_void_p(stream), ctypes.c_void_p(int(self.mark)), 0)
+                return self._array.__dlpack__()
+
+        return Exporter()
+
+
+@pytest.fixture
+def produced(device: Interpreter) -> Iterator[list[Produced]]:
+    """Arrays that are there for as long as the test; freed before the device is looked at."""
+    found: list[Produced] = []
+    yield found
+    for one in found:
+        one.close()
+
+
+@pytest.mark.parametrize("kind", ["dlpack", "interface"])
+def test_pixels_that_are_on_the_device_stay_there(
+    bundle: Bundle, device: Interpreter, produced: list[Produced], kind: str
+) -> None:
+    """The same result as of the film on the host, and one copy less: that of its pixels."""
+    with ready(Localizer(bundle.path, "tensorrt", all_classes=True)) as localizer:
+        localizer.localize(films()[0])
+        for stored in (films()[0], films()[3]):
+            produced.append(Produced(stored))
+            before = LIBRARY.stand_in_copies()
+            found = localizer.localize(getattr(produced[-1], kind)())
+            copies = LIBRARY.stand_in_copies() - before - 1  # the test's own, to the device
+            right = localizer.localize(stored)
+            assert copies == LIBRARY.stand_in_copies() - before - 1 - copies - 1
+            assert found.findings == right.findings
+            assert found.warnings == tuple(code for code in right.warnings if code != "narrow_range"), "not looked for"
+            assert found.film is not None
+            np.testing.assert_array_equal(np.asarray(found.film.pixels), stored)
+
+
+@pytest.mark.parametrize("kind", ["dlpack", "interface"])
+def test_other_backends_copy_pixels_from_the_device(bundle: Bundle, produced: list[Produced], kind: str) -> None:
+    produced.append(Produced(films()[0]))
+    with Localizer(bundle.path, all_classes=True) as localizer:
+        found = localizer.localize(getattr(produced[-1], kind)())
+        assert found.findings == localizer.localize(films()[0]).findings
+
+
+def test_the_producers_stream_is_waited_for(
+    bundle: Bundle, produced: list[Produced], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test of these tests: an interface that names no stream is read at once."""
+    produced.append(Produced(films()[0]))
+    with ready(Localizer(bundle.path, "tensorrt", input_gate=False)) as localizer:
+        early = np.asarray(localizer.prepare(produced[-1].interface(stream=None)).input)
+        late = np.asarray(localizer.prepare(produced[-1].interface()).input)
+        right = np.asarray(localizer.prepare(films()[0]).input)
+    assert not np.array_equal(early, right)
+    np.testing.assert_array_equal(late, right)
+
+
+def test_pixels_on_the_device_that_are_no_film(bundle: Bundle, produced: list[Produced]) -> None:
+    produced += [Produced(films()[0]), Produced(np.zeros((90, 90), np.float32)), Produced(np.zeros((4, 4), np.uint8))]
+    film, floats, small = produced
+    strided = film.interface(strides=(400, 2))
+    colour = film.interface(shape=(90, 50, 3), typestr="|u1")
+    with ready(Localizer(bundle.path, "tensorrt")) as localizer:
+        for wrong, reason, says in (
+            (floats.dlpack(), "unsupported_pixels", "array: expected uint8 or uint16, got float32; convert it"),
+            (floats.interface(), "unsupported_pixels", "array: expected uint8 or uint16, got float32; convert it"),
+            (strided, "unsupported_pixels", "expected a contiguous array, got strides"),
+            (colour, "unsupported_pixels", "got shape .90, 50, 3."),
+            (small.dlpack(), "too_small", "4"),
+        ):
+            with pytest.raises(InputError, match=says) as caught:
+                localizer.localize(wrong)
+            assert caught.value.reason == reason
+        with pytest.raises(BackendError, match="expected an array on cuda:0, got CUDA device 1"):
+            localizer.localize(film.dlpack(device=1))
 
 
 @pytest.mark.parametrize("integrated", [False, True])

@@ -503,7 +503,7 @@ def test_films_come_by_dlpack(bundle: Bundle) -> None:
     assert exporter.stream == backend._active._session.stream.handle, "the exporter makes this one wait"
     assert sys.getrefcount(batch) == references, "given back"
     same(bundle, found, batch)
-    with pytest.raises(BackendError, match="expected films on cuda:0, got CUDA device 1"):
+    with pytest.raises(BackendError, match="expected an array on cuda:0, got CUDA device 1"):
         backend.run(Exported(films(1), (2, 1)))
     with pytest.raises(BackendError, match=r"failed on a batch of shape .9, 1, 64, 64."):
         backend.run(Exported(films(9)))
