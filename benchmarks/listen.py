@@ -1,14 +1,16 @@
 """The listener under load, and killed again and again, between DCMTK's storescu and storescp.
 
-    python benchmarks/listen.py [--films 2000] [--seconds 600] [--kills 200] [--size 1024]
+    python benchmarks/listen.py [--films 2000] [--seconds 600] [--backlog 100] [--kills 200] [--size 1024]
 
-    load    --films films over four associations, spread evenly over --seconds (0: as fast as they go): latency from
-            C-STORE to the stored report, films a second, memory, handles and threads on the way
-    infer   the same films through the Localizer alone, and with the report made, for comparison
-    kills   --kills listeners on one spool, each killed before one of its steps on disk, in the journal or to the node,
-            while films come in; what was acknowledged is counted at the node at the end
+    load     --films films over four associations, spread evenly over --seconds: an hour's load in ten minutes. Latency
+             from the start of storescu to the stored report; memory, handles and threads on the way
+    backlog  --backlog films as fast as they go: films a second
+    infer    films through the Localizer alone, and with the report made, for comparison
+    kills    --kills listeners on one spool, each killed before one of its steps on disk, in the journal or to the node,
+             while films come in; what was acknowledged is counted at the node at the end
 
-Result: benchmarks/results/listen.json. Needs dcmtk.
+Result: benchmarks/results/listen.json, written anew after each step; progress on stderr. Needs dcmtk, two idle cores
+for about thirteen minutes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import count
@@ -38,36 +41,49 @@ sys.path.insert(0, str(ROOT / "tests" / "listen" / "peers"))
 from dicom_peers import Listener, StoreScp, made_films, storescu, wait_until  # noqa: E402
 
 PHANTOMS, ASSOCIATIONS, POINTS = 8, 4, 20
+FILM_UID = "1.2.826.0.1.3680043.10.1338.1.{}"
+BEGAN = time.monotonic()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--backlog", type=int, default=100)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--size", type=int, default=1024)
     args = parser.parse_args()
     from machine import environment, save  # here: the listeners' processes begin as this script does
 
+    result: dict[str, Any] = {
+        "what": __doc__.splitlines()[0],
+        "busy": f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before anything began",
+        "environment": environment("pynetdicom", "highdicom", "dicomweb-client", "prometheus-client"),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         phantoms = list(made_films(folder / "phantoms", range(PHANTOMS), args.size))
-        result: dict[str, Any] = {
-            "what": __doc__.splitlines()[0],
-            "busy": f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before anything began",
-            "environment": environment("pynetdicom", "highdicom", "dicomweb-client", "prometheus-client"),
+        steps: dict[str, Callable[[], Any]] = {
+            "load": lambda: load(folder / "load", phantoms, args.films, args.seconds),
+            "backlog": lambda: load(folder / "backlog", phantoms, args.backlog, 0.0),
+            "infer": lambda: alone(phantoms),
+            "kills": lambda: kills(folder / "kills", args.kills),
         }
-        result["load"] = load(folder / "load", phantoms, args.films, args.seconds)
-        print(save("listen", result))
-        result["infer"] = alone(phantoms)
-        result["kills"] = kills(folder / "kills", args.kills)
-        print(save("listen", result))
+        for name, step in steps.items():
+            tell(name)
+            result[name] = step()
+            tell(f"{name} -> {save('listen', result)}")
+
+
+def tell(what: str) -> None:
+    """Show on stderr how far it is."""
+    print(f"{time.monotonic() - BEGAN:6.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def named_anew(phantoms: list[Path], folder: Path, number: int) -> Path:
     """Write a film of a phantom's pixels, of a study of its own."""
     film = pydicom.dcmread(phantoms[number % len(phantoms)])
-    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.10.1338.1.{number}"
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = FILM_UID.format(number)
     film.StudyInstanceUID = f"1.2.826.0.1.3680043.10.1338.2.{number}"
     film.SeriesInstanceUID = f"1.2.826.0.1.3680043.10.1338.3.{number}"
     film.save_as(folder / f"{number}.dcm")
@@ -79,22 +95,27 @@ def load(folder: Path, phantoms: list[Path], films: int, seconds: float) -> dict
     folder.mkdir()
     node = StoreScp(folder / "node")
     listener = Listener(folder / "listener", {"nodes": [node.node("sr")]})
-    port, points, started = listener.port, [], time.monotonic()
+    port, points, sent, started = listener.port, [], {}, time.monotonic()
 
     def send(number: int) -> bool:
         film = named_anew(phantoms, folder, number)
         time.sleep(max(0.0, started + seconds * number / films - time.monotonic()))
+        sent[FILM_UID.format(number)] = time.time()
         taken = storescu(port, [film])
         film.unlink()
         if (number + 1) % max(1, films // POINTS) == 0:
             points.append({"films": number + 1, **figures(listener)})
+            tell(f"  {points[-1]}")
         return bool(taken)
 
     with ThreadPoolExecutor(ASSOCIATIONS) as senders:
         acknowledged = sum(senders.map(send, range(films)))
-    wait_until(lambda: len(listener.of("film deleted")) == films, "the last report", 3600)
+    wait_until(lambda: len(listener.of("object confirmed")) >= acknowledged, "the last report", 3600)
     wall = time.monotonic() - started
-    reports, latencies, status = node.reports(), latency(listener), listener.stop()
+    wait_until(lambda: len(listener.of("film deleted")) >= acknowledged, "the last film's end")
+    confirmed = {line["film"]: datetime.fromisoformat(line["time"]) for line in listener.of("object confirmed")}
+    latencies = [time.timestamp() - sent[film] for film, time in confirmed.items()]
+    reports, status = node.reports(), listener.stop()
     node.stop()
     return {
         "films": films,
@@ -108,15 +129,6 @@ def load(folder: Path, phantoms: list[Path], films: int, seconds: float) -> dict
         "on_the_way": points,
         "exit_status": status,
     }
-
-
-def latency(listener: Listener) -> list[float]:
-    """Seconds from a film's arrival to the confirmation of its report, as the log has them."""
-    arrived = {line["film"]: datetime.fromisoformat(line["time"]) for line in listener.of("film received")}
-    return [
-        (datetime.fromisoformat(line["time"]) - arrived[line["film"]]).total_seconds()
-        for line in listener.of("object confirmed")
-    ]
 
 
 def figures(listener: Listener) -> dict[str, float]:
@@ -153,32 +165,37 @@ def alone(phantoms: list[Path]) -> dict[str, float]:
 
 
 def kills(folder: Path, number: int) -> dict[str, Any]:
-    """Kill a listener at a random step, three in four while it serves, with two new films each time."""
+    """Kill a listener at a random step, three in four while it serves, with a new film each time."""
     folder.mkdir()
     node, rng, seeds = StoreScp(folder / "node"), random.Random(0), count()
     tables = {"nodes": [node.node("sr")]}
     acknowledged: set[str] = set()
     unsent: list[Path] = []
-    killed = {"before it listened": 0, "later": 0, "not at all": 0}
+    killed = {"before it listened": 0, "at a step later": 0, "when all was done": 0}
     for kill in range(number):
-        listener = Listener(
-            folder / "listener", tables, die_at=-rng.randrange(1, 70) if kill % 4 else rng.randrange(1, 30)
-        )
-        films = [*unsent, *made_films(folder / "films", (next(seeds), next(seeds)), 64)]
+        step = -rng.randrange(1, 70) if kill % 4 else rng.randrange(1, 30)
+        listener = Listener(folder / "listener", tables, die_at=step)
+        films = [*unsent, *made_films(folder / "films", [next(seeds)], 64)]
         wait_until(lambda one=listener: one.of("listening") or not one.process.is_alive(), "a start or an end")
         listened = bool(listener.of("listening"))
         taken = storescu(listener.port, films) if listened else []
-        acknowledged |= {str(pydicom.dcmread(film, stop_before_pixels=True).SOPInstanceUID) for film in taken}
+        acknowledged |= {uid_of(film) for film in taken}
         unsent = [film for film in films if film not in taken]
-        end = time.monotonic() + 5
-        while listener.process.is_alive() and time.monotonic() < end:
-            time.sleep(0.02)
-        how = "not at all" if listener.process.is_alive() else "later" if listened else "before it listened"
+        wait_until(lambda one=listener, taken=taken: is_over(one, len(taken)), "its end, or that of its work")
+        how = (
+            "when all was done"
+            if listener.process.is_alive()
+            else "at a step later"
+            if listened
+            else "before it listened"
+        )
         killed[how] += 1
         listener.kill()
+        if (kill + 1) % max(1, number // POINTS) == 0:
+            tell(f"  {killed}")
     last = Listener(folder / "listener", tables)
     left = storescu(last.port, unsent) if unsent else []
-    acknowledged |= {str(pydicom.dcmread(film, stop_before_pixels=True).SOPInstanceUID) for film in left}
+    acknowledged |= {uid_of(film) for film in left}
     wait_until(lambda: acknowledged <= set(node.reports()) or None, "all that was acknowledged", 600)
     last.stop()
     node.stop()
@@ -189,6 +206,16 @@ def kills(folder: Path, number: int) -> dict[str, Any]:
         "lost": len(acknowledged - set(reports)),
         "under_two_uids": sum(len(uids) > 1 for uids in reports.values()),
     }
+
+
+def is_over(listener: Listener, films: int) -> bool:
+    """Whether a listener has been killed, or has nothing left to do."""
+    return not listener.process.is_alive() or len(listener.of("film deleted")) >= max(1, films)
+
+
+def uid_of(film: Path) -> str:
+    """SOP instance UID of a film."""
+    return str(pydicom.dcmread(film, stop_before_pixels=True).SOPInstanceUID)
 
 
 if __name__ == "__main__":
