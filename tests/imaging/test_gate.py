@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,25 @@ def test_the_network_is_the_one_that_torch_fits() -> None:
         expected = net(torch.from_numpy(thumbnail(film))[None, None]).softmax(1)[0].numpy()
     assert found == pytest.approx(expected, abs=0.02)  # weights of one byte
     assert found.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_it_wakes_no_threads() -> None:
+    """numpy's BLAS spins for milliseconds after a large product, on a core that the network needs."""
+    used = "time.process_time() - time.thread_time()"
+    lines = (
+        "import time, numpy as np",
+        "from msloc_edge.imaging.gate import default_gate",
+        "film = np.random.default_rng(0).random((256, 256), dtype=np.float32)",
+        "default_gate().judge(film)",
+        f"others = {used}",
+        "for _ in range(20): default_gate().judge(film), time.sleep(0.01)",
+        f"print({used} - others)",
+    )
+    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    free = {name: value for name, value in os.environ.items() if name not in limits}
+    words = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(words, capture_output=True, text=True, env=free, check=True)
+    assert float(done.stdout) < 0.01  # seconds of other threads
 
 
 @pytest.mark.parametrize(("seen", "reason"), [(0, ()), *((k + 1, (reason,)) for k, reason in enumerate(REASONS))])
