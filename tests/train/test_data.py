@@ -153,10 +153,13 @@ def test_what_cannot_be_used_is_named(release: Any, tmp_path: Path) -> None:
         ("00000004_000.png", "Tumour|Mass", 0, "00000004", "1", "F", "PA"),
         ("00000005_000.png", "Mass", 0, "00000005", "1", "F", "PA"),
         ("00000006_000.png", "Mass", 0, "", "1", "F", "PA"),
-        ("00000007_000.png",),
-        ("",),
+        ("00000007_000.png", "", 0, "00000007", "1", "F", "PA"),
+        ("00000001_000.png", "Hernia", 0, "00000001", "1", "F", "PA"),
+        ("", "", 0, "00000008", "1", "F", "PA"),
+        ("00000008_000.png",),
     ]
-    folder = release(tmp_path, TRAIN_VAL, TEST, rows=rows).write()
+    whole = [(*row, "2048", "2048", "0.1", "0.1") if len(row) > 1 else row for row in rows]
+    folder = release(tmp_path, TRAIN_VAL, TEST, rows=whole).write()
     listed = [*TRAIN_VAL, *(f"0000000{n}_000.png" for n in (4, 5, 6, 7, 8))]
     (folder / "train_val_list.txt").write_text("\n".join(listed))
     (folder / "images" / "00000003_000.png").unlink()
@@ -168,6 +171,8 @@ def test_what_cannot_be_used_is_named(release: Any, tmp_path: Path) -> None:
         "00000005_000.png: no picture",
         "00000006_000.png: no patient",
         "00000007_000.png: expected labels of the 14 findings, got ''",
+        "00000001_000.png: named again; the first row counts",
+        "Data_Entry_2017_v2020.csv, line 14: expected 11 cells, got 1",
         "00000008_000.png: no row in Data_Entry_2017_v2020.csv",
     ]
     assert (
@@ -309,17 +314,44 @@ def test_bad_rows_of_a_csv_are_named(table: Callable[[str], str]) -> None:
     ]
 
 
+def test_rows_of_a_csv_that_do_not_fit_its_header(table: Callable[[str], str]) -> None:
+    spec = table(
+        "image,Mass,Oedema,\nfilms/a.png,1,0,\nfilms/b.png,1\nfilms/b,c.png,1,0\nfilms/d.png,1,0\n,,,\n\n  \n"
+        "films/e.png,1,0,seen twice,\n"
+    )
+    found = open_collection(spec, "all")
+    assert [record.name for record in found.records] == ["films/a.png", "films/d.png", "films/e.png"]
+    assert found.problems == (
+        "films.csv, line 3: expected 4 cells, got 2",
+        "films.csv, line 4: expected 1, 0 or nothing, and a split's name, got Mass 'c.png'",
+    )
+    found = open_collection(table("image,Mass\nfilms/a.png,1\nfilms/b.png,1,0\n"), "all")
+    assert found.problems == ("films.csv, line 3: expected 2 cells, got 3",)
+
+
+def test_a_film_that_is_in_a_csv_twice(table: Callable[[str], str]) -> None:
+    found = open_collection(table("image,Mass\nfilms/a.png,1\nfilms/b.png,1\n./films/a.png,0\n"), "all")
+    assert [dict(record.labels) for record in found.records] == [{"Mass": 1}, {"Mass": 1}]
+    assert found.problems == ("./films/a.png: named again; the first row counts",)
+
+
 @pytest.mark.parametrize(
-    ("text", "code"),
+    ("text", "words"),
     [
-        ("", "data_invalid"),
-        ("file,Mass\na.png,1\n", "data_invalid"),
-        ("image,patient,split,Mass\nfilms/a.png,p,train,1\nfilms/b.png,p,test,1\n", "data_invalid"),
+        ("", "got an empty file; add 'image'"),
+        ("file,Mass\na.png,1\n", "expected the columns image, got file, Mass; add 'image'"),
+        ("image;Mass\na.png;1\n", "got image;Mass; save it with commas in place of semicolons"),
+        ("image\tMass\na.png\t1\n", "save it with commas in place of tabs"),
+        ("image,Mass,Oedema,Mass \nfilms/a.png,1,0,0\n", "expected each column once, got 'Mass' again"),
+        ("image,patient,split,Mass\nfilms/a.png,p,train,1\nfilms/b.png,p,test,1\n", "keep one split"),
     ],
 )
-def test_a_csv_that_cannot_be_used(table: Callable[[str], str], text: str, code: str) -> None:
+def test_a_csv_that_cannot_be_used(table: Callable[[str], str], text: str, words: str) -> None:
     spec = table(text)
-    assert reason(lambda: open_collection(spec, "all")) == code
+    with pytest.raises(TrainError) as caught:
+        open_collection(spec, "all")
+    assert caught.value.reason == "data_invalid"
+    assert words in caught.value.message
 
 
 def test_a_csv_without_findings_is_not_trained_on(table: Callable[[str], str]) -> None:

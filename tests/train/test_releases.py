@@ -152,12 +152,43 @@ def test_a_column_that_is_missing(write: Write, tmp_path: Path, kind: str, name:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"categories": [{"id": 1}]}, {"annotations": [{"image_id": 7, "category_id": 2}]}, {"images": 3}]
+    ("changes", "why"),
+    [
+        ({"categories": [{"id": 1}]}, "(no entry 'name')"),
+        ({"annotations": [{"image_id": 7, "category_id": 2}]}, "(no entry 'bbox')"),
+        ({"images": 3}, "(an entry of another form)"),
+    ],
 )
-def test_a_coco_file_that_lacks_something(write: Write, changes: dict[str, object]) -> None:
-    with pytest.raises(TrainError, match="expected COCO's images, annotations with a bbox, and categories") as caught:
-        open_collection(f"coco:{write('truth.json', coco(**changes))}", "all")
-    assert caught.value.reason == "data_invalid"
+def test_a_coco_file_that_lacks_something(write: Write, changes: dict[str, object], why: str) -> None:
+    file = write("truth.json", coco(**changes))
+    with pytest.raises(TrainError) as caught:
+        open_collection(f"coco:{file}", "all")
+    expected = "expected COCO's images, annotations with a bbox, and categories"
+    assert (caught.value.reason, caught.value.message) == ("data_invalid", f"{file}: {expected} {why}")
+
+
+def test_films_that_are_named_twice(write: Write, tmp_path: Path) -> None:
+    """The first row counts, the others are named: no film is scored twice, or under two labels."""
+    path = "CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg"
+    write("train.csv", CHEXPERT + f"{path},Male,41,Frontal,PA,,1.0,0.0\n{path},Male,41,Frontal,PA,,0.0,0.0\n")
+    film = write("train/patient00001/study1/view1_frontal.jpg").relative_to(tmp_path).as_posix()
+    chexpert = open_collection(f"chexpert:{tmp_path}", "all")
+    assert labels(chexpert.name) == {film: {"Cardiomegaly": 1.0, "Edema": 0.0}}
+    assert chexpert.problems == (f"{film}: named again; the first row counts",)
+    images = [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "a.png"}]
+    boxes = [{"image_id": id, "category_id": 2, "bbox": [1, 2, 3, 4]} for id in (7, 8, 9)]
+    write("images/a.png")
+    films = open_collection(f"coco:{write('truth.json', coco(images=images, annotations=boxes))}", "all")
+    assert films.boxes == {"a.png": (LabelBox("Nodule", 1, 2, 3, 4),)}
+    assert films.problems == (
+        "image_id 9: 1 boxes, and no such image",
+        "a.png: named again; the first row counts",
+    )
+    write("stage_2_train_labels.csv", "patientId,x,y,width,height,Target\na,,,,,0\na,1,2,3,4,1\n")
+    write("stage_2_train_images/a.dcm")
+    rsna = open_collection(f"rsna:{tmp_path}", "all")
+    assert (labels(rsna.name), rsna.boxes) == ({"a": {"Lung Opacity": 0.0}}, {})
+    assert rsna.problems == ("stage_2_train_labels.csv, line 3: expected the Target of a's first row, got another",)
 
 
 @pytest.mark.parametrize("kind", ["rsna", "vindr", "chexpert", "coco"])

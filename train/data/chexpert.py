@@ -12,7 +12,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from msloc_edge.errors import TrainError
-from msloc_edge.train.data.collection import Collection, Record, films_of
+from msloc_edge.train.data.collection import Collection, Record, films_of, named_twice
 from msloc_edge.train.tables import read_rows
 
 NO_FINDING = "No Finding"
@@ -36,10 +36,10 @@ def read_chexpert(folder: Path, split: str) -> Collection:
     sides: list[str | None] = []
     problems: list[str] = []
     classes: dict[str, None] = {}
-    lateral = 0
+    lateral, names = 0, set[str]()
     for table, side in tables.items():
         told = "train" if side is None and folder / "valid.csv" in tables else side
-        for row in read_rows(table, _ABOUT):
+        for row in read_rows(table, _ABOUT, problems):
             own = [column for column in row if column not in (*_ABOUT, NO_FINDING)]
             classes.update(dict.fromkeys(own))
             name = str(PurePosixPath(*PurePosixPath(row["Path"]).parts[1:]))
@@ -54,7 +54,10 @@ def read_chexpert(folder: Path, split: str) -> Collection:
                 )
             elif not (folder / name).is_file():
                 problems.append(f"{name}: no picture")
+            elif name in names:
+                problems.append(named_twice(name))
             else:
+                names.add(name)
                 labels = {column: value for column in own if (value := _VALUES[row[column]]) is not None}
                 age = int(row["Age"]) if row["Age"].isdigit() else None
                 sex = row["Sex"][:1] if row["Sex"] in ("Male", "Female") else None

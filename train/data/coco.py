@@ -12,7 +12,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from msloc_edge.errors import TrainError
-from msloc_edge.train.data.collection import Collection, LabelBox, Record, films_of
+from msloc_edge.train.data.collection import Collection, LabelBox, Record, films_of, named_twice
+
+
+def what_is_wrong(error: Exception) -> str:
+    """Word an exception that reading somebody's JSON raised, without Python's own words for it."""
+    if isinstance(error, KeyError):
+        return f"no entry {error}"
+    return str(error) if isinstance(error, ValueError) else "an entry of another form"
 
 
 def read_coco(path: Path, split: str) -> Collection:
@@ -30,21 +37,27 @@ def read_coco(path: Path, split: str) -> Collection:
             boxes[entry["image_id"]].append(LabelBox(names[entry["category_id"]], x, y, w, h))
     except OSError as error:
         raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"the entry {error}" if isinstance(error, KeyError) else str(error)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainError(
-            "data_invalid", f"{path}: expected COCO's images, annotations with a bbox, and categories: {what}"
+            "data_invalid",
+            f"{path}: expected COCO's images, annotations with a bbox, and categories ({what_is_wrong(error)})",
         ) from error
     classes = tuple(dict.fromkeys(names.values()))
-    records, problems = [], []
+    records: list[Record] = []
+    drawn: dict[str, tuple[LabelBox, ...]] = {}
+    problems = [
+        f"image_id {key!r}: {len(found)} boxes, and no such image" for key, found in boxes.items() if key not in images
+    ]
     for key, name in images.items():
         file = next((place / name for place in (path.parent, path.parent / "images") if (place / name).is_file()), None)
         if file is None:
             problems.append(f"{name}: no picture")
+        elif name in drawn:
+            problems.append(named_twice(name))
         else:
-            there = {box.label for box in boxes[key]}
+            drawn[name] = tuple(boxes.get(key, ()))
+            there = {box.label for box in drawn[name]}
             records.append(Record(name, file, name, {label: float(label in there) for label in classes}))
     chosen = films_of(split, records, [None] * len(records))
-    by_name = {images[key]: tuple(found) for key, found in boxes.items() if key in images and found}
-    kept = {record.name: by_name[record.name] for record in chosen if record.name in by_name}
+    kept = {record.name: drawn[record.name] for record in chosen if drawn[record.name]}
     return Collection(f"coco:{path}", classes, chosen, kept, tuple(problems))

@@ -58,6 +58,11 @@ class Collection:
     problems: tuple[str, ...]
 
 
+def named_twice(name: str) -> str:
+    """Word the problem of a film, or of its score, that a table names again."""
+    return f"{name}: named again; the first row counts"
+
+
 def for_validation(patient: str) -> bool:
     """Tell whether a patient of train_val validates.
 

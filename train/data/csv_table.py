@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from msloc_edge.errors import TrainError
-from msloc_edge.train.data.collection import Collection, Record, films_of
+from msloc_edge.train.data.collection import Collection, Record, films_of, named_twice
 from msloc_edge.train.tables import read_rows
 
 _ABOUT = ("image", "patient", "split", "view", "sex", "age")
@@ -20,13 +20,14 @@ def read_table(path: Path, split: str) -> Collection:
     Without `patient` every film is its own. Without `split` the training films are parted by patient, and there is
     no "test": ask for "all". Raises TrainError for a table that cannot be used.
     """
-    rows = list(read_rows(path, ("image",)))
+    problems: list[str] = []
+    rows = list(read_rows(path, ("image",), problems))
     columns = list(rows[0]) if rows else []
     classes = tuple(column for column in columns if column not in _ABOUT)
     records: list[Record] = []
     sides: list[str | None] = []
-    problems: list[str] = []
     split_of: dict[str, str | None] = {}  # by patient
+    files: set[Path] = set()
     for row in rows:
         name, told = row["image"], row.get("split", "").lower()
         file, patient, side = path.parent / name, row.get("patient") or name, _SPLIT_NAMES.get(told)
@@ -36,7 +37,10 @@ def read_table(path: Path, split: str) -> Collection:
             problems.append(f"{path.name}, line {row.line}: expected 1, 0 or nothing, and a split's name, got {got}")
         elif not file.is_file():
             problems.append(f"{name}: no picture")
+        elif file in files:
+            problems.append(named_twice(name))
         else:
+            files.add(file)
             if split_of.setdefault(patient, side) != side:
                 both = " and in ".join(str(one or "no split") for one in (split_of[patient], side))
                 raise TrainError("data_invalid", f"{path}: patient {patient} is in {both}; keep one split")

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from msloc_edge.errors import TrainError
-from msloc_edge.train.data.collection import Collection, LabelBox, Record, for_validation
+from msloc_edge.train.data.collection import Collection, LabelBox, Record, for_validation, named_twice
 from msloc_edge.train.tables import read_rows
 
 CHESTXRAY8: tuple[str, ...] = (
@@ -70,10 +70,13 @@ def read_nih(folder: Path, split: str) -> Collection:
     records: list[Record] = []
     seen: set[str] = set()
     sides: dict[str, set[str]] = defaultdict(set)  # patient -> the official lists with films of that patient
-    for row in read_rows(table, _COLUMNS):
+    for row in read_rows(table, _COLUMNS, problems):
         name, patient, labels = row["Image Index"], row["Patient ID"], row["Finding Labels"].split("|")
         sides[patient] |= {side for side, names in lists.items() if name in names}
         if wanted is not None and name not in wanted:
+            continue
+        if name in seen:
+            problems.append(named_twice(name))
             continue
         seen.add(name)
         unknown = [label for label in labels if label not in (*NIH_CLASSES, _NORMAL)]
@@ -132,7 +135,7 @@ def _names(path: Path) -> set[str]:
 def _read_boxes(path: Path, records: Mapping[str, Record], problems: list[str]) -> dict[str, tuple[LabelBox, ...]]:
     """Boxes of the given films, in pixels of their picture files."""
     boxes: dict[str, list[LabelBox]] = defaultdict(list)
-    for row in read_rows(path, _BOX_COLUMNS) if path.is_file() else ():
+    for row in read_rows(path, _BOX_COLUMNS, problems) if path.is_file() else ():
         record = records.get(row["Image Index"])
         if record is None:
             continue

@@ -33,8 +33,8 @@ def read_rsna(folder: Path, split: str) -> Collection:
     pictures = find_pictures([folder / "stage_2_train_images"])
     labels: dict[str, float] = {}
     boxes: dict[str, list[LabelBox]] = defaultdict(list)
-    problems = []
-    for row in read_rows(table, ("patientId", *_BOX, "Target")):
+    problems: list[str] = []
+    for row in read_rows(table, ("patientId", *_BOX, "Target"), problems):
         name = row["patientId"]
         try:
             target = {"0": 0.0, "1": 1.0}[row["Target"]]
@@ -43,8 +43,9 @@ def read_rsna(folder: Path, split: str) -> Collection:
             got = ", ".join(row[column] for column in (*_BOX, "Target"))
             problems.append(f"{table.name}, line {row.line}: expected Target 0, or 1 and a box, got {got}")
             continue
-        labels[name] = target
-        if box:
+        if labels.setdefault(name, target) != target:
+            problems.append(f"{table.name}, line {row.line}: expected the Target of {name}'s first row, got another")
+        elif box:
             boxes[name].append(LabelBox(OPACITY, *box))
     problems += [f"{name}: no picture" for name in labels if name not in pictures]
     records = [

@@ -71,7 +71,7 @@ def _table(folder: Path, side: str) -> Path | None:
 def _drawn(table: Path, problems: list[str]) -> dict[str, dict[tuple[str, str], list[LabelBox]]]:
     """Film -> (finding, radiologist) -> boxes; of a normal film, NORMAL without any."""
     found: dict[str, dict[tuple[str, str], list[LabelBox]]] = defaultdict(lambda: defaultdict(list))
-    for row in read_rows(table, _COLUMNS):
+    for row in read_rows(table, _COLUMNS, problems):
         seen = found[row["image_id"]][row["class_name"], row.get("rad_id", "")]
         if row["class_name"] != NORMAL:
             box = _box(row)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.train.data import FilmNames, Record
+from msloc_edge.train.data.collection import named_twice
 from msloc_edge.train.evaluate.evidence import Evidence, plain_label
 from msloc_edge.train.evaluate.measure import FilmMaps
 from msloc_edge.train.evaluate.truth import picture_size
@@ -174,7 +175,7 @@ def _load(path: Path) -> NDArray[Any]:
 def _read_scores(path: Path, names: FilmNames, problems: list[str]) -> dict[str, dict[str, float]]:
     """Film -> plain label -> score."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in read_rows(path, ("image", "label", "score")):
+    for row in read_rows(path, ("image", "label", "score"), problems):
         try:
             score = float(row["score"])
         except ValueError:
@@ -182,7 +183,11 @@ def _read_scores(path: Path, names: FilmNames, problems: list[str]) -> dict[str,
         if not math.isfinite(score):
             problems.append(f"{path.name}, line {row.line}: expected a number as score, got {row['score']!r}")
         elif film := names.find(row["image"]):
-            found[film][plain_label(row["label"])] = score
+            label = plain_label(row["label"])
+            if label in found[film]:
+                problems.append(named_twice(f"{path.name}, line {row.line}: {film}, {label}"))
+            else:
+                found[film][label] = score
     return dict(found)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.train.data import Collection, FilmNames, Record
+from msloc_edge.train.data.coco import what_is_wrong
 from msloc_edge.train.evaluate.masks import SLACK, decode_mask
 from msloc_edge.train.tables import BOX_COLUMNS, read_rows
 
@@ -124,7 +125,7 @@ def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
     Rows that cannot be used are left out and named. Raises TrainError when the table cannot be read, or no row is left.
     """
     builder = _Builder(records)
-    for row in read_rows(path, BOX_COLUMNS):
+    for row in read_rows(path, BOX_COLUMNS, builder.problems):
         where = f"{path.name}, line {row.line}: "
         try:
             x, y, w, h = (float(row[column]) for column in BOX_COLUMNS[2:])
@@ -154,7 +155,8 @@ def read_masks(path: Path, records: Sequence[Record]) -> Truth:
         raise TrainError("data_missing", f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainError(
-            "data_invalid", f"{path}: expected COCO json with images, categories and annotations ({error!r})"
+            "data_invalid",
+            f"{path}: expected COCO json with images, categories and annotations ({what_is_wrong(error)})",
         ) from error
     for number, annotation in enumerate(annotations):
         where = f"{path.name}, annotation {number}: "
@@ -163,7 +165,7 @@ def read_masks(path: Path, records: Sequence[Record]) -> Truth:
             size = int(image["height"]), int(image["width"])
             builder.add_mask(str(image["file_name"]), label, annotation["segmentation"], size, where)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            builder.problems.append(f"{where}expected an image, a category and a segmentation ({error!r})")
+            builder.problems.append(f"{where}expected an image, a category and a segmentation ({what_is_wrong(error)})")
     return builder.truth(str(path), "masks")
 
 
@@ -185,7 +187,7 @@ def _read_chexlocalize(content: Mapping[str, Mapping[str, Any]], path: Path, bui
                 if decode_mask(mask, (height, width)).any():
                     builder.add_mask(paths.get(film, film), label, mask, (height, width), where)
             except (TypeError, ValueError, IndexError, OverflowError) as error:
-                builder.problems.append(f"{where}expected a run-length code ({error!r})")
+                builder.problems.append(f"{where}expected a run-length code ({what_is_wrong(error)})")
     return builder.truth(str(path), "masks")
 
 
@@ -205,7 +207,7 @@ class _Builder:
             return
         (height, width), (x, y, w, h) = self._sizes[film], box
         if min(x, y) >= -SLACK and min(w, h) > 0 and x + w <= width + SLACK and y + h <= height + SLACK:
-            self._regions[film][label].append(TrueRegion(box))
+            self._add(film, label, TrueRegion(box), where)
         else:
             self.problems.append(
                 f"{where}expected a box within {film}, {width} x {height}, got {x:g}, {y:g}, {w:g}, {h:g}; "
@@ -217,13 +219,19 @@ class _Builder:
         if (film := self._find(image, label, where)) is None:
             return
         if size == self._sizes[film]:
-            region = TrueRegion.of_mask(decode_mask(segmentation, size))
-            self._regions[film][label].append(region)
+            self._add(film, label, TrueRegion.of_mask(decode_mask(segmentation, size)), where)
         else:
             (height, width), (rows, columns) = self._sizes[film], size
             self.problems.append(
                 f"{where}expected a mask of the picture's size {width} x {height}, got {columns} x {rows}"
             )
+
+    def _add(self, film: str, label: str, region: TrueRegion, where: str) -> None:
+        found = self._regions[film][label]
+        if any(region.box == other.box and np.array_equal(region.mask, other.mask) for other in found):
+            self.problems.append(f"{where}{film} has the same {label} already; it counts once")
+        else:
+            found.append(region)
 
     def _find(self, image: str, label: str, where: str) -> str | None:
         """Find the film of a region; None, and a problem, where there is none that can be read, or no label."""

@@ -47,7 +47,8 @@ def test_boxes_of_a_csv(table: Path, records: tuple[Record, ...]) -> None:
         ("a.png,Mass,-9,2,10,4", "expected a box within"),
         ("a.png,Mass,1,2,0,4", "expected a box within"),
         ("a.png,Mass,nan,2,3,4", "expected a box within"),
-        ("a.png,Mass,1,2,3", "expected four numbers x, y, w, h"),
+        ("a.png,Mass,1,2,3,", "expected four numbers x, y, w, h"),
+        ("a.png,Mass,1,2,3", "line 3: expected 6 cells, got 5"),
         ("a.png,Mass,one,2,3,4", "expected four numbers x, y, w, h, got one, 2, 3, 4"),
         ("z.png,Mass,1,2,3,4", "expected an image of the split, got 'z.png'"),
         ("a.png,,1,2,3,4", "expected a label, got ''"),
@@ -61,6 +62,25 @@ def test_a_bad_row_is_named_and_left_out(table: Path, records: tuple[Record, ...
     with pytest.raises(TrainError, match="none of its 1 boxes can be used") as caught:
         read_boxes(csv(table.parent, HEAD + f"{row}\n"), records)
     assert caught.value.reason == "data_invalid"
+
+
+def test_a_region_that_comes_twice_counts_once(table: Path, records: tuple[Record, ...], tmp_path: Path) -> None:
+    rows = "a.png,Mass,1,2,3,4\na.png,Mass,1.0,2,3,4\na,Nodule,1,2,3,4\n"
+    truth = read_boxes(csv(table.parent, HEAD + rows), records)
+    assert {label: len(found) for label, found in truth.regions["a.png"].items()} == {"Mass": 1, "Nodule": 1}
+    assert truth.problems == ("boxes.csv, line 3: a.png has the same Mass already; it counts once",)
+    square = {"image_id": 1, "category_id": 1, "segmentation": [[2, 2, 8, 2, 8, 8, 2, 8]]}
+    corner = {"image_id": 1, "category_id": 1, "segmentation": [[2, 2, 8, 2, 8, 8, 4, 8, 4, 4, 2, 4]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 48, "width": 64}],
+        "categories": [{"id": 1, "name": "Mass"}],
+        "annotations": [square, square, corner],
+    }
+    (tmp_path / "masks.json").write_text(json.dumps(content))
+    masks = read_masks(tmp_path / "masks.json", records)
+    first, second = masks.regions["a.png"]["Mass"]
+    assert first.box == second.box
+    assert masks.problems == ("masks.json, annotation 1: a.png has the same Mass already; it counts once",)
 
 
 def test_uids_are_names_of_their_own(table: Path) -> None:
@@ -294,7 +314,7 @@ def test_a_folder_of_heatmaps(tmp_path: Path, records: tuple[Record, ...]) -> No
     (folder / "a").mkdir()
     for number, name in enumerate(("a/Mass.npy", "b.png.Mass.npy", "c.Lung_Opacity.npy", "sub/f/Mass.npy")):
         np.save(folder / name, np.full(SIZE, number, np.float32))
-    (folder / "scores.csv").write_text("image,label,score\na.png,Mass,0.5\nb,Mass,0.25\nc.png,Mass,high\n")
+    (folder / "scores.csv").write_text("image,label,score\na.png,Mass,0.5\nb,Mass,0.25\nc.png,Mass,high\na,Mass,0.75\n")
     source = HeatmapFolder(folder, [record.name for record in records], {"": 0.5, "Mass": 1.5}, folder / "scores.csv")
     assert source.labels(("Mass", "Nodule", "Lung Opacity")) == ("Mass", "Lung Opacity")
     parts = resolve_labels(("Mass", "Lung Opacity"), {"Both": ("Mass", "Lung Opacity")})
