@@ -6,6 +6,7 @@ one for 64-bit Arm under QEMU, by `make arm64`, as that takes minutes.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from PIL import Image
 
 from msloc_edge import Localizer, __version__
 from msloc_edge.maps.boxes import agreement, array_of
+from msloc_edge.result import Result
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -40,6 +43,9 @@ SYSTEM = {
 
 NEWEST = {"GLIBC": (2, 35), "GLIBCXX": (3, 4, 30)}
 """Versions of Ubuntu 22.04 and JetPack 6, which packaging/README.md promises."""
+
+JPEG_2000 = "RG1_J2KI.dcm"
+"""The one real film of a codec that DCMTK does not have."""
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +93,44 @@ def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def output(*command: str | Path) -> str:
     """What a command prints, run without an environment from the root folder."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, env={}, cwd="/")
+    done = run(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def write_pgm(source: Path, target: Path) -> Path:
-    """A film of 16 bits as PGM."""
+def run(*command: str | Path, folder: Path = Path("/")) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, env={}, cwd=folder)
+
+
+def write_pgm(source: Path, folder: Path) -> Path:
+    """A film of 8 or 16 bits as PGM."""
     pixels = np.asarray(Image.open(source))
-    assert pixels.dtype == np.uint16
-    target.write_bytes(b"P5\n# a comment\n%d %d 65535\n" % pixels.shape[::-1] + pixels.astype(">u2").tobytes())
+    head = b"P5\n# a comment\n%d %d %d\n" % (*pixels.shape[::-1], np.iinfo(pixels.dtype).max)
+    target = folder / f"{source.stem}.pgm"
+    target.write_bytes(head + pixels.astype(pixels.dtype.newbyteorder(">")).tobytes())
     return target
+
+
+def one_of_each_finding(nih: Path) -> list[Path]:
+    """Real films, the first of each finding that radiologists have boxed."""
+    with (nih / "BBox_List_2017.csv").open() as table:
+        named = {row["Finding Label"]: row["Image Index"] for row in reversed(list(csv.DictReader(table)))}
+    return [next((nih / "images").glob(f"{Path(name).stem}.*")) for name in sorted(set(named.values()))]
+
+
+KINDS = ("phantoms", "phantoms as DICOM", "real films", "real films as DICOM")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def films(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Path]:
+    """Files for msloc-infer -> those for Python: pictures go as PGM to the former."""
+    folder, data = EXAMPLES, tmp_path_factory.mktemp("films")
+    if request.param.startswith("real"):
+        folder = request.getfixturevalue("shared_data")
+    if request.param.endswith("DICOM"):
+        return {film: film for film in sorted(folder.glob("dicom/*.dcm")) if film.name != JPEG_2000}
+    pictures = one_of_each_finding(folder / "nih") if folder != EXAMPLES else sorted(folder.glob("png/*.png"))
+    return {write_pgm(picture, data): picture for picture in pictures}
 
 
 def lines_of(printed: str) -> dict[str, dict[str, Any]]:
@@ -106,25 +138,38 @@ def lines_of(printed: str) -> dict[str, dict[str, Any]]:
     return {Path(line["input"]).stem: line for line in map(json.loads, printed.splitlines())}
 
 
-def compare(lines: dict[str, dict[str, Any]], films: list[Path]) -> int:
-    """Result lines against Python's; returns how many boxes there were."""
-    count = 0
+def statuses_of(printed: str) -> dict[str, str]:
+    """Stem of a film that was refused -> its status."""
+    return {Path(name).stem: status for name, status in re.findall(r"^(\S+): (\w+): ", printed, re.MULTILINE)}
+
+
+def compare(done: subprocess.CompletedProcess[str], films: Iterable[Path]) -> int:
+    """Results of msloc-infer against Python's of the same films; returns how many boxes there were."""
+    lines, statuses, count = lines_of(done.stdout), statuses_of(done.stderr), 0
+    assert done.returncode == bool(statuses), done.stderr
     with Localizer("cxr-edge", "openvino") as python:
         for film in films:
             result = python.localize(film)
-            expected, line = json.loads(json.dumps(result.to_dict())), lines[film.stem]
-            assert set(expected) - {"dicom"} == set(line)
-            for key in ("schema", "profile", "model", "backend", "geometry", "refused", "warnings"):
-                assert line[key] == expected[key]
-            assert line["abnormal"] == pytest.approx(expected["abnormal"], abs=1e-4)
-            for seen, finding in zip(line["findings"], result.findings, strict=True):
-                assert (seen["label"], seen["positive"]) == (finding.label, finding.positive)
-                assert seen["score"] == pytest.approx(finding.score, abs=1e-4)
-                assert len(seen["boxes"]) == len(finding.boxes)
-                boxes = np.array([[box[side] for side in "xywh"] for box in seen["boxes"]]).reshape(-1, 4)
-                assert agreement(boxes, array_of(finding.boxes)) >= 0.99
-                count += len(boxes)
+            if film.stem in statuses:
+                assert statuses[film.stem] == result.refused
+                continue
+            count += compare_film(lines[film.stem], result)
     return count
+
+
+def compare_film(line: dict[str, Any], result: Result) -> int:
+    expected = json.loads(json.dumps(result.to_dict()))
+    assert set(expected) - {"dicom"} == set(line)
+    for key in ("schema", "profile", "model", "backend", "geometry", "refused", "warnings"):
+        assert line[key] == expected[key]
+    assert line["abnormal"] == pytest.approx(expected["abnormal"], abs=1e-4)
+    for seen, finding in zip(line["findings"], result.findings, strict=True):
+        assert (seen["label"], seen["positive"]) == (finding.label, finding.positive)
+        assert seen["score"] == pytest.approx(finding.score, abs=1e-4)
+        assert len(seen["boxes"]) == len(finding.boxes)
+        boxes = np.array([[box[side] for side in "xywh"] for box in seen["boxes"]]).reshape(-1, 4)
+        assert agreement(boxes, array_of(finding.boxes)) >= 0.99
+    return sum(len(finding.boxes) for finding in result.findings)
 
 
 def test_self_test(sdk: Path) -> None:
@@ -133,43 +178,52 @@ def test_self_test(sdk: Path) -> None:
     assert "openvino" in printed
 
 
-def test_films_as_python_localizes_them(sdk: Path, tmp_path: Path) -> None:
-    films = sorted(EXAMPLES.glob("png/*.png"))
-    frames = [write_pgm(film, tmp_path / f"{film.stem}.pgm") for film in films]
-    printed = output(sdk / "bin" / "msloc-infer", "--out", tmp_path / "out", *frames)
-    assert compare(lines_of(printed), films) > 0
-    for film in films:
-        with Image.open(tmp_path / "out" / f"{film.stem}.overlay.png") as overlay:
+def test_films_as_python_localizes_them(sdk: Path, films: dict[Path, Path], structs: dict[str, Any]) -> None:
+    if "built here" in str(sdk) and any(film.suffix == ".dcm" for film in films) and not structs["has_dcmtk"]():
+        pytest.skip("no libdcmtk-dev here")
+    assert compare(run(sdk / "bin" / "msloc-infer", *films), films.values()) > 0
+
+
+def test_overlays(sdk: Path, tmp_path: Path) -> None:
+    """Boxes are drawn in colour on the grey film, where there are any."""
+    frames = [write_pgm(film, tmp_path) for film in sorted(EXAMPLES.glob("png/*.png"))]
+    for stem, line in lines_of(output(sdk / "bin" / "msloc-infer", "--out", tmp_path / "out", *frames)).items():
+        with Image.open(tmp_path / "out" / f"{stem}.overlay.png") as overlay:
             assert overlay.size == (1024, 1024)
             red, green, blue = np.asarray(overlay.convert("RGB")).transpose(2, 0, 1)
-            positive = any(finding["positive"] for finding in lines_of(printed)[film.stem]["findings"])
-            assert bool(((red != green) | (green != blue)).any()) == positive
+        assert bool(((red != green) | (green != blue)).any()) == any(found["positive"] for found in line["findings"])
 
 
-def test_dicom_as_python_localizes_it(sdk: Path, structs: dict[str, Any], shared_data: Path) -> None:
-    if "built here" in str(sdk) and not structs["has_dcmtk"]():
-        pytest.skip("no libdcmtk-dev here")
-    films = [*sorted(EXAMPLES.glob("dicom/*.dcm")), shared_data / "dicom" / "cr_jpeg.dcm"]
-    assert compare(lines_of(output(sdk / "bin" / "msloc-infer", *films)), films) > 0
+def write_frame(film: Path, folder: Path) -> tuple[str | Path, ...]:
+    """Writes the pixels of a DICOM file as a raw frame; returns what msloc-infer is told of it, but for the window."""
+    stored = pytest.importorskip("pydicom").dcmread(film)
+    raw = folder / f"{film.stem}.raw"
+    raw.write_bytes(stored.pixel_array.astype("<u2").tobytes())
+    assert stored.PhotometricInterpretation == "MONOCHROME1"
+    return "--raw", f"{stored.Columns}x{stored.Rows}:{stored.BitsStored}", "--monochrome1", raw
 
 
 def test_a_raw_frame_and_its_window(sdk: Path, tmp_path: Path) -> None:
     """The window decides: shown over its full range this phantom loses two of its four findings."""
-    pydicom = pytest.importorskip("pydicom")
     film = EXAMPLES / "dicom" / "phantom4000181.dcm"
-    stored = pydicom.dcmread(film)
-    (tmp_path / f"{film.stem}.raw").write_bytes(stored.pixel_array.astype("<u2").tobytes())
-    frame = ("--raw", f"{stored.Columns}x{stored.Rows}:{stored.BitsStored}", "--monochrome1")
-    window = f"{stored.WindowCenter},{stored.WindowWidth}"
-    infer, raw = sdk / "bin" / "msloc-infer", tmp_path / f"{film.stem}.raw"
+    infer, frame = sdk / "bin" / "msloc-infer", write_frame(film, tmp_path)
 
     def positive(printed: str) -> list[str]:
         return [finding["label"] for finding in lines_of(printed)[film.stem]["findings"] if finding["positive"]]
 
-    windowed = output(infer, *frame, "--window", window, raw)
-    assert positive(windowed) == ["Atelectasis", "Mass", "Nodule", "Pneumonia"]
-    assert compare(lines_of(windowed), [film]) == 4
-    assert positive(output(infer, *frame, raw)) == ["Mass", "Nodule"]
+    windowed = run(infer, "--window", "1886.5,2308.5", *frame)
+    assert positive(windowed.stdout) == ["Atelectasis", "Mass", "Nodule", "Pneumonia"]
+    assert compare(windowed, [film]) == 4
+    assert positive(output(infer, *frame)) == ["Mass", "Nodule"]
+
+
+def test_a_real_film_decoded_elsewhere(sdk: Path, shared_data: Path, tmp_path: Path) -> None:
+    """JPEG 2000, which the SDK does not decode, as a raw frame: what Python finds in the file."""
+    pytest.importorskip("openjpeg")
+    film = shared_data / "dicom" / JPEG_2000
+    assert statuses_of(run(sdk / "bin" / "msloc-infer", film).stderr) == {film.stem: "unsupported_codec"}
+    frame = ("--window", "15000,30000", *write_frame(film, tmp_path))
+    assert compare(run(sdk / "bin" / "msloc-infer", *frame), [film]) == 3
 
 
 @pytest.mark.parametrize(
@@ -187,9 +241,7 @@ def test_a_raw_frame_and_its_window(sdk: Path, tmp_path: Path) -> None:
 )
 def test_refusals(arguments: tuple[str, ...], status: int, words: str, sdk: Path, tmp_path: Path) -> None:
     (tmp_path / "film").write_bytes(b"P5\n8 8\n")
-    done = subprocess.run(
-        [sdk / "bin" / "msloc-infer", *arguments], capture_output=True, text=True, env={}, cwd=tmp_path
-    )
+    done = run(sdk / "bin" / "msloc-infer", *arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr
 
@@ -277,12 +329,10 @@ def test_deb() -> None:
 
 @pytest.mark.skipif(not os.environ.get("MSLOC_ARM64"), reason="minutes under QEMU: make arm64")
 @pytest.mark.parametrize("cpu", ["cortex-a72", "neoverse-n1"])
-def test_aarch64_under_qemu(cpu: str, tmp_path: Path) -> None:
+def test_aarch64_under_qemu(cpu: str, films: dict[Path, Path], tmp_path: Path) -> None:
     if not shutil.which("qemu-aarch64"):
         pytest.skip("no qemu-aarch64 here: qemu-user is missing")
     sdk = unpacked(shipped("aarch64"), tmp_path)
     qemu = (shutil.which("qemu-aarch64") or "", "-L", "/usr/aarch64-linux-gnu", "-cpu", cpu)
     assert output(*qemu, sdk / "bin" / "msloc-selftest").splitlines()[-1] == "passed"
-    films = sorted(EXAMPLES.glob("png/*.png"))[:2]
-    frames = [write_pgm(film, tmp_path / f"{film.stem}.pgm") for film in films]
-    assert compare(lines_of(output(*qemu, sdk / "bin" / "msloc-infer", *frames)), films) > 0
+    assert compare(run(*qemu, sdk / "bin" / "msloc-infer", *films), films.values()) > 0
