@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interpreted import Interpreter
+from interpreted import Interpreter, write_kernels
 
 from msloc_edge.backends import load_backend
 from msloc_edge.bundle import Bundle
-from msloc_edge.cuda.compiled import INDEX, SCHEMA, Compiled
 from msloc_edge.cuda.streams import BindingsStream, open_stream
 from msloc_edge.errors import BackendError, InputError
 from msloc_edge.imaging.geometry import Geometry
 from msloc_edge.imaging.reading import frame_from_array
-from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
-from msloc_edge.kernels.aot.ptx import entry
-from msloc_edge.kernels.aot.variants import variants
 from msloc_edge.maps.boxes import agreement, array_of
 from msloc_edge.pipeline import Localizer
 from msloc_edge.train.phantom import generate
@@ -44,20 +38,9 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The portable form of each kernel, as `python -m msloc_edge.kernels.aot` writes it, without ptxas's words."""
-    folder, entries = tmp_path_factory.mktemp("kernels"), []
-    chosen = [v for v in variants() if v.operation != "fuse_cams" or v.variant in ("located", "peaks")]
-    for variant in (v for v in chosen if v.dtype == "fp32"):
-        text, shared = to_ptx(variant, PORTABLE)
-        file = folder / f"{variant.name}.ptx"
-        file.write_text(text)
-        same = ("operation", "variant", "dtype", "arguments", "aligned", "grid", "tile")
-        facts = {name: getattr(variant, name) for name in same}
-        facts |= {"entry": entry(text)[0], "block": 32 * variant.num_warps, "shared": shared}
-        facts |= {"sm": PORTABLE, "portable": True, "registers": 1, "spills": 0, "triton": "", "ptxas": ""}
-        facts |= {"files": {"ptx": file.name}, "sha256": {"ptx": hashlib.sha256(file.read_bytes()).hexdigest()}}
-        entries.append(Compiled(**facts).to_dict())
-    (folder / INDEX).write_text(json.dumps({"schema": SCHEMA, "kernels": entries}))
+    """The kernels of a film."""
+    folder = tmp_path_factory.mktemp("kernels")
+    write_kernels(folder)
     return folder
 
 

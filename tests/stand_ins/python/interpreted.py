@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,34 @@ from typing import Any
 import numpy as np
 from interpreter import Memory, launch
 
-from msloc_edge.cuda.compiled import Compiled, read_index
+from msloc_edge.cuda.compiled import INDEX, SCHEMA, Compiled, read_index
 from msloc_edge.cuda.providers import CTYPES
+from msloc_edge.kernels.aot.build import PORTABLE, to_ptx
+from msloc_edge.kernels.aot.ptx import entry
+from msloc_edge.kernels.aot.variants import variants
 
 NOTE = ctypes.CFUNCTYPE(
     ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_void_p)
 )
 RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 BYTES = {"8": 1, "16": 2, "32": 4, "64": 8}
+
+
+def write_kernels(folder: Path) -> None:
+    """Write the portable form of each kernel of a film as `python -m msloc_edge.kernels.aot` does, without ptxas."""
+    entries = []
+    chosen = [v for v in variants() if v.operation != "fuse_cams" or v.variant in ("located", "peaks")]
+    for variant in (v for v in chosen if v.dtype == "fp32"):
+        text, shared = to_ptx(variant, PORTABLE)
+        file = folder / f"{variant.name}.ptx"
+        file.write_text(text)
+        same = ("operation", "variant", "dtype", "arguments", "aligned", "grid", "tile")
+        facts = {name: getattr(variant, name) for name in same}
+        facts |= {"entry": entry(text)[0], "block": 32 * variant.num_warps, "shared": shared}
+        facts |= {"sm": PORTABLE, "portable": True, "registers": 1, "spills": 0, "triton": "", "ptxas": ""}
+        facts |= {"files": {"ptx": file.name}, "sha256": {"ptx": hashlib.sha256(file.read_bytes()).hexdigest()}}
+        entries.append(Compiled(**facts).to_dict())
+    (folder / INDEX).write_text(json.dumps({"schema": SCHEMA, "kernels": entries}))
 
 
 @dataclass(frozen=True, slots=True)
