@@ -44,6 +44,8 @@ SYSTEM = {
 NEWEST = {"GLIBC": (2, 35), "GLIBCXX": (3, 4, 30)}
 """Versions of Ubuntu 22.04 and JetPack 6, which packaging/README.md promises."""
 
+DEB = ROOT / "dist" / f"msloc-edge-sdk_{__version__}_amd64.deb"
+
 JPEG_2000 = "RG1_J2KI.dcm"
 """The one real film of a codec that DCMTK does not have."""
 
@@ -314,17 +316,46 @@ def test_shipped_files(machine: str, tmp_path: Path) -> None:
     assert "share/msloc_edge/models/cxr-edge/model_card.md" in names
 
 
-def test_deb() -> None:
-    """The same tree, in one place."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root folder with the .deb for x86-64 and the system's C and C++ libraries, and nothing else."""
     shipped("x86_64")
     if not shutil.which("dpkg-deb"):
         pytest.skip("no dpkg-deb here")
-    deb = ROOT / "dist" / f"msloc-edge-sdk_{__version__}_amd64.deb"
-    listing = subprocess.run(["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True).stdout
-    assert "./opt/msloc-edge/lib/libmsloc_edge.so.0 " in listing
-    fields = subprocess.run(["dpkg-deb", "--field", deb], capture_output=True, text=True, check=True).stdout
+    root = tmp_path_factory.mktemp("root")
+    subprocess.run(["dpkg-deb", "--extract", DEB, root], check=True)
+    libc = subprocess.run(["cc", "-print-file-name=libc.so.6"], capture_output=True, text=True, check=True).stdout
+    (root / "lib64").mkdir()
+    (root / "lib").symlink_to("lib64")
+    for library in Path(libc.strip()).resolve().parent.glob("*.so.*"):
+        if library.name.split(".so")[0] in SYSTEM:
+            shutil.copy(library, root / "lib64")
+    (root / "proc").mkdir()
+    return root
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_deb(installed: Path, tmp_path: Path) -> None:
+    """The same tree, in one place."""
+    assert files_of(installed / "opt" / "msloc-edge") == files_of(unpacked(shipped("x86_64"), tmp_path))
+    fields = subprocess.run(["dpkg-deb", "--field", DEB], capture_output=True, text=True, check=True).stdout
     assert "Architecture: amd64" in fields
     assert "Depends: libc6 (>= 2.35)" in fields
+
+
+def test_deb_on_a_machine_without_anything_else(installed: Path) -> None:
+    """No shell, no Python, no environment; /proc is how a program finds where it lies."""
+    enter = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec")
+    into = f"mount --rbind /proc {installed}/proc && exec env -i $(command -v chroot) {installed} "
+    if subprocess.run([*enter, "true"], capture_output=True).returncode:
+        pytest.skip("no namespaces of its own here: unshare is refused")
+    for program in ("msloc-selftest", "msloc-infer /opt/msloc-edge/share/msloc_edge/examples/phantom4000181.dcm"):
+        done = subprocess.run([*enter, f"{into} /opt/msloc-edge/bin/{program}"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert compare(done, [EXAMPLES / "dicom" / "phantom4000181.dcm"]) == 4
 
 
 @pytest.mark.skipif(not os.environ.get("MSLOC_ARM64"), reason="minutes under QEMU: make arm64")
