@@ -27,8 +27,15 @@ Films = Union[ArrayLike, Sequence[ArrayLike]]  # noqa: UP007 - Python 3.10 canno
 """A batch: an array [B, 1, H, W] float32 in [0, 1], on the host or on the backend's device (by DLPack or the CUDA array
 interface); or a list of B films as `Backend.preprocess` gives them."""
 
-STEPS = ("copy_in", "network", "copy_out")
-"""Keys of Outputs.timing_ms: stages of a device run, in order."""
+STEPS = ("copy_in", "window", "network", "locate", "copy_out")
+"""Keys of Outputs.timing_ms: stages of a device run, in order; a run has those that its device did and could tell.
+
+copy_in   stored pixels, or a film, to the device, and to the network's image
+window    window and letterbox
+network   image to logits and class maps
+locate    class maps to peaks and regions
+copy_out  results to the host
+"""
 
 
 class Search(NamedTuple):
@@ -53,7 +60,7 @@ class Outputs:
     logits     [B, K]
     cams       S stages of unweighted class maps [B, K, h_s, w_s]; empty where they stay on a device
     search     parts in which regions are to be found; None: whole maps, above the thresholds of the default profile
-    timing_ms  milliseconds of STEPS for the whole batch, from a backend that can tell copies from computing
+    timing_ms  milliseconds of some of STEPS for the whole batch, from a backend that can tell copies from computing
     """
 
     bundle: Bundle

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from io import FileIO
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.bench import scopes
+from msloc_edge.backends.base import STEPS as DEVICE_STEPS
+from msloc_edge.bench import SCOPES, scopes
 from msloc_edge.bench.classifier import bare_classifier
 from msloc_edge.bench.cold import STEPS, cold_start
 from msloc_edge.bench.meters import find_meters
@@ -33,6 +34,7 @@ from msloc_edge.bench.scenarios import (
 from msloc_edge.bench.statistics import paired_ratio, summarize
 from msloc_edge.bench.telemetry import Telemetry
 from msloc_edge.doctor.machine import environment
+from msloc_edge.errors import InputError
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
 
@@ -40,14 +42,15 @@ SCHEMA = "msloc-edge/bench/1"
 MAX_PREPARED = 32
 """Films that are held ready for the kernel and the network; from files, all are read."""
 
-STAGES = ("decode", "preprocess", "copy_in", "network", "copy_out", "fuse", "localize", "write")
-"""Stages of a film in order; the copies exist where the backend has a device of its own."""
+STAGES = ("decode", "preprocess", *DEVICE_STEPS, "fuse", "localize", "write")
+"""Stages of a film in order; those of a device exist where the backend has one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Settings of a benchmark: which scenarios follows from streams, batches and rate.
 
+    scopes       what is timed, of SCOPES; () takes all that the backend has
     streams      clients at the same time, each number a measurement; 1 is single-stream
     batches      offline: films of a batch, each number a measurement
     rate         fixed-rate: films a second, deadline_ms since arrival; None: not measured
@@ -75,7 +78,8 @@ class Plan:
 def bench(plan: Plan, files: Sequence[Path], films: str, command: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure a plan on film files. `films` and `command` say in the result what they were, `say` what is going on.
 
-    Raises what Localizer raises, and BackendError of the bare classifier.
+    Raises what Localizer raises, BackendError of the bare classifier, and InputError (option_invalid) for a scope that
+    the backend does not have.
     """
     clock = Clock()
     begun = datetime.now(timezone.utc)
@@ -95,7 +99,7 @@ def bench(plan: Plan, files: Sequence[Path], films: str, command: str, say: Call
             "model": asdict(localizer.bundle.id),
             "backend": dict(localizer.backend.describe()),
             "films": {"what": films, "files": len(files)},
-            "settings": {**asdict(plan), "model": localizer.bundle.name},
+            "settings": {**asdict(workbench.plan), "model": localizer.bundle.name},
             "meters_absent": absent,
             "harness_overhead_ms": harness_overhead_ms(clock),
             "cold_start_ms": _cold(plan, localizer.bundle.path, files[0], say),
@@ -129,6 +133,22 @@ def _open(plan: Plan, threads: int | None) -> Localizer:
     return localizer
 
 
+def _with_scopes(plan: Plan, localizer: Localizer, film: Prepared) -> Plan:
+    """Choose all scopes that the backend has where none was asked for, and refuse one that it does not have."""
+    if plan.scopes and "device" not in plan.scopes:
+        return plan
+    if scopes.has_device(localizer, film):
+        return replace(plan, scopes=plan.scopes or SCOPES)
+    if plan.scopes:
+        because = localizer.backend.describe().get("host_because")
+        raise InputError(
+            "option_invalid",
+            f"--scope device: expected a backend that windows films on a device, got {localizer.backend.name}"
+            f"{f' ({because})' if because else ''}; use --backend tensorrt, or torch with --device cuda",
+        )
+    return replace(plan, scopes=tuple(scope for scope in SCOPES if scope != "device"))
+
+
 def _cold(plan: Plan, model: Path, film: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Time the steps of fresh processes: step -> median, min and max milliseconds."""
     if not plan.cold:
@@ -160,15 +180,16 @@ class _Workbench:
         clock: Clock,
         cores: int,
     ) -> None:
-        self._plan, self._localizer, self._files, self._lines = plan, localizer, files, lines
+        self._localizer, self._files, self._lines = localizer, files, lines
         self._telemetry, self._clock, self._cores = telemetry, clock, cores
         first = single_stream(scopes.end_to_end(localizer, files, lines, clock), Effort(1, 60.0, 0), clock)
         self.first_image_ms = round(float(first.latency_ms[0]), 3)
         self._films: list[Prepared] = [localizer.prepare(file) for file in files[:MAX_PREPARED]]
+        self.plan = _with_scopes(plan, localizer, self._films[0])
 
     def measurements(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         """Name each measurement, and give the function that does it."""
-        plan = self._plan
+        plan = self.plan
         for scope in plan.scopes if 1 in plan.streams else ():
             yield f"single-stream, {scope}", partial(self._single_stream, scope)
         for streams in plan.streams:
@@ -192,7 +213,7 @@ class _Workbench:
         }
         rows = {}
         for scope, targets in pairs.items():
-            ours, theirs = alternating(targets, self._plan.effort, clock)
+            ours, theirs = alternating(targets, self.plan.effort, clock)
             rows[scope] = {
                 "localizer_ms": summarize(ours.latency_ms),
                 "classifier_ms": summarize(theirs.latency_ms),
@@ -205,37 +226,42 @@ class _Workbench:
             return scopes.kernel(localizer, self._films)
         if scope == "network":
             return scopes.network(localizer.backend, self._films)
+        if scope == "device":
+            return scopes.device(localizer, self._films)
         return scopes.end_to_end(localizer, self._files, self._lines, self._clock)
 
     def _single_stream(self, scope: str) -> dict[str, Any]:
-        run = single_stream(self._target(self._localizer, scope), self._plan.effort, self._clock)
+        run = single_stream(self._target(self._localizer, scope), self.plan.effort, self._clock)
         return self._row("single-stream", scope, run)
 
     def _multi_stream(self, scope: str, streams: int) -> dict[str, Any]:
-        threads = self._plan.threads or max(1, self._cores // streams)
+        threads = self.plan.threads or max(1, self._cores // streams)
         with ExitStack() as stack:
-            own = [stack.enter_context(_open(self._plan, threads)) for _ in range(streams)]
-            run = multi_stream([self._target(one, scope) for one in own], self._plan.effort, self._clock)
+            own = [stack.enter_context(_open(self.plan, threads)) for _ in range(streams)]
+            run = multi_stream([self._target(one, scope) for one in own], self.plan.effort, self._clock)
             return self._row("multi-stream", scope, run, streams=streams, threads_each=threads)
 
     def _fixed_rate(self, scope: str) -> dict[str, Any]:
-        rate = self._plan.rate
+        rate = self.plan.rate
         assert rate
-        deadline = self._plan.deadline_ms or 1e3 / rate
-        run = fixed_rate(self._target(self._localizer, scope), rate, deadline, self._plan.effort, self._clock)
+        deadline = self.plan.deadline_ms or 1e3 / rate
+        run = fixed_rate(self._target(self._localizer, scope), rate, deadline, self.plan.effort, self._clock)
         return self._row("fixed-rate", scope, run, rate=rate, deadline_ms=deadline, missed=run.missed)
 
     def _offline(self, scope: str, batch: int) -> dict[str, Any]:
-        work = (
-            scopes.network_batches(self._localizer.backend, self._films, batch)
-            if scope == "network"
-            else scopes.streamed(self._localizer, self._files, self._lines, batch, self._plan.workers)
-        )
-        run = offline(work, self._plan.effort, self._clock)
+        run = offline(self._batches(scope, batch), self.plan.effort, self._clock)
         row = self._row("offline", scope, run, batch=batch)
         if scope == "end-to-end":  # films leave the stream a batch at a time: the times between them say little
             row["latency_ms"] = row["samples_ms"] = None
         return row
+
+    def _batches(self, scope: str, batch: int) -> Generator[int, None, None]:
+        localizer = self._localizer
+        if scope == "network":
+            return scopes.network_batches(localizer.backend, self._films, batch)
+        if scope == "device":
+            return scopes.device_batches(localizer, self._films, batch)
+        return scopes.streamed(localizer, self._files, self._lines, batch, self.plan.workers)
 
     def _row(self, scenario: str, scope: str, run: Run, **facts: Any) -> dict[str, Any]:
         return {

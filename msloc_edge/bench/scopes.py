@@ -2,6 +2,7 @@
 
     kernel      fuse_cams alone: the maps of all classes, from class maps that are there
     network     the backend's run on a model input that is there
+    device      stored pixels on the host -> window, network, peaks and regions, all on the backend's device
     end-to-end  a film file -> decode, preprocess, network, fuse, localize -> its JSON line written to a file
 
 The bare classifier has the last two as well: it ends with probabilities instead of maps and boxes.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msloc_edge.backends import Backend
+from msloc_edge.backends import Backend, Search
 from msloc_edge.bench.scenarios import Clock, Target
 from msloc_edge.imaging.preprocess import Prepared
 from msloc_edge.pipeline import Localizer
@@ -44,6 +45,34 @@ def network(backend: Backend, films: Sequence[Prepared]) -> Target:
         return backend.run(inputs[at % len(inputs)]).timing_ms
 
     return run
+
+
+def has_device(localizer: Localizer, film: Prepared) -> bool:
+    """Tell whether the backend windows films on a device of its own, which then does all of the scope "device"."""
+    return not isinstance(localizer.backend.preprocess(film.frame, film.geometry), np.ndarray)
+
+
+def device(localizer: Localizer, films: Sequence[Prepared]) -> Target:
+    """Time stored pixels to peaks and regions on the host; the device's events tell the stages."""
+
+    def run(at: int) -> Mapping[str, float]:
+        return _on_device(localizer, [films[at % len(films)]])
+
+    return run
+
+
+def device_batches(localizer: Localizer, films: Sequence[Prepared], batch: int) -> Generator[int, None, None]:
+    """Run the scope "device" over batches of `batch` films without an end; yields how many were in each."""
+    chosen = [films[at % len(films)] for at in range(batch)]
+    while True:
+        _on_device(localizer, chosen)
+        yield batch
+
+
+def _on_device(localizer: Localizer, films: Sequence[Prepared]) -> Mapping[str, float]:
+    inputs = [localizer.backend.preprocess(film.frame, film.geometry) for film in films]
+    search = Search([film.geometry.content for film in films], localizer.profile.map)
+    return localizer.backend.run(inputs, search).timing_ms
 
 
 def from_input(localizer: Localizer, films: Sequence[Prepared]) -> Target:

@@ -127,7 +127,7 @@ def _machine(result: Mapping[str, Any]) -> Iterator[Table]:
         f"{name} ({why})" for name, why in result["meters_absent"].items()
     )
     yield Table(
-        "The machine meanwhile", note, ("measurement", "MB, most", "MB / 1000 films", "J / film", "meters"), rows
+        "The machine meanwhile", note, ("measurement", "max MB", "MB / 1000 films", "J / film", "meters"), rows
     )
 
 

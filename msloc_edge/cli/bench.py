@@ -41,7 +41,11 @@ GENERATED, DEFAULT_FILM = 8, "2500x2048x12"
     help=f"Without INPUT: films of this size and depth, 8 bits as PNG, 10-16 as DICOM.  [default: {DEFAULT_FILM}]",
 )
 @click.option(
-    "--scope", "scopes", type=click.Choice(SCOPES), multiple=True, default=SCOPES, help="What is timed.  [default: all]"
+    "--scope",
+    "scopes",
+    type=click.Choice(SCOPES),
+    multiple=True,
+    help="What is timed; device: stored pixels to regions, all on the GPU.  [default: all that the backend has]",
 )
 @click.option(
     "--films", type=click.IntRange(1), default=200, show_default=True, help="Films of a measurement, at most."

@@ -71,7 +71,7 @@ class Stream(Protocol):
         """Copy to the host, and wait; beside the stream, from any thread."""
 
     def mark(self) -> Any:
-        """Mark what is on the stream so far; `times` or `forget` frees it."""
+        """Mark what is on the stream so far; `forget` frees it."""
 
     def wait(self, mark: Any) -> None:
         """Let what comes wait until another stream has reached its mark; the host does not wait."""
@@ -81,7 +81,7 @@ class Stream(Protocol):
 
     def forget(self, mark: Any) -> None: ...
     def times(self, marks: Sequence[Any]) -> list[float]:
-        """Give the milliseconds between marks, after all that is on the stream; [] where the driver cannot tell."""
+        """Give the milliseconds between marks that were reached, of any stream; [] where the driver cannot tell."""
 
     def synchronize(self) -> None: ...
     def wait_for(self, other: int) -> None:
@@ -155,14 +155,10 @@ class BindingsStream:
         self._call("cuEventDestroy", mark)
 
     def times(self, marks: Sequence[Any]) -> list[float]:
-        self.synchronize()
         try:
             return [float(self._call("cuEventElapsedTime", *pair)) for pair in pairwise(marks)]
         except MissingFunctionError:  # cuda-bindings 13 wants that of CUDA 12.8, and JetPack 6 has 12.6
             return []
-        finally:
-            for event in marks:
-                self.forget(event)
 
     def synchronize(self) -> None:
         self._call("cuStreamSynchronize", self._stream)
@@ -253,7 +249,6 @@ class PyCudaStream:
         """Events of pycuda free themselves."""
 
     def times(self, marks: Sequence[Any]) -> list[float]:
-        self.synchronize()
         return [float(after.time_since(before)) for before, after in pairwise(marks)]
 
     def synchronize(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from msloc_edge.bench.run import STAGES
+from msloc_edge.bench.run import DEVICE_STEPS, STAGES
 
 Run = Callable[..., Any]
 QUICK = ("--films", 6, "--warmup", 1, "--cold", 0, "--threads", 1)
@@ -51,10 +51,17 @@ def test_single_stream(run: Callable[..., dict[str, Any]], films: Path) -> None:
         assert row["latency_ms"]["p99"] is None, "six films know nothing of a hundredth"
         assert row["telemetry"]["rss_mb"]["max"] > 10
     whole = rows(result)["single-stream", "end-to-end"]
-    assert list(whole["stages_ms"]) == [name for name in STAGES if not name.startswith("copy")]
+    assert list(whole["stages_ms"]) == [name for name in STAGES if name not in DEVICE_STEPS or name == "network"]
     parts = sum(stage["mean"]["value"] for stage in whole["stages_ms"].values())
     assert parts <= whole["latency_ms"]["mean"]["value"]
     assert parts > 0.5 * whole["latency_ms"]["mean"]["value"], "the stages are most of a film's time"
+
+
+def test_a_scope_that_the_backend_does_not_have(bundle: Path, films: Path, msloc: Run) -> None:
+    ran = msloc("bench", films, "--model", bundle, *QUICK, "--scope", "device")
+    assert ran.code == 1
+    assert "[option_invalid]" in ran.err
+    assert "expected a backend that windows films on a device, got onnxruntime; use --backend tensorrt" in ran.err
 
 
 def test_every_scenario(run: Callable[..., dict[str, Any]]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge.backends.base import STEPS, Search
+from msloc_edge.backends.base import Search
 from msloc_edge.backends.found import Found
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.tensorrt.builder import cannot_start, load_plugins, logger
@@ -54,16 +55,21 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slot:
-    """Context of a batch size with every address set, the shapes of its tensors, and its run."""
+    """Context of a batch size with every address set, the shapes of its tensors, its run, and the search behind it."""
 
     context: Any
     shapes: dict[str, tuple[int, ...]]
     graph: Graph
+    search: Graph | None
+
+    def free(self) -> None:
+        for graph in filter(None, (self.graph, self.search)):
+            graph.free()
 
 
 class Run(NamedTuple):
     """Small outputs by name, what was found where it was asked for, heatmaps on the device if any, milliseconds of
-    STEPS."""
+    steps."""
 
     arrays: dict[str, Array]
     found: Found | None
@@ -104,7 +110,7 @@ class Session:
         self._trt, self._library, self.stream = library.load(), library, stream
         self.eager_because: str | None = None
         self._locator: Locator | None = None
-        self._slots = LRUCache(MAX_GRAPHS, self._make, lambda slot: slot.graph.free())
+        self._slots = LRUCache(MAX_GRAPHS, self._make, _Slot.free)
         self._log = logger(self._trt, MAX_LINES)
         with stream.current():
             self._engine = self._deserialise(plan)
@@ -136,13 +142,19 @@ class Session:
         count = films.shape[0] if isinstance(films, (np.ndarray, OnDevice)) else len(films)
         with stream.current():
             slot = self._slots[count, locator is not None]
-            marks = [stream.mark()]
+            on_device = [film for film in films if isinstance(film, DeviceFilm)]
+            for film in on_device:
+                stream.wait(film.ready)
+            marks = {"": stream.mark()}
             self._put(films)
             if locator and search:
                 locator.put(search)
-            marks.append(stream.mark())
+            marks["copy_in"] = stream.mark()
             slot.graph.launch()
-            marks.append(stream.mark())
+            marks["network"] = stream.mark()
+            if slot.search:
+                slot.search.launch()
+                marks["locate"] = stream.mark()
             found = {
                 name: self._buffers[name].host[: prod(slot.shapes[name])] for name in self._buffers if name != IMAGE
             }
@@ -152,11 +164,25 @@ class Session:
             if locator:
                 locator.fetch(count)
             lease = self._lease(slot.shapes[HEATMAP]) if self._heatmap else None
-            marks.append(stream.mark())
-            times = stream.times(marks)
+            marks["copy_out"] = stream.mark()
+            stream.synchronize()
+            timing_ms = self._times(marks, on_device)
         arrays = {name: host.reshape(slot.shapes[name]).copy() for name, host in found.items()}
-        timing_ms = dict(zip(STEPS, times, strict=True)) if times else {}
         return Run(arrays, locator.found(count) if locator else None, lease, timing_ms)
+
+    def _times(self, marks: dict[str, Any], films: list[DeviceFilm]) -> dict[str, float]:
+        """Milliseconds of each step, by the mark behind it; films on the device were copied and windowed before."""
+        times = self.stream.times([*marks.values()])
+        for mark in marks.values():
+            self.stream.forget(mark)
+        if not times:
+            return {}
+        timing_ms = dict(zip([*marks][1:], times, strict=True))
+        before = [self.stream.times([*film.begun, film.ready]) for film in films]
+        if before:
+            copies, windows = (sum(step) for step in zip(*before, strict=True))
+            timing_ms = {"copy_in": timing_ms.pop("copy_in") + copies, "window": windows, **timing_ms}
+        return timing_ms
 
     def _put(self, films: Array | OnDevice | Sequence[DeviceFilm]) -> None:
         """Put the copies of a batch to the engine's image on the stream."""
@@ -170,7 +196,6 @@ class Session:
         else:
             size = prod(self.shape)
             for place, film in enumerate(films):
-                stream.wait(film.ready)
                 stream.copy(image.device + 4 * size * place, film.address, size)
 
     def fetch(self, host: Array, device: int) -> None:
@@ -233,18 +258,22 @@ class Session:
         def enqueue() -> None:
             if not context.execute_async_v3(self.stream.handle):
                 raise BackendError("backend_failed", f"execute_async_v3 failed: {self._log.last_error()}")
-            if searching and self._locator:
-                self._locator.enqueue(count, cams)
 
         enqueue()  # once before a capture: what the library allocates at first, a graph may not
         self.stream.synchronize()
         if self._compiled:
             self._compiled.keep()
+        locator = self._locator if searching else None
+        search = self._captured(partial(locator.enqueue, count, cams)) if locator else None
+        return _Slot(context, shapes, self._captured(enqueue), search)
+
+    def _captured(self, work: Callable[[], None]) -> Graph:
+        """Work in a graph of its own, so that the host can have events between two; put on the stream if it must."""
         try:
-            return _Slot(context, shapes, self.stream.capture(enqueue))
+            return self.stream.capture(work)
         except BackendError as error:
             self.eager_because = str(error)
-            return _Slot(context, shapes, Graph(enqueue, lambda: None))
+            return Graph(work, lambda: None)
 
     def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
         """Shapes of all tensors for so many films: their first side is the batch, and the others are fixed."""

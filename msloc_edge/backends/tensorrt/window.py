@@ -29,14 +29,23 @@ class DeviceFilm:
     """A film as model's input [H, W] on the device, and on its way to the host: the input gate looks at every film.
 
     address  of the film on the device; what reads it there waits for `ready`
+    begun    marks before its pixels are copied, and after
     """
 
-    def __init__(self, window: DeviceWindow, buffer: Buffer, shape: tuple[int, int], stream: Stream, of: Frame) -> None:
+    def __init__(
+        self,
+        window: DeviceWindow,
+        buffer: Buffer,
+        shape: tuple[int, int],
+        stream: Stream,
+        of: Frame,
+        begun: tuple[Any, Any],
+    ) -> None:
         """stream  writes the film, and then its copy on the host
 
         of  whose pixels may be on the device: their memory is not given back before they have been read
         """
-        self._window, self.shape, self._of = window, shape, of
+        self._window, self.shape, self._of, self.begun = window, shape, of, begun
         self.buffer, self.stream, self.address, self.ready = buffer, stream, buffer.device, stream.mark()
         if not buffer.shared:
             stream.copy_out(buffer.host, buffer.device)
@@ -77,13 +86,15 @@ class DeviceWindow:
         shape = geometry.input_height, geometry.input_width
         with self._lane() as lane, lane.stream.current():
             lane.stream.synchronize()  # the pixels of the film before may still be read
-            buffer = self._buffer(lane.stream, prod(shape))
             enlarges = geometry.width > geometry.image_width or geometry.height > geometry.image_height
-            numbers = geometry.to_dict() | {"last": len(frame.lut) - 1, "output": buffer.device}
-            numbers["table"] = _filled(lane, "table", frame.lut)
-            with self._pixels(lane, frame) as pixels:
-                launch(self._kernels[frame.pixels.itemsize, enlarges], numbers | {"pixels": pixels}, lane.stream)
-            return DeviceFilm(self, buffer, shape, lane.stream, frame)
+            numbers = geometry.to_dict() | {"last": len(frame.lut) - 1}
+            with self._borrowed(lane, frame) as there:
+                buffer, begin = self._buffer(lane.stream, prod(shape)), lane.stream.mark()
+                numbers["pixels"] = _filled(lane, "pixels", np.asarray(frame.pixels)) if there is None else there
+                numbers |= {"table": _filled(lane, "table", frame.lut), "output": buffer.device}
+                begun = begin, lane.stream.mark()
+                launch(self._kernels[frame.pixels.itemsize, enlarges], numbers, lane.stream)
+            return DeviceFilm(self, buffer, shape, lane.stream, frame, begun)
 
     def fetch(self, film: DeviceFilm) -> Array:
         """Give a film's copy on the host, when it is there. Raises BackendError (backend_closed)."""
@@ -99,7 +110,7 @@ class DeviceWindow:
         with self._lock:
             with film.stream.current():
                 film.stream.reach(film.copied)
-                for mark in (film.ready, film.copied):
+                for mark in (*film.begun, film.ready, film.copied):
                     film.stream.forget(mark)
             self._buffers.append(film.buffer)
 
@@ -125,10 +136,10 @@ class DeviceWindow:
                 self._free.append(lane)
 
     @contextmanager
-    def _pixels(self, lane: _Lane, frame: Frame) -> Iterator[int]:
-        """Address of a film's stored pixels: where they are on the device already, else where they are copied to."""
+    def _borrowed(self, lane: _Lane, frame: Frame) -> Iterator[int | None]:
+        """Address of a film's stored pixels where they are on the device already; None: they are on the host."""
         if isinstance(frame.pixels, np.ndarray):
-            yield _filled(lane, "pixels", frame.pixels)
+            yield None
         else:
             with frame.pixels.borrow(lane.stream, self._ordinal) as found:
                 yield found.address

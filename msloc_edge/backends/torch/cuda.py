@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from msloc_edge.backends.base import STEPS, Search
+from msloc_edge.backends.base import Search
 from msloc_edge.backends.found import MAX_REGIONS, Found
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.torch.precision import Predict
@@ -98,7 +98,7 @@ class CudaNetwork:
             return Run(
                 logits,
                 self._stages(cams, len(films)),
-                dict(zip(STEPS, times, strict=True)),
+                dict(zip(("copy_in", "network", "copy_out"), times, strict=True)),
                 Found(*found) if search else None,
             )
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,9 @@ import pytest
 from interpreted import Interpreter, write_kernels
 
 from msloc_edge.backends import load_backend
+from msloc_edge.backends.base import STEPS
 from msloc_edge.bundle import Bundle
+from msloc_edge.cli import main
 from msloc_edge.cuda.streams import BindingsStream, open_stream
 from msloc_edge.errors import BackendError, InputError
 from msloc_edge.imaging.geometry import Geometry
@@ -87,6 +91,7 @@ def test_a_film_gives_what_it_gives_on_the_cpu(bundle: Bundle, device: Interpret
             for found, right in zip(results, expected, strict=True):
                 assert (found.backend, found.warnings) == ("tensorrt", right.warnings)
                 assert "fuse" not in found.timing_ms, "it was done on the device"
+                assert set(STEPS) < set(found.timing_ms)
                 for a, b in zip(found.findings, right.findings, strict=True):
                     boxes += len(b.boxes)
                     assert abs(a.score - b.score) < 1e-4
@@ -262,7 +267,27 @@ def test_a_map_with_more_regions_than_its_table_is_searched_on_the_host(
     assert "fuse" in found.timing_ms
 
 
-@pytest.mark.parametrize("forgotten", ["wait", "reach", "times"])
+def test_bench_times_the_steps_of_the_device(
+    bundle: Bundle, device: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Single films and batches; the stand-in's events are 1.5 ms apart."""
+    file = tmp_path / "bench.json"
+    asked = f"--model {bundle.path} --backend tensorrt --scope device --generate 96x64x8 --streams 1 --batch 2 --cold 0"
+    monkeypatch.setattr(sys, "argv", ["msloc-edge", "bench", *asked.split(), "--films", "2", "--json", str(file), "-q"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    single, offline = json.loads(file.read_text())["measurements"]
+    assert (single["scope"], offline["scope"], offline["batch"]) == ("device", "device", 2)
+    assert tuple(single["stages_ms"]) == STEPS
+    assert {name: step["p50"]["value"] for name, step in single["stages_ms"].items()} == {
+        **dict.fromkeys(STEPS, 1.5),
+        "copy_in": 3.0,  # the film's stored pixels, then the film to the network's image
+    }
+    assert device.ran.count("window_resize.u8-shrink") >= 2 + 2
+
+
+@pytest.mark.parametrize("forgotten", ["wait", "reach", "synchronize"])
 def test_who_does_not_wait_reads_nonsense(
     bundle: Bundle, device: Interpreter, forgotten: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,9 +309,9 @@ def test_who_does_not_wait_reads_nonsense(
 
     assert right(films()[0]) == (True, True)
     with monkeypatch.context() as patch:
-        nothing = {"times": lambda stream, marks: [stream.forget(mark) for mark in marks][:0]}
-        patch.setattr(BindingsStream, forgotten, nothing.get(forgotten, lambda *_: None))
-        assert right(films()[1]) == {"wait": (True, False), "reach": (False, True), "times": (True, False)}[forgotten]
+        patch.setattr(BindingsStream, forgotten, lambda *_: None)
+        expected = {"wait": (True, False), "reach": (False, True), "synchronize": (True, False)}
+        assert right(films()[1]) == expected[forgotten]
     kept.clear()
     backend.close()
 
