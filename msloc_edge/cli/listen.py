@@ -24,18 +24,22 @@ INSTALL = "pip install 'msloc-edge[listen]'"
 @click.option("--check", "action", flag_value="check", help="Check CONFIG, its certificates, its model.")
 @click.option("--failed", "action", flag_value="failed", help="List what could not be delivered, as JSON Lines.")
 @click.option("--retry", "action", flag_value="retry", help="Try all of that again.")
-def command(config_file: Path, action: str | None) -> None:
+@click.option("--pull", "dates", metavar="DATES", help="Have the archive send films: 20260101-20260131, or one day.")
+def command(config_file: Path, action: str | None, dates: str | None) -> None:
     """Receive films, localize them, send the results on; nothing that was acknowledged is lost.
 
     CONFIG is a TOML file: docs/listen.md lists its options, examples/deploy/listen.toml is one. The log goes to stdout
-    as JSON Lines. SIGTERM ends the service, and its queue stays for the next start. --failed and --retry work beside a
-    running service.
+    as JSON Lines. SIGTERM ends the service, and its queue stays for the next start. --failed, --retry and --pull work
+    beside the running service, which is sent what is pulled.
     """
     from msloc_edge.listen.config import read_config
 
     config = read_config(config_file)
     if action in ("failed", "retry"):
         _show_failed(config, retry=action == "retry")
+        return
+    if dates is not None:
+        _pull(config, dates)
         return
     with needing("listen", INSTALL):
         from msloc_edge.listen.log import Log
@@ -63,3 +67,22 @@ def _show_failed(config: ListenConfig, retry: bool) -> None:
             print_line(json.dumps({**(where or {"film": item.name}), **facts}))
             if retry:
                 journal.retry(item)
+
+
+def _pull(config: ListenConfig, dates: str) -> None:
+    """Have the archive send films to the running service; exit 1 where it could not send all."""
+    with needing("listen", INSTALL):
+        from msloc_edge.listen.log import Log, silence_libraries
+        from msloc_edge.listen.pull import days_of, pull
+    from msloc_edge.listen.spool import Spool
+
+    if config.archive is None:
+        raise click.UsageError("--pull needs a table [archive] in CONFIG, which names the archive")
+    try:
+        days = days_of(dates)
+    except ValueError:
+        raise click.UsageError(f"expected days such as 20260101-20260131, got {dates!r}") from None
+    silence_libraries()
+    with Spool(Path(config.spool)).open_journal() as journal:
+        if pull(config, config.archive, days, journal, Log(sys.stdout)):
+            sys.exit(1)

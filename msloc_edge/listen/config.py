@@ -172,6 +172,21 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """The archive that `listen --pull` asks for films: it knows our AE title, and sends them to it."""
+
+    ae_title: str = option(MISSING, "Its AE title.")
+    host: str = option(MISSING, "Its address.")
+    port: int = option(MISSING, "Its port.", min=1, max=65535)
+    timeout_s: float = option(60.0, "Silence after which it is given up.", above=0, max=3600)
+    tls: Tls | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        _check_ae_title(self.ae_title)
+
+
+@dataclass(frozen=True, slots=True)
 class ListenConfig:
     """A listener: where films come from, what is done with them, where objects go."""
 
@@ -184,6 +199,7 @@ class ListenConfig:
     keep: Keep = Keep()
     metrics: Metrics = Metrics()
     nodes: tuple[Node, ...] = ()
+    archive: Archive | None = None
 
     def __post_init__(self) -> None:
         names = [node.name for node in self.nodes]

@@ -53,7 +53,7 @@ def test_tables_inside_tables(tmp_path: Path) -> None:
         ("spool = ", "expected a TOML file"),
         (NODE + 'url = "http://pacs"', "expected 'spool', which is missing"),
         ('spool = "s"', r"expected a table \[\[nodes\]\] at least"),
-        (SMALL + "[recieve]\nport = 1", "unknown option 'recieve'; expected one of keep, limits"),
+        (SMALL + "[recieve]\nport = 1", "unknown option 'recieve'; expected one of archive, keep, limits"),
         (SMALL + "[receive]\nprot = 1", "receive: unknown option 'prot'"),
         (SMALL + '[receive]\nport = "104"', "receive: expected port to be a whole number, got '104'"),
         (SMALL + "[receive]\nport = 70000", "receive: expected port to be at least 0 and at most 65535, got 70000"),

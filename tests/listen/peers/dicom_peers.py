@@ -203,7 +203,7 @@ class StoreScp:
         """Begin, or begin again."""
         command = ["storescp", "-aet", self.ae_title, "-od", str(self.folder), *self._options, str(self.port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: _connects(self.port), "storescp")
+        wait_until(lambda: connects(self.port), "storescp")
 
     def stop(self) -> None:
         """Be gone."""
@@ -258,7 +258,7 @@ class Orthanc:
         }))  # fmt: skip
         with (folder / "log").open("w") as log:
             self._process = subprocess.Popen(["Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log)
-        wait_until(lambda: _connects(self.http) and _connects(self.port), "Orthanc")
+        wait_until(lambda: connects(self.http) and connects(self.port), "Orthanc")
 
     @property
     def url(self) -> str:
@@ -300,7 +300,8 @@ def storescu(port: int, films: Iterable[Path], *options: str, ae_title: str = AE
     return [film for film, answer in zip(sent, answers, strict=False) if "(Success)" in answer]
 
 
-def _connects(port: int) -> bool:
+def connects(port: int) -> bool:
+    """Whether somebody listens there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

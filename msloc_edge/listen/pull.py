@@ -1,0 +1,163 @@
+"""Films of an archive: found for a range of days (C-FIND), and sent by it to the running listener (C-MOVE).
+
+What is pulled comes in by the same door as what is sent: kept, journalled, known by its UID. A film that the journal
+knows is not asked for, so that a range that was interrupted goes on when it is pulled again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from msloc_edge.errors import ListenError
+from msloc_edge.journal import Journal
+from msloc_edge.listen.config import Archive, ListenConfig
+from msloc_edge.listen.log import Log
+from msloc_edge.listen.queue import RECEIVED
+from msloc_edge.listen.tls import client_context
+
+FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
+"""Study Root Query/Retrieve Information Model - FIND and MOVE (PS3.4 C.6.2)."""
+
+_PENDING = (0xFF00, 0xFF01)
+_AT_ONCE = 100
+"""Films of one C-MOVE."""
+
+
+def days_of(dates: str) -> list[date]:
+    """List the days of a range such as "20260101-20260131", or of one day. Raises ValueError.
+
+    >>> [str(day) for day in days_of("20260130-20260201")]
+    ['2026-01-30', '2026-01-31', '2026-02-01']
+    """
+    first, _, last = dates.partition("-")
+    begin, end = (datetime.strptime(day, "%Y%m%d").date() for day in (first, last or first))
+    if end < begin:
+        raise ValueError(f"expected the first day before the last, got {dates}")
+    return [begin + timedelta(number) for number in range((end - begin).days + 1)]
+
+
+def pull(config: ListenConfig, archive: Archive, days: list[date], journal: Journal, log: Log) -> int:
+    """Have the archive send the films of some days that the journal does not know, one day after the other.
+
+    returns  the number of films that it could not send; they are asked for when the days are pulled again
+
+    Raises ListenError: node_unreachable, node_refused, config_invalid for certificates.
+    """
+    client, failed = ArchiveClient(archive, config.receive.ae_title), 0
+    for day in days:
+        asked = lost = 0
+        for films in _unknown_films(client, day, config.take.modalities, journal):
+            _wait_for_room(journal, config.limits.queue_films)
+            asked, lost = asked + len(films), lost + client.move(films)
+        log.info("day pulled", day=day.isoformat(), asked=asked, failed=lost)
+        failed += lost
+    return failed
+
+
+def _unknown_films(
+    client: ArchiveClient, day: date, modalities: tuple[str, ...], journal: Journal
+) -> Iterator[list[Dataset]]:
+    """Find a day's films of some modalities that the journal does not know: identifiers of them, some of one series."""
+    for study in client.find(QueryRetrieveLevel="STUDY", StudyDate=f"{day:%Y%m%d}", StudyInstanceUID=""):
+        inside = {"StudyInstanceUID": study.StudyInstanceUID}
+        for series in client.find(QueryRetrieveLevel="SERIES", **inside, SeriesInstanceUID="", Modality=""):
+            if series.get("Modality") and series.Modality not in modalities:
+                continue
+            inside["SeriesInstanceUID"] = series.SeriesInstanceUID
+            images = client.find(QueryRetrieveLevel="IMAGE", **inside, SOPInstanceUID="")
+            unknown = [image for image in images if not journal.find(name=image.SOPInstanceUID, limit=1)]
+            for start in range(0, len(unknown), _AT_ONCE):
+                yield unknown[start : start + _AT_ONCE]
+
+
+def _wait_for_room(journal: Journal, queue_films: int) -> None:
+    """Leave half of the queue to the films that come by themselves."""
+    while journal.counts().get(RECEIVED, 0) > queue_films // 2:
+        time.sleep(1.0)
+
+
+class ArchiveClient:
+    """Asks an archive, over an association for each question.
+
+    ae_title  our own, to which the archive sends
+
+    Methods raise ListenError (node_unreachable, node_refused).
+    """
+
+    def __init__(self, archive: Archive, ae_title: str) -> None:
+        self._archive = archive
+        self._tls = (client_context(archive.tls), archive.host) if archive.tls else None
+        self._ae = AE(ae_title)
+        self._ae.acse_timeout = self._ae.dimse_timeout = archive.timeout_s
+        self._ae.network_timeout = self._ae.connection_timeout = archive.timeout_s
+        for model in (FIND, MOVE):
+            self._ae.add_requested_context(model)
+
+    def find(self, **keys: object) -> list[Dataset]:
+        """List the identifiers that match (C-FIND)."""
+        found: list[Dataset] = []
+        with self._associated() as association:
+            for status, identifier in association.send_c_find(_query(keys), FIND):
+                if status.get("Status") in _PENDING and identifier is not None:
+                    found.append(identifier)
+                else:
+                    _check_success(status)
+        return found
+
+    def move(self, films: list[Dataset]) -> int:
+        """Have films of one series sent to us (C-MOVE); returns how many were not."""
+        keys = {name: films[0][name].value for name in ("StudyInstanceUID", "SeriesInstanceUID")}
+        uids = [film.SOPInstanceUID for film in films]
+        query = _query({"QueryRetrieveLevel": "IMAGE", **keys, "SOPInstanceUID": uids})
+        with self._associated() as association:
+            for status, _ in association.send_c_move(query, self._ae.ae_title, MOVE):
+                if status.get("Status") in _PENDING:
+                    continue
+                if failed := status.get("NumberOfFailedSuboperations"):
+                    return int(failed)
+                _check_success(status)
+        return 0
+
+    @contextmanager
+    def _associated(self) -> Iterator[Association]:
+        archive = self._archive
+        association = self._ae.associate(archive.host, archive.port, ae_title=archive.ae_title, tls_args=self._tls)
+        if not association.is_established:
+            raise ListenError("node_unreachable", "archive: no association; check address, AE titles and TLS")
+        try:
+            yield association
+        except ValueError as error:  # pynetdicom's, for a context that was not accepted
+            raise ListenError(
+                "node_refused", "archive: it allows no query or no retrieval; allow both there"
+            ) from error
+        finally:
+            if association.is_established:
+                association.release()
+
+
+def _query(keys: Mapping[str, object]) -> Dataset:
+    query = Dataset()
+    for keyword, value in keys.items():
+        setattr(query, keyword, value)
+    return query
+
+
+def _check_success(status: Dataset) -> None:
+    """Raise ListenError for a final answer that is no success."""
+    if "Status" not in status:
+        raise ListenError("node_unreachable", "archive: no answer, or the connection was closed; pull again")
+    if status.Status != 0x0000:
+        raise ListenError(
+            "node_refused",
+            f"archive: refused with status {status.Status:04X}; check that it knows our AE title, "
+            "and that the listener runs and has room",
+        )
