@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "embedding.md").read_text("utf-8")
@@ -30,6 +32,11 @@ def test_every_preset_and_setting_is_named() -> None:
     lists.append(ROOT / "msloc_edge" / "capi" / "CMakeLists.txt")
     settings = {name for path in lists for name in re.findall(r"option\((MSLOC_\w+)", path.read_text("utf-8"))}
     assert settings - {"MSLOC_BUILD_CAPI", "MSLOC_BUILD_PLUGIN"} == {name for name in settings if f"`{name}`" in PAGE}
+
+
+def test_its_film_is_a_phantom_in_8_bits() -> None:
+    phantom = np.asarray(Image.open(ROOT / "examples" / "png" / "phantom4000176.png")).astype(int)
+    assert (np.asarray(Image.open(ROOT / "examples" / "embed" / "film.pgm")) == phantom * 255 // 65535).all()
 
 
 def test_the_python_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from msloc_edge.result import Result
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+DIST = ROOT / "dist"
 SYSTEM = {
     "libc",
     "libdl",
@@ -44,7 +45,7 @@ SYSTEM = {
 NEWEST = {"GLIBC": (2, 35), "GLIBCXX": (3, 4, 30)}
 """Versions of Ubuntu 22.04 and JetPack 6, which packaging/README.md promises."""
 
-DEB = ROOT / "dist" / f"msloc-edge-sdk_{__version__}_amd64.deb"
+DEB = DIST / f"msloc-edge-sdk_{__version__}_amd64.deb"
 
 JPEG_2000 = "RG1_J2KI.dcm"
 """The one real film of a codec that DCMTK does not have."""
@@ -73,7 +74,7 @@ def archive(capi: Any, structs: dict[str, Any], tmp_path_factory: pytest.TempPat
 
 def shipped(machine: str) -> Path:
     """What `make sdk` made for a machine. Skips where it did not run."""
-    path = ROOT / "dist" / f"msloc-edge-sdk-{__version__}-linux-{machine}.tar.gz"
+    path = DIST / f"msloc-edge-sdk-{__version__}-linux-{machine}.tar.gz"
     if not path.exists():
         pytest.skip(f"no {path.relative_to(ROOT)}: make sdk")
     return path
@@ -87,10 +88,22 @@ def unpacked(archive: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=["built here", "shipped"])
-def sdk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unpacked SDK for x86-64."""
-    chosen = request.getfixturevalue("archive") if request.param == "built here" else shipped("x86_64")
-    return unpacked(chosen, tmp_path_factory.mktemp(f"{request.param} moved"))
+def package(request: pytest.FixtureRequest) -> Path:
+    """An archive for x86-64."""
+    chosen: Path = request.getfixturevalue("archive") if request.param == "built here" else shipped("x86_64")
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def sdk(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(package, tmp_path_factory.mktemp("moved to"))
+
+
+@pytest.fixture(scope="module")
+def dicom(package: Path, structs: dict[str, Any]) -> None:
+    """Skips where the SDK has no DCMTK."""
+    if package.parent != DIST and not structs["has_dcmtk"]():
+        pytest.skip("no libdcmtk-dev here")
 
 
 def output(*command: str | Path) -> str:
@@ -180,9 +193,9 @@ def test_self_test(sdk: Path) -> None:
     assert "openvino" in printed
 
 
-def test_films_as_python_localizes_them(sdk: Path, films: dict[Path, Path], structs: dict[str, Any]) -> None:
-    if "built here" in str(sdk) and any(film.suffix == ".dcm" for film in films) and not structs["has_dcmtk"]():
-        pytest.skip("no libdcmtk-dev here")
+def test_films_as_python_localizes_them(sdk: Path, films: dict[Path, Path], request: pytest.FixtureRequest) -> None:
+    if any(film.suffix == ".dcm" for film in films):
+        request.getfixturevalue("dicom")
     assert compare(run(sdk / "bin" / "msloc-infer", *films), films.values()) > 0
 
 
@@ -248,16 +261,28 @@ def test_refusals(arguments: tuple[str, ...], status: int, words: str, sdk: Path
     assert words in done.stderr
 
 
-def test_programs_built_from_it_alone(sdk: Path, tmp_path: Path) -> None:
-    """The lines of docs/embedding.md, with a compiler and nothing else."""
-    film = tmp_path / "film.pgm"
-    Image.open(EXAMPLES / "png" / "phantom4000176.png").convert("I").point(lambda v: v / 256).convert("L").save(film)
-    for compiler, source in (("cc -std=c99", "localize.c"), ("c++ -std=c++17", "localize.cpp")):
-        program = tmp_path / source.replace(".", "_")
-        line = f"{compiler} '{sdk}/share/msloc_edge/examples/embed/{source}' -o {program} '-I{sdk}/include'"
-        link = f"'-L{sdk}/lib' -lmsloc_edge '-Wl,-rpath,{sdk}/lib'"
-        subprocess.run(["sh", "-ec", f"{line} {link}"], check=True)
-        assert "Pneumothorax" in output(program, sdk / "share/msloc_edge/models/cxr-edge", film)
+@pytest.mark.usefixtures("dicom")
+def test_ten_minutes(package: Path, tmp_path: Path) -> None:
+    """The lines of docs/embedding.md as they stand, but for those of Python: these ask a package index."""
+    if not shutil.which("pkg-config"):
+        pytest.skip("no pkg-config here")
+    page = (ROOT / "docs" / "embedding.md").read_text("utf-8")
+    section = page.partition("## Ten minutes with the SDK")[2].partition("**In Python**")[0]
+    commands = "\n".join(re.findall(r"^    (.*)", section.replace("/opt", f"{tmp_path}/opt"), re.MULTILINE))
+    (tmp_path / package.name).symlink_to(package)
+    (tmp_path / "opt").mkdir()
+    done = subprocess.run(
+        ["sh", "-exc", commands],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\npassed\n" in done.stdout
+    assert (tmp_path / "overlays" / "phantom4000181.overlay.png").exists()
+    assert done.stdout.count("\nbox Pneumothorax 0.998") == 2  # in C by hand and by pkg-config
+    assert done.stdout.count("\nPneumothorax 0.998") == 2  # in C++ by hand and by CMake
 
 
 def needed(file: Path) -> tuple[set[str], dict[str, tuple[int, ...]]]:
