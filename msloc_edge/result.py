@@ -58,7 +58,8 @@ class Result:
 
     findings        one for each class of the model, in its order; none of a film that was refused
     warnings        reason codes of what was unusual about the film (docs/errors.md)
-    timing_ms       milliseconds of decode, preprocess, network, fuse, localize (copy_in, window, locate, copy_out on a device)
+    timing_ms       milliseconds of decode, preprocess, network, fuse, localize; on a device copy_in, window, locate and
+                    copy_out, too
     maps            label -> [h, w] float32 localization map M_k in logit units, over the film's area of the model
                     input; enlarged when it is looked at
     stage_maps      label -> one [h_s, w_s] float32 unweighted class map per stage, over the whole model input

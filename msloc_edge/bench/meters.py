@@ -1,4 +1,4 @@
-"""Meters of clocks, throttling and power: the CPU, RAPL, a Jetson's INA sensors, NVML.
+"""Meters of clocks, throttling and power: the CPU, RAPL, a Jetson's GPU and its INA sensors, NVML.
 
 A meter is found or absent with a reason; a value that a meter lacks is left out, never guessed.
 """
@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from msloc_edge.doctor import jetson
 
 THROTTLED = 0xEC
 """NVML's clock event reasons that slow a GPU down against its will: SW power cap 0x4, HW slowdown 0x8, SW thermal 0x20,
@@ -71,6 +73,29 @@ class Ina(Meter):
 
     def read(self) -> dict[str, float]:
         return {"power_w": int(self._volts.read_text()) * int(self._amperes.read_text()) * 1e-6}
+
+
+class Jetson(Meter):
+    """A Jetson's GPU clock, its hottest zone, alerts that slow it down, and events of over-current."""
+
+    name = "jetson"
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root, clocks = root, jetson.gpu_clocks(root)
+        if not clocks:
+            raise AbsentMeterError("no clock of a Jetson's GPU in /sys/class/devfreq")
+        self._clock = clocks[0] / "cur_freq"
+
+    def read(self) -> dict[str, float]:
+        values = {
+            "clock_mhz": int(self._clock.read_text()) / 1e6,
+            "throttled": float(any(jetson.throttling(self._root))),
+        }
+        if (heat := jetson.temperature_c(self._root)) is not None:
+            values["temperature_c"] = heat
+        if events := jetson.over_current(self._root):
+            values["throttle_count"] = float(sum(events.values()))
+        return values
 
 
 class Cpu(Meter):
@@ -139,7 +164,7 @@ class Nvml(Meter):
         return values
 
 
-METERS: tuple[Callable[[], Meter], ...] = (Cpu, Rapl, Ina, Nvml)
+METERS: tuple[Callable[[], Meter], ...] = (Cpu, Rapl, Jetson, Ina, Nvml)
 
 
 def find_meters() -> tuple[list[Meter], dict[str, str]]:

@@ -7,11 +7,13 @@ import ctypes
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from msloc_edge.doctor.jetson import practice
+from msloc_edge.doctor.system import output_of, text
 
 PACKAGES = (
     *("msloc-edge", "numpy", "pillow", "opencv-python-headless", "opencv-python"),
@@ -37,12 +39,13 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
     nvidia_problem        one sentence where nvidia-smi is there and gives no GPU
     cuda                  the newest CUDA that the driver can run
     jetpack               {l4t: Jetson Linux, package: version of nvidia-jetpack}
+    jetson                power mode, clocks, memory, throttling, see `practice`; None on another machine
     """
-    info = _text(root / "proc/cpuinfo")
-    memory = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    info = text(root / "proc/cpuinfo")
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", text(root / "proc/meminfo"), re.MULTILINE)
     return {
         "cpu": _field(info, "model name") or platform.processor() or platform.machine(),
-        "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
+        "board": text(root / "proc/device-tree/model").strip("\0\n ") or None,
         "cores": _cores(),
         "memory": int(memory[1]) * 1024 if memory else None,
         "container": _container(root),
@@ -53,6 +56,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         **_nvidia(),
         "cuda": _cuda(),
         "jetpack": _jetpack(root),
+        "jetson": practice(root),
     }
 
 
@@ -63,41 +67,6 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError, KeyError):  # KeyError: half removed
             found[package] = metadata.version(package)
     return found
-
-
-def output_of(command: Sequence[str], patience: float) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command that may hang.
-
-    Raises OSError if it cannot be started, TimeoutError after `patience` seconds.
-    """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    try:
-        out, err = process.communicate(timeout=patience)
-    except BaseException as error:
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)  # and no longer: inside a driver that hangs, even a killed process stays
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise TimeoutError(f"{command[0]} gave no answer within {patience:g} s") from None
-        raise
-    return process.returncode, out, err
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _field(info: str, name: str) -> str:
@@ -158,8 +127,8 @@ def _cuda() -> str | None:
 
 
 def _jetpack(root: Path) -> dict[str, str | None] | None:
-    release = re.search(r"^# R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
-    stanza = re.search(r"^Package: nvidia-jetpack\n(?:.+\n)*", _text(root / "var/lib/dpkg/status"), re.MULTILINE)
+    release = re.search(r"^# R(\d+) \(release\), REVISION: ([\d.]+)", text(root / "etc/nv_tegra_release"))
+    stanza = re.search(r"^Package: nvidia-jetpack\n(?:.+\n)*", text(root / "var/lib/dpkg/status"), re.MULTILINE)
     package = re.search(r"^Version: (.+)$", stanza[0], re.MULTILINE) if stanza and " installed\n" in stanza[0] else None
     if not (release or package):
         return None

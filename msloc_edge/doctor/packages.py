@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from msloc_edge.doctor.check import Check
-from msloc_edge.doctor.machine import output_of
+from msloc_edge.doctor.system import output_of
 
 PROBES = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "PIL", "pydicom")
 """Functions of `probes`, each with the name of the package that it imports."""

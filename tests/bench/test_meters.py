@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msloc_edge.bench.meters import AbsentMeterError, Cpu, Ina, Meter, Nvml, Rapl, find_meters
+from msloc_edge.bench.meters import AbsentMeterError, Cpu, Ina, Jetson, Meter, Nvml, Rapl, find_meters
 from msloc_edge.bench.scenarios import Run
 from msloc_edge.bench.telemetry import Telemetry, resident_mb
 
@@ -63,6 +63,22 @@ def test_ina_is_the_rail_of_the_whole_module(tmp_path: Path) -> None:
         Ina(tmp_path)
 
 
+def test_a_jetson_tells_its_clock_and_what_slows_it_down(tmp_path: Path) -> None:
+    thermal, hwmon = "sys/class/thermal", "sys/class/hwmon/hwmon3"
+    put(tmp_path, **{"sys/class/devfreq/17000000.gpu/cur_freq": "612000000\n"})
+    put(tmp_path, **{f"{thermal}/thermal_zone0/temp": "48500\n", f"{thermal}/thermal_zone8/temp": "61250\n"})
+    put(tmp_path, **{f"{thermal}/cooling_device0/type": "pwm-fan\n", f"{thermal}/cooling_device0/cur_state": "3\n"})
+    put(tmp_path, **{f"{thermal}/cooling_device1/type": "gpu-throttle-alert\n"})
+    put(tmp_path, **{f"{thermal}/cooling_device1/cur_state": "0\n", f"{hwmon}/name": "soctherm_oc\n"})
+    put(tmp_path, **{f"{hwmon}/oc{kind}_event_cnt": f"{count}\n" for kind, count in ((1, 0), (2, 15), (3, 37))})
+    meter = Jetson(tmp_path)
+    assert meter.read() == {"clock_mhz": 612, "temperature_c": 61.25, "throttled": 0, "throttle_count": 52}
+    put(tmp_path, **{f"{thermal}/cooling_device1/cur_state": "1\n"})
+    assert meter.read()["throttled"] == 1
+    with pytest.raises(AbsentMeterError, match="devfreq"):
+        Jetson(tmp_path / "nothing")
+
+
 def test_the_cpu_tells_clocks_throttling_and_what_was_stolen(tmp_path: Path) -> None:
     put(tmp_path, proc__stat="cpu  100 0 50 800 10 0 0 40 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
     for core, khz, count in ((0, 1_000_000, 3), (1, 2_000_000, 4)):
@@ -101,7 +117,7 @@ def test_nvml_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_meter_of_this_machine_is_found_or_absent_with_a_reason() -> None:
     found, absent = find_meters()
-    assert {meter.name for meter in found} | set(absent) == {"cpu", "rapl", "ina", "nvml"}
+    assert {meter.name for meter in found} | set(absent) == {"cpu", "rapl", "jetson", "ina", "nvml"}
     assert all(absent.values())
     for meter in found:
         assert all(isinstance(value, float) for value in meter.read().values())

@@ -16,7 +16,8 @@ import pytest
 
 from msloc_edge import __version__
 from msloc_edge.doctor import machine as module
-from msloc_edge.doctor.machine import environment, output_of, versions
+from msloc_edge.doctor.machine import environment, versions
+from msloc_edge.doctor.system import output_of
 
 H100 = "NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 550.54.15"
 
