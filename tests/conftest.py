@@ -109,7 +109,7 @@ def phantom_films() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session")
 def make_state() -> Callable[..., dict[str, Any]]:
-    """A maker of calibrated checkpoints: make_state(backbone=, pool=, stages=, size=) -> state."""
+    """A maker of calibrated checkpoints: make_state(backbone=, pool=, ...), as ModelConfig -> state."""
     return _calibrated_state
 
 
@@ -216,7 +216,7 @@ def _source_hash() -> str:
 
 
 def _calibrated_state(
-    backbone: str = "edge", pool: str = "avg", stages: str = "all", size: int = 64, seed: int = 0
+    backbone: str = "edge", pool: str = "avg", stages: str = "all", size: int = 64, seed: int = 0, **model: Any
 ) -> dict[str, Any]:
     """Seeded weights far from their start, batch statistics and thresholds from a few phantoms."""
     import torch
@@ -228,7 +228,7 @@ def _calibrated_state(
     from msloc_edge.train.phantom import FINDINGS, generate
 
     films = np.stack([generate(seed, size).display() for seed in range(16)])
-    config = ModelConfig(FINDINGS, backbone, size=size, pool=pool, stages=stages)
+    config = ModelConfig(FINDINGS, backbone, size=size, pool=pool, stages=stages, **model)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         net = build(config)
