@@ -36,10 +36,14 @@ class MissingFunctionError(BackendError):
 
 
 class Provider(Protocol):
-    """One device through one package; its primary context, which torch and CUDA's runtime use too."""
+    """One device through one package; its primary context, which torch and CUDA's runtime use too.
+
+    integrated  the device has no memory of its own (Jetson)
+    """
 
     name: str
     sm: int
+    integrated: bool
     driver: Any
     device: Any
 
@@ -88,6 +92,8 @@ class CudaBindings:
             for part in ("MAJOR", "MINOR")
         )
         self.sm = 10 * int(major) + int(minor)
+        integrated = attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED
+        self.integrated = bool(self.call("cuDeviceGetAttribute", integrated, self.device))
         self._context = self.call("cuDevicePrimaryCtxRetain", self.device)  # for as long as the process lives
 
     def load(self, image: bytes, entry: str) -> Any:
@@ -158,6 +164,7 @@ class PyCuda:
             self.device = driver.Device(ordinal)
             major, minor = self.device.compute_capability()
             self.sm = 10 * int(major) + int(minor)
+            self.integrated = bool(self.device.get_attribute(driver.device_attribute.INTEGRATED))
             self._context = self.device.retain_primary_context()
         except driver.Error as error:
             raise BackendError("backend_device", f"no NVIDIA device on this machine: {error}") from error

@@ -45,12 +45,13 @@ class Graph:
 class Stream(Protocol):
     """A stream of its own beside the default one, and all memory that was asked for through it, until it is closed.
 
-    handle      of the stream, as other libraries take it
-    integrated  the device has no memory of its own (Jetson), so that buffers are shared
+    handle  of the stream, as other libraries take it
+    mapped  its buffers are shared: the device reads and writes the host's memory, which a device without memory of its
+            own does as fast as its own
     """
 
     handle: int
-    integrated: bool
+    mapped: bool
     sm: int
     provider: str
 
@@ -100,21 +101,20 @@ class Stream(Protocol):
 class BindingsStream:
     """A stream by cuda-bindings."""
 
-    def __init__(self, provider: CudaBindings) -> None:
+    def __init__(self, provider: CudaBindings, mapped: bool) -> None:
+        self.mapped = mapped
         self.sm, self.provider, self.current = provider.sm, provider.name, provider.current
         self._call, self._driver = provider.call, provider.driver
-        attribute = self._driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED
-        self.integrated = bool(self._call("cuDeviceGetAttribute", attribute, provider.device))
         self._stream = self._call("cuStreamCreate", self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         self.handle = int(self._stream)
         self._free: list[tuple[str, Any]] = [("cuStreamDestroy", self._stream)]
 
     def buffer(self, count: int) -> Buffer:
-        flags = self._driver.CU_MEMHOSTALLOC_DEVICEMAP if self.integrated else 0
+        flags = self._driver.CU_MEMHOSTALLOC_DEVICEMAP if self.mapped else 0
         address = self._call("cuMemHostAlloc", 4 * count, flags)
         self._free.append(("cuMemFreeHost", address))
         host = np.ctypeslib.as_array((ctypes.c_float * count).from_address(int(address)))
-        if self.integrated:
+        if self.mapped:
             return Buffer(host, int(self._call("cuMemHostGetDevicePointer", address, 0)), True)
         return Buffer(host, self.allocate(count), False)
 
@@ -200,18 +200,18 @@ class BindingsStream:
 class PyCudaStream:
     """A stream by pycuda, whose objects free themselves. It has no CUDA graphs."""
 
-    def __init__(self, provider: PyCuda) -> None:
+    def __init__(self, provider: PyCuda, mapped: bool) -> None:
+        self.mapped = mapped
         self.sm, self.provider, self.current = provider.sm, provider.name, provider.current
         self._driver = provider.driver
-        self.integrated = bool(provider.device.get_attribute(self._driver.device_attribute.INTEGRATED))
         self._stream = self._driver.Stream()
         self.handle = int(self._stream.handle)
         self._kept: dict[int, Any] = {}
 
     def buffer(self, count: int) -> Buffer:
-        flags = self._driver.host_alloc_flags.DEVICEMAP if self.integrated else 0
+        flags = self._driver.host_alloc_flags.DEVICEMAP if self.mapped else 0
         host = self._driver.pagelocked_empty(count, np.float32, mem_flags=flags)
-        if self.integrated:
+        if self.mapped:
             return Buffer(host, int(host.base.get_device_pointer()), True)
         return Buffer(host, self.allocate(count), False)
 
@@ -267,12 +267,12 @@ class PyCudaStream:
                 self._kept.popitem()[1].free()
 
 
-STREAMS: Mapping[str, Callable[[Any], Stream]] = {CudaBindings.name: BindingsStream, PyCuda.name: PyCudaStream}
+STREAMS: Mapping[str, Callable[[Any, bool], Stream]] = {CudaBindings.name: BindingsStream, PyCuda.name: PyCudaStream}
 """Provider -> its stream."""
 
 
-def open_stream(ordinal: int = 0) -> Stream:
-    """Open a stream by cuda-bindings or pycuda. Raises as `open_provider` does."""
+def open_stream(ordinal: int = 0, mapped: bool = False) -> Stream:
+    """Open a stream by cuda-bindings or pycuda, with `mapped` buffers or not. Raises as `open_provider` does."""
     provider = open_provider(ordinal)
     with provider.current():
-        return STREAMS[provider.name](provider)
+        return STREAMS[provider.name](provider, mapped)

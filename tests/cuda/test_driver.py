@@ -225,10 +225,14 @@ class PyCuda:
             def compute_capability(self) -> tuple[int, int]:
                 return 8, 7
 
+            def get_attribute(self, attribute: str) -> int:
+                return {"INTEGRATED": 0}[attribute]
+
             def retain_primary_context(self) -> Context:
                 return Context()
 
         self.Context, self.Device = Context, OneDevice
+        self.device_attribute = SimpleNamespace(INTEGRATED="INTEGRATED")
 
     def init(self) -> None:
         self.answer("no CUDA-capable device is detected")

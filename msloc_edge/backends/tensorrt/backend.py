@@ -19,6 +19,7 @@ from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.kernels import find_kernels
 from msloc_edge.backends.tensorrt.key import Batch, Key
 from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary
+from msloc_edge.backends.tensorrt.memory import choose_mapped
 from msloc_edge.backends.tensorrt.plan import Plan
 from msloc_edge.backends.tensorrt.progress import LOG, Lines
 from msloc_edge.backends.tensorrt.session import Lease, Session
@@ -48,12 +49,18 @@ class HeatmapOutputs(FoundOutputs):
 class TensorRTBackend(Backend):
     """A bundle's engine on a CUDA device."""
 
-    def __init__(self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int, cache: Cache) -> None:
-        """cache  keeps what is compiled of the plan. Raises BackendError as `Session` and `open_stream` do."""
+    def __init__(
+        self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int, cache: Cache, mapped: bool = False
+    ) -> None:
+        """cache  keeps what is compiled of the plan
+
+        mapped  host and device share memory; else films and results are copied
+        Raises BackendError as `Session` and `open_stream` do.
+        """
         self.name = library.name
         self._bundle, self._key, self._ordinal = bundle, plan.key, ordinal
         self._window: DeviceWindow | None = None
-        stream = open_stream(ordinal)
+        stream = open_stream(ordinal, mapped)
         try:
             self._session = Session(library, plan, stream, cache.kernels(plan.key, stream.sm))
         except BackendError:
@@ -67,7 +74,7 @@ class TensorRTBackend(Backend):
             kernels = find_kernels(self._bundle, self._ordinal)
         except BackendError as error:
             return str(error)
-        self._window = DeviceWindow(kernels.window, self._ordinal)
+        self._window = DeviceWindow(kernels.window, self._ordinal, self._session.stream.mapped)
         self._session.locate(self._bundle, kernels.locate)
         return None
 
@@ -107,6 +114,7 @@ class TensorRTBackend(Backend):
             "precision": key.precision,
             "graph": key.graph,
             "driver": self._session.stream.provider,
+            "memory": "mapped" if self._session.stream.mapped else "copied",
         }
         if self._session.eager_because:
             facts["eager_because"] = self._session.eager_because
@@ -137,7 +145,7 @@ def load(
     version, provider = library.version(), open_provider(ordinal)
     sm = library.built_for(provider.sm)
     cache, key = Cache(), Key(bundle.sha256, library.name, version, sm, precision, "network", Batch())
-    if ready := _from_cache(library, bundle, cache, key, ordinal):
+    if ready := _from_cache(library, bundle, cache, key, ordinal, provider):
         return ready
     if precision != "fp32":
         target = library.name.replace("_", "-")
@@ -150,7 +158,7 @@ def load(
 
     def make(cancelled: threading.Event) -> Backend:
         build_plan = partial(_build, library, bundle, cache, key, provider, what, cancelled)
-        return TensorRTBackend(bundle, library, cache.get(key, build_plan, cancelled), ordinal, cache)
+        return _open(library, bundle, cache, cache.get(key, build_plan, cancelled), ordinal, provider)
 
     def serve(while_building: bool) -> Backend:
         # More threads would disturb the times of kernels by which the builder chooses.
@@ -164,13 +172,13 @@ load_tensorrt_rtx = partial(load, TENSORRT_RTX)
 
 
 def _from_cache(
-    library: TensorRTLibrary, bundle: Bundle, cache: Cache, key: Key, ordinal: int
-) -> TensorRTBackend | None:
+    library: TensorRTLibrary, bundle: Bundle, cache: Cache, key: Key, ordinal: int, provider: Provider
+) -> Backend | None:
     """The backend of a plan that is there; one of this machine that the library does not take is moved aside."""
     if not (plan := cache.find_any(key)):
         return None
     try:
-        return TensorRTBackend(bundle, library, plan, ordinal, cache)
+        return _open(library, bundle, cache, plan, ordinal, provider)
     except BackendError as error:
         if error.reason != "build_failed":
             raise
@@ -178,6 +186,19 @@ def _from_cache(
         if plan.key.machine == key.machine:  # another one's, compatible in name, may be of use there
             cache.refuse(plan.key, "deserialise")
         return None
+
+
+def _open(
+    library: TensorRTLibrary, bundle: Bundle, cache: Cache, plan: Plan, ordinal: int, provider: Provider
+) -> Backend:
+    """Open a plan; on an integrated GPU with the memory that is faster there, which the first start measures."""
+
+    def make(mapped: bool) -> Backend:
+        return TensorRTBackend(bundle, library, plan, ordinal, cache, mapped)
+
+    if not provider.integrated:
+        return make(False)
+    return make(choose_mapped(make, bundle, cache.memory(plan.key, provider.sm)))
 
 
 def _build(

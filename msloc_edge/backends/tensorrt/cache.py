@@ -5,6 +5,7 @@ NAME.plan.json  its key, hash, size, build seconds
 NAME.plan.lock  held by the process that builds it; the system lets go of it when that process ends, however it ends
 NAME.plan.refused-WHY  what was found instead of a plan for this machine, moved aside
 NAME.plan.smSM.kernels  what TensorRT-RTX compiled of it for a device, under the plan's lock
+NAME.plan.smSM.memory   which memory is faster on this device, if it is integrated
 *.timing        the kernels' measured times (builder.py)
 """
 
@@ -79,9 +80,16 @@ class Cache:
         with self._lock(key.file):
             self._move_aside(key.file, why)
 
-    def kernels(self, key: Key, sm: int) -> KernelFile:
+    def kernels(self, key: Key, sm: int) -> SideFile:
         """File for what TensorRT-RTX compiles of a plan on a device."""
-        return KernelFile(self.folder / f"{key.file}.sm{sm}.kernels", lambda: self._lock(key.file))
+        return self._beside(key, sm, "kernels")
+
+    def memory(self, key: Key, sm: int) -> SideFile:
+        """File for the choice between mapped memory and copies."""
+        return self._beside(key, sm, "memory")
+
+    def _beside(self, key: Key, sm: int, what: str) -> SideFile:
+        return SideFile(self.folder / f"{key.file}.sm{sm}.{what}", lambda: self._lock(key.file))
 
     def _may_serve(self, name: str, key: Key) -> bool:
         """Whether a plan is this machine's, by its name, or compatible, by its sidecar: others' are not read."""
@@ -177,7 +185,7 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelFile:
+class SideFile:
     """A file that only saves time: what is not there, or cannot be written, is no error.
 
     lock  of the plan

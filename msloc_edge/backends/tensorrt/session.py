@@ -16,7 +16,7 @@ from msloc_edge.backends.base import Search
 from msloc_edge.backends.found import Found
 from msloc_edge.backends.lru import LRUCache
 from msloc_edge.backends.tensorrt.builder import cannot_start, load_plugins, logger
-from msloc_edge.backends.tensorrt.cache import KernelFile
+from msloc_edge.backends.tensorrt.cache import SideFile
 from msloc_edge.backends.tensorrt.library import TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.locate import LocateKernels, Locator
 from msloc_edge.backends.tensorrt.plan import Plan
@@ -80,7 +80,7 @@ class Run(NamedTuple):
 class _Compiled:
     """Kernels that TensorRT-RTX compiled for this device: its runtime cache, begun with what a file has."""
 
-    def __init__(self, config: Any, file: KernelFile) -> None:
+    def __init__(self, config: Any, file: SideFile) -> None:
         """config  for all contexts of the engine; it gets the cache, which needs the context of the device"""
         self._file, self._data = file, file.read()
         self._cache = config.create_runtime_cache()
@@ -105,7 +105,7 @@ class Session:
     network, or when the fault is not the plan's: of the driver, or for want of memory.
     """
 
-    def __init__(self, library: TensorRTLibrary, plan: Plan, stream: Stream, kernels: KernelFile) -> None:
+    def __init__(self, library: TensorRTLibrary, plan: Plan, stream: Stream, kernels: SideFile) -> None:
         """kernels  file of what TensorRT-RTX compiles; TensorRT compiles nothing when it runs"""
         self._trt, self._library, self.stream = library.load(), library, stream
         self.eager_because: str | None = None

@@ -73,8 +73,8 @@ class DeviceWindow:
     of this one.
     """
 
-    def __init__(self, kernels: Mapping[Form, Kernel], ordinal: int) -> None:
-        self._kernels, self._ordinal = kernels, ordinal
+    def __init__(self, kernels: Mapping[Form, Kernel], ordinal: int, mapped: bool) -> None:
+        self._kernels, self._ordinal, self._mapped = kernels, ordinal, mapped
         self._lock = threading.RLock()  # a film may end while its thread has it
         self._closed = False
         self._lanes: list[_Lane] = []
@@ -126,7 +126,7 @@ class DeviceWindow:
         """A lane that no other thread is on."""
         with self._lock:
             if not self._free:
-                self._lanes.append(_Lane(open_stream(self._ordinal)))
+                self._lanes.append(_Lane(open_stream(self._ordinal, self._mapped)))
                 self._free.append(self._lanes[-1])
             lane = self._free.pop()
         try:

@@ -21,6 +21,7 @@ from interpreted import Interpreter, write_kernels
 
 from msloc_edge.backends import load_backend
 from msloc_edge.backends.base import STEPS
+from msloc_edge.backends.tensorrt import memory
 from msloc_edge.bundle import Bundle
 from msloc_edge.cli import main
 from msloc_edge.cuda.streams import BindingsStream, open_stream
@@ -245,12 +246,37 @@ def test_nothing_is_copied_that_nobody_asked_for(
     """In: pixels, table, content, thresholds. Out: the film for the input gate, logits, class maps, what was found."""
     if integrated:
         monkeypatch.setenv("STAND_IN_INTEGRATED", "1")
+        monkeypatch.setattr(memory, "measure_ms", lambda make, mapped, bundle: float(not mapped))
     with ready(Localizer(bundle.path, "tensorrt")) as localizer:
         localizer.localize(films()[0])
         before = LIBRARY.stand_in_copies()
         localizer.localize(films()[1])
         # and the film to the engine's image, on the device
         assert LIBRARY.stand_in_copies() - before == (0 if integrated else 2 + 2 + 1 + 5 + 4) + 1
+
+
+def test_the_memory_of_an_integrated_gpu_is_measured(
+    bundle: Bundle, device: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a whole film, from stored pixels, each way; either way gives what the CPU gives."""
+    monkeypatch.setenv("STAND_IN_INTEGRATED", "1")
+    for name, value in {"LARGER": 1, "WARMUP": 0, "RUNS": 1}.items():
+        monkeypatch.setattr(memory, name, value)
+    with ready(Localizer(bundle.path, "tensorrt")):
+        assert device.ran == 2 * WHOLE
+    (file,) = tmp_path.glob("cache/engines/*.plan.sm87.memory")
+    kept = json.loads(file.read_text())
+    assert kept["mapped"] == (kept["ms"]["mapped"] <= kept["ms"]["copied"])
+    assert min(kept["ms"].values()) > 0
+    with Localizer(bundle.path, all_classes=True) as localizer:
+        right = localizer.localize(films()[0])
+    for mapped in (True, False):
+        file.write_text(json.dumps({"mapped": mapped}))
+        with Localizer(bundle.path, "tensorrt", all_classes=True) as localizer:
+            found = localizer.localize(films()[0])
+            assert localizer.backend.describe()["memory"] == ("mapped" if mapped else "copied")
+        for ours, theirs in zip(found.findings, right.findings, strict=True):
+            assert agreement(array_of(ours.boxes), array_of(theirs.boxes)) >= 0.99
 
 
 def test_a_map_with_more_regions_than_its_table_is_searched_on_the_host(

@@ -17,6 +17,7 @@ import torch
 from rich.progress import Progress
 
 from msloc_edge.backends import load_backend
+from msloc_edge.backends.tensorrt import memory
 from msloc_edge.bundle import Bundle
 from msloc_edge.errors import BackendError, DependencyError
 from msloc_edge.export.tensorrt import EngineChoices, engine_files
@@ -62,6 +63,7 @@ def test_by_pycuda(
     """The same, by the calls of pycuda; without a graph, which it does not have."""
     monkeypatch.setenv("MSLOC_CACHE", str(tmp_path))
     pycuda.integrated = integrated
+    monkeypatch.setattr(memory, "measure_ms", lambda make, mapped, bundle: float(not mapped))
     if graph == "heatmap":
         choices = EngineChoices(graph=graph)
         engine_files(bundle, "tensorrt", onnx.load(bundle.onnx), "fp32", choices, Progress(disable=True))
