@@ -163,18 +163,16 @@ def hits_peak(values: NDArray[np.float32], regions: Sequence[TrueRegion], size: 
 
 
 def mask_iou(margin: NDArray[np.float32], regions: Sequence[TrueRegion], size: tuple[int, int]) -> float:
-    """IoU of where a margin [h, w] is above 0 with all true masks together, on its own grid (true where half of a cell
-    is covered); nan where the truth has no mask."""
+    """IoU of where a margin [h, w], enlarged bilinearly to the film, is above 0 with all true masks together; nan where
+    the truth has no mask.
+
+    Pixels are the film's, as CheXlocalize counts them (Saporta et al. 2022): a map is enlarged, then thresholded.
+    """
     true = whole_mask(regions, size)
     if true is None:
         return float("nan")
-    mask = margin > 0
-    height, width = mask.shape
-    shrinks = height < true.shape[0] or width < true.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    on_grid = cv2.resize(true.astype(np.float32), (width, height), interpolation=method) >= 0.5
-    union = np.count_nonzero(mask | on_grid)
-    return np.count_nonzero(mask & on_grid) / union if union else 0.0
+    found = cv2.resize(margin, (size[1], size[0]), interpolation=cv2.INTER_LINEAR) > 0
+    return np.count_nonzero(found & true) / np.count_nonzero(found | true)
 
 
 def boxes_of(found: Sequence[Region]) -> Boxes:

@@ -90,6 +90,17 @@ def test_masks() -> None:
     assert mask_iou(field() - 0.5, [region], SIZE) == 0
 
 
+def test_mask_iou_as_chexlocalize_has_it() -> None:
+    """By hand: a map of 2 x 2 with a 4 in its corner, enlarged to 4 x 4 pixels, is 4 x (0, 1/4, 3/4, 1) along its first
+    row and (1, 3/4, 1/4, 0) times that below. Above 1 are 3 and 4 of the first row, 9/4 and 3 of the second: the 1s
+    are not."""
+    values = np.array([[0, 4], [0, 0]], np.float32)
+    true = np.zeros((4, 4), bool)
+    true[0, 1:] = True
+    assert mask_iou(values - 1, [TrueRegion.of_mask(true)], (4, 4)) == pytest.approx(2 / 5)
+    assert mask_iou(values - 4, [TrueRegion.of_mask(true)], (4, 4)) == 0
+
+
 def test_a_missing_map_is_a_miss() -> None:
     maps = FilmMaps(SIZE, {}, {}, lambda label: None, lambda label: {})
     film = measure_film("a", maps, {"Mass": [TrueRegion((0, 0, 9, 9))]}, ["Nodule"], "heatmaps")
