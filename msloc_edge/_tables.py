@@ -55,3 +55,12 @@ def cell(figure: Mapping[str, Any] | None) -> str:
     if figure["low"] is None:
         return f"{figure['value']:.2f}"
     return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
+
+
+def counted(number: int, noun: str) -> str:
+    """Word a number of things.
+
+    >>> counted(1, "film"), counted(2, "film")
+    ('1 film', '2 films')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"

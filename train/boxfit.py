@@ -18,6 +18,7 @@ from msloc_edge.train.calibration.map_thresholds import fit_to_masks, masked_map
 from msloc_edge.train.calibration.network import TorchNetwork
 from msloc_edge.train.data import Films, load_films, open_collection
 from msloc_edge.train.data.collection import in_fitting_half
+from msloc_edge.train.data.names import speller
 from msloc_edge.train.evaluate.truth import Truth, collection_boxes, read_boxes
 
 
@@ -36,7 +37,7 @@ def fit_to_boxes(
     collection = open_collection(data, split)
     records = tuple(record for record in collection.records if in_fitting_half(record.patient))
     truth = read_boxes(boxes, records) if boxes else collection_boxes(collection, records)
-    truth = truth.only([record.name for record in records], config.classes)
+    truth = truth.spelled(speller(config.classes)).only([record.name for record in records], config.classes)
     if not truth.count:
         raise TrainError("data_invalid", f"{boxes or data}: expected boxes of {', '.join(config.classes)}, found none")
     kept = tuple(record for record in records if record.name in truth.regions)

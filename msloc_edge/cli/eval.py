@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msloc_edge._tables import counted
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
+from msloc_edge.cli.console import needing, people
 from msloc_edge.cli.options import device_options
 from msloc_edge.train.config import FORMS
 
@@ -97,8 +99,6 @@ def command(
     patients, beside maps that know nothing of the film. docs/evaluation.md says how each is defined.
     """
     from rich.progress import Progress
-
-    from msloc_edge.cli.console import needing, people
 
     with needing("eval"):
         from msloc_edge.train.data import open_collection, require_films
@@ -226,6 +226,7 @@ def _tell(console: Console, quiet: bool, out: Path, metrics: Mapping[str, Any]) 
     for problem in problems[:SHOWN_PROBLEMS]:
         say(f"msloc-edge: {problem}")
     if len(problems) > SHOWN_PROBLEMS:
-        say(f"msloc-edge: {len(problems) - SHOWN_PROBLEMS} more problems are named in metrics.json")
+        say(f"msloc-edge: metrics.json names {counted(len(problems) - SHOWN_PROBLEMS, 'more problem')}")
     if not quiet:
-        say(f"{metrics['run']['films']} films scored, {len(problems)} problems; page: {out / 'eval.html'}")
+        films = counted(metrics["run"]["films"], "film")
+        say(f"{films} scored, {counted(len(problems), 'problem')}; page: {out / 'eval.html'}")

@@ -351,7 +351,7 @@ def test_labels_with_blanks_are_the_models(msloc, made: Path, tmp_path: Path) ->
         (["--model", "cxr-edge", "--against", "none"], 1, "[bundle_missing]"),
         (["--model", "cxr-edge", "--boxes", "b", "--masks", "m"], 2, "expected one of --boxes and --masks"),
         (["--model", "cxr-edge", "--map", "Opacity"], 2, 'expected "New=A+B"'),
-        (["--heatmaps", ".", "--thresholds", "high"], 2, "could not convert"),
+        (["--heatmaps", ".", "--thresholds", "high"], 2, "expected numbers, as 0.4 or Mass=0.4,Nodule=0.3, got 'high'"),
         (["--model", "cxr-edge", "--map", "X=Fracture"], 1, "[option_invalid] --map X: expected findings of"),
         (["--model", "cxr-edge", "--split", "test"], 1, "[data_missing]"),
         (["--model", "cxr-edge", "--profile", "x"], 1, "[profile_unknown]"),
@@ -371,8 +371,36 @@ def test_boxes_of_another_vocabulary(msloc, arguments: list[object], made: Path,
     boxes.write_text((made / "boxes.csv").read_text().replace("Mass", "Lung Opacity"))
     done = msloc(*arguments, "--model", "cxr-edge", "--boxes", boxes)
     assert done.code == 1
-    assert "[option_invalid] " in done.err
-    assert 'add --map "Lung Opacity=A+B"' in done.err
+    assert f"[option_invalid] {boxes}: expected boxes of " in done.err
+    assert 'got Lung Opacity; rename them, or add --map "Lung Opacity=A+B"' in done.err
+    with boxes.open("a") as file:
+        file.write("0.png,Mass,8,10,20,24\n")
+    assert msloc(*arguments, "--model", "cxr-edge", "--boxes", boxes, "-q").code == 0
+    found = metrics(tmp_path / "out")
+    assert found["run"]["boxes_by_class"] == {"Mass": 1}
+    assert any(
+        problem.startswith("Lung Opacity: boxes on 4 films, and no such") for problem in found["run"]["problems"]
+    )
+
+
+def test_boxes_that_come_with_films_ask_for_nothing(msloc, made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    """A collection whose boxes are of findings that the model lacks is scored by its labels."""
+    told = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(4)],
+        "annotations": [
+            *({"image_id": n, "category_id": 1, "bbox": [8, 10, 20, 24]} for n in (0, 1)),
+        ],
+        "categories": [{"id": 1, "name": "Fracture"}, {"id": 2, "name": "Mass"}],
+    }
+    (made / "other.json").write_text(json.dumps(told))
+    done = msloc(
+        "eval", "--data", f"coco:{made / 'other.json'}", "--model", tiny_bundle, "--out", tmp_path / "out", "-q"
+    )
+    assert done.code == 0, done.err
+    found = metrics(tmp_path / "out")
+    assert (found["run"]["boxes"], found["run"]["findings"]) == (0, ["Mass"])
+    assert "Fracture: boxes on 2 films, and no such finding" in done.err
+    assert "box_size" not in found["subgroups"]
 
 
 def test_films_without_any_label_column(msloc, made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
@@ -385,7 +413,7 @@ def test_films_without_any_label_column(msloc, made: Path, tmp_path: Path, tiny_
     assert (found["auroc"], found["pointing"]["per_class"]["Mass"]["n"]) == (None, 4)
     nothing = msloc(*arguments)
     assert nothing.code == 1
-    assert "[option_invalid] expected labels or boxes" in nothing.err
+    assert "[option_invalid] expected labels or boxes, got films alone; add a column of 1 and 0" in nothing.err
     trained = msloc("train", "--data", f"csv:{table}", "--out", tmp_path / "run")
     assert trained.code == 1
     assert "expected a column of 1 and 0 for each finding" in trained.err

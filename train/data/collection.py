@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 Label = tuple[str, float]
@@ -61,6 +61,13 @@ class Collection:
 def named_twice(name: str) -> str:
     """Word the problem of a film, or of its score, that a table names again."""
     return f"{name}: named again; the first row counts"
+
+
+def spelled(records: Sequence[Record], spell: Callable[[str], str]) -> tuple[Record, ...]:
+    """Give the labels of films other names."""
+    return tuple(
+        replace(record, labels={spell(label): value for label, value in record.labels.items()}) for record in records
+    )
 
 
 def for_validation(patient: str) -> bool:

@@ -13,9 +13,10 @@ from msloc_edge.errors import TrainError
 from msloc_edge.train.config import FORMS
 from msloc_edge.train.data.chexpert import read_chexpert
 from msloc_edge.train.data.coco import read_coco
-from msloc_edge.train.data.collection import SPLITS, Collection
+from msloc_edge.train.data.collection import SPLITS, Collection, spelled
 from msloc_edge.train.data.csv_table import read_table
 from msloc_edge.train.data.films import Films, load_films
+from msloc_edge.train.data.names import speller
 from msloc_edge.train.data.nih import NIH_CLASSES, read_nih
 from msloc_edge.train.data.phantoms import TRAINING_SEED, VALIDATION_SEED, phantom_films
 from msloc_edge.train.data.rsna import read_rsna
@@ -135,6 +136,9 @@ def _films(
 ) -> Films:
     if spec == PHANTOM:
         return phantom_films(*phantoms, side, progress, classes)
-    found = open_collection(spec, split)
-    kept = tuple(record for record in found.records if record.name not in excluded)
-    return load_films(replace(found, records=kept), side, classes, progress)
+    found, spell = open_collection(spec, split), speller(classes)
+    if not set(map(spell, found.classes)) & set(classes):
+        got = ", ".join(found.classes) or "films alone"
+        raise TrainError("data_invalid", f"{spec}: expected labels of {', '.join(classes)}, got {got}; rename them")
+    kept = [record for record in found.records if record.name not in excluded]
+    return load_films(replace(found, records=spelled(kept, spell)), side, classes, progress)

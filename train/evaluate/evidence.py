@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,20 +57,6 @@ class Evidence:
         for part in others:
             values, margin = np.maximum(values, part.values), np.maximum(margin, part.margin)
         return cls(values, margin)
-
-
-def plain_label(label: str) -> str:
-    """Put underscores for blanks, as labels are compared: "Pleural Thickening" is Pleural_Thickening."""
-    return label.replace(" ", "_")
-
-
-def speller(known: Iterable[str]) -> Callable[[str], str]:
-    """Make a function that gives a label as one of `known` spells it, and any other label as it is."""
-    spellings: dict[str, str] = {}
-    for label in known:
-        spellings.setdefault(plain_label(label), label)
-        spellings[label] = label
-    return lambda label: spellings.get(label, spellings.get(plain_label(label), label))
 
 
 def parse_mapping(rules: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.train.data import FilmNames, Record
 from msloc_edge.train.data.collection import named_twice
-from msloc_edge.train.evaluate.evidence import Evidence, plain_label
+from msloc_edge.train.data.names import plain_label
+from msloc_edge.train.evaluate.evidence import Evidence
 from msloc_edge.train.evaluate.measure import FilmMaps
 from msloc_edge.train.evaluate.truth import picture_size
 from msloc_edge.train.tables import read_rows
@@ -137,10 +138,17 @@ def parse_thresholds(text: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for part in text.split(","):
         label, _, value = part.rpartition("=")
-        found[label.strip()] = float(value)
-    if not all(math.isfinite(value) for value in found.values()):
-        raise ValueError(f"expected finite thresholds, got {text!r}")
+        found[label.strip()] = _number(value)
+    if not all(map(math.isfinite, found.values())):
+        raise ValueError(f"expected numbers, as 0.4 or Mass=0.4,Nodule=0.3, got {text!r}")
     return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _files(folder: Path, names: FilmNames) -> dict[str, dict[str, Path]]:
@@ -176,10 +184,7 @@ def _read_scores(path: Path, names: FilmNames, problems: list[str]) -> dict[str,
     """Film -> plain label -> score."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for row in read_rows(path, ("image", "label", "score"), problems):
-        try:
-            score = float(row["score"])
-        except ValueError:
-            score = math.nan
+        score = _number(row["score"])
         if not math.isfinite(score):
             problems.append(f"{path.name}, line {row.line}: expected a number as score, got {row['score']!r}")
         elif film := names.find(row["image"]):

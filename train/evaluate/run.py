@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -21,10 +20,10 @@ from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.pipeline import in_order
 from msloc_edge.train.data import Record
-from msloc_edge.train.data.collection import in_fitting_half
+from msloc_edge.train.data.collection import in_fitting_half, spelled
+from msloc_edge.train.data.names import speller
 from msloc_edge.train.evaluate.against import compare
 from msloc_edge.train.evaluate.cases import Case, choose_cases, draw_case
-from msloc_edge.train.evaluate.evidence import speller
 from msloc_edge.train.evaluate.measure import FilmMaps, FilmMeasures, measure_film
 from msloc_edge.train.evaluate.priors import Priors
 from msloc_edge.train.evaluate.probe import Probe
@@ -76,32 +75,12 @@ class Evaluation:
         self._source, self._resamples, self._seed = source, resamples, seed
         spell = speller(source.parts)
         truth, classes = truth.spelled(spell), tuple(dict.fromkeys(map(spell, classes)))
-        self._records = {
-            record.name: replace(record, labels={spell(label): value for label, value in record.labels.items()})
-            for record in records
-        }
-        left_out = [label for label in truth.labels if label not in source.parts]
-        self._problems = [
-            f"{label}: {sum(label in found for found in truth.regions.values())} films with boxes, and no such finding "
-            f'among those scored; --map "{label}=..." names what makes it up'
-            for label in left_out
-        ]
-        if truth.labels and len(left_out) == len(truth.labels):
-            raise TrainError(
-                "option_invalid",
-                f"{truth.source}: expected boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
-                f'{", ".join(left_out)}; add --map "{left_out[0]}=A+B"',
-            )
-        if unscored := [label for label in classes if label not in source.parts]:
-            self._problems.append(f"{', '.join(unscored)}: labels, and no such findings among those scored")
+        self._records = {record.name: record for record in spelled(records, spell)}
+        self._problems = _unknown(truth, classes, source.parts)
         self._truth = truth.only(list(self._records), list(source.parts))
         self._labels = tuple(label for label in classes if label in source.parts)
         if not self._labels and not self._truth.count:
-            raise TrainError(
-                "option_invalid",
-                f"expected labels or boxes of {', '.join(source.parts) or 'the findings with maps'}, got "
-                f'{", ".join(classes)}; --map "New=A+B" names what makes a finding up',
-            )
+            raise TrainError("option_invalid", _nothing_in_common(classes, source.parts))
         boxed = [name for name in self._records if name in self._truth.regions]
         others = [name for name in self._records if name not in self._truth.regions]
         rng = np.random.default_rng(seed)
@@ -228,6 +207,42 @@ class Evaluation:
             label for label in self._truth.labels if localize and label not in regions and record.labels.get(label) == 0
         ]
         return measure_film(record.name, maps, regions, absent, self._source.main_row, priors)
+
+
+def _unknown(truth: Truth, classes: Sequence[str], known: Collection[str]) -> list[str]:
+    """Name the findings with boxes or labels that are not among those scored.
+
+    Raises TrainError (option_invalid) for a file of boxes or masks in which there is nothing else.
+    """
+    lacking = [label for label in truth.labels if label not in known]
+    if lacking and len(lacking) == len(truth.labels) and not truth.comes_with_films:
+        raise TrainError(
+            "option_invalid",
+            f"{truth.source}: expected {truth.kind} of {_named(known)}, got {', '.join(lacking)}; rename them, or add "
+            f'--map "{lacking[0]}=A+B"',
+        )
+    films = {label: sum(label in found for found in truth.regions.values()) for label in lacking}
+    problems = [
+        f"{label}: {truth.kind} on {count} films, and no such finding among those scored; "
+        f'--map "{label}=..." names what makes it up'
+        for label, count in films.items()
+    ]
+    if unscored := [label for label in classes if label not in known]:
+        problems.append(f"{', '.join(unscored)}: labels, and no such findings among those scored")
+    return problems
+
+
+def _nothing_in_common(classes: Sequence[str], known: Collection[str]) -> str:
+    if not classes:
+        return "expected labels or boxes, got films alone; add a column of 1 and 0 for each finding, --boxes or --masks"
+    return (
+        f"expected labels or boxes of {_named(known)}, got {', '.join(classes)}; rename them, or add "
+        f'--map "{classes[0]}=A+B"'
+    )
+
+
+def _named(findings: Collection[str]) -> str:
+    return ", ".join(findings) or "the findings with maps"
 
 
 def _versions() -> dict[str, str]:

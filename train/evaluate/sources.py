@@ -189,7 +189,7 @@ def open_model(
     device: str | None,
     precision: str,
     profile: str | None,
-    write_bundle: Callable[[Mapping[str, Any], Path, str, str], None],
+    write_bundle: Callable[[Mapping[str, Any], Path, str, str], object],
 ) -> Iterator[Localizer]:
     """Open a model in a backend; a checkpoint or a run folder becomes a temporary bundle first.
 

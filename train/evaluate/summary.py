@@ -266,6 +266,8 @@ class Summary:
                     "auroc": ranking["macro"] if ranking else None,
                     **_row_macros(units),
                 }
+        if not self._places:
+            return tables
         by_size: dict[str, list[tuple[str, str, int]]] = {name: [] for _, name in SIZE_BANDS}
         for place in self._places:
             by_size[self._size_band(place[2], place[1])].append(place)

@@ -64,6 +64,7 @@ class Truth:
 
     kind      "boxes" or "masks"
     problems  the rows that were left out, each with its reason
+    comes_with_films  whether the collection of the films has them itself
     """
 
     source: str
@@ -71,6 +72,7 @@ class Truth:
     regions: Mapping[str, Mapping[str, tuple[TrueRegion, ...]]]
     sizes: Mapping[str, tuple[int, int]]
     problems: tuple[str, ...] = ()
+    comes_with_films: bool = False
 
     def only(self, films: Sequence[str], labels: Sequence[str]) -> Truth:
         """Keep the regions of these films and labels."""
@@ -79,7 +81,7 @@ class Truth:
             for film in films
             if (mine := {label: found for label, found in self.regions.get(film, {}).items() if label in labels})
         }
-        return Truth(self.source, self.kind, kept, {film: self.sizes[film] for film in kept}, self.problems)
+        return replace(self, regions=kept, sizes={film: self.sizes[film] for film in kept})
 
     def spelled(self, spell: Callable[[str], str]) -> Truth:
         """Give the labels other names."""
@@ -115,7 +117,7 @@ def collection_boxes(collection: Collection, records: Sequence[Record]) -> Truth
     for record in records:
         for box in collection.boxes.get(record.name, ()):
             builder.add_box(record.name, box.label, (box.x, box.y, box.width, box.height), f"{collection.name}: ")
-    return builder.truth(collection.name, "boxes")
+    return replace(builder.truth(collection.name, "boxes"), comes_with_films=True)
 
 
 def read_boxes(path: Path, records: Sequence[Record]) -> Truth:
