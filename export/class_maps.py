@@ -60,8 +60,9 @@ class Normalisation:
 
     def of(self, channels: int) -> tuple[F32, F32]:
         """Give mean and deviation as [1, channels, 1, 1]. Raises ValueError for another number of channels."""
-        if {len(self.mean), len(self.std)} - {1, channels} or min(self.std) <= 0:
-            raise ValueError(f"expected a mean and a deviation above 0 for each of {channels} channels, got {self}")
+        if {len(self.mean), len(self.std)} - {1, channels} or not min(self.std) > 0:
+            got = "/".join(",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+            raise ValueError(f"expected a mean and a deviation above 0 for each of {channels} channels, got {got}")
         mean, std = (
             np.resize(np.asarray(values, np.float32), channels).reshape(1, -1, 1, 1) for values in (self.mean, self.std)
         )
@@ -144,7 +145,9 @@ class _Graph:
             raise _unsupported(f"expected an input of float32 [batch, 1 or 3 channels, height, width], got {got}")
         own = {dim.dim_value for dim in dims[2:]} - {0}
         if len(own) > 1 or not (own or size) or (size and own - {size}):
-            raise _unsupported(f"expected a square input whose side the graph or --size tells, got {own or 'none'}")
+            got = " x ".join(str(dim.dim_value or "any") for dim in dims[2:])
+            told = f", and --size {size}" if size else ""
+            raise _unsupported(f"expected a square input whose side the graph or --size tells, got {got}{told}")
         self.size = size or own.pop()
         batch = dims[0].dim_value
         dims[0].dim_param = "batch"

@@ -126,9 +126,7 @@ def _machine(result: Mapping[str, Any]) -> Iterator[Table]:
     note = "Resident memory, its slope over the second half, and what meters told. Absent: " + "; ".join(
         f"{name} ({why})" for name, why in result["meters_absent"].items()
     )
-    yield Table(
-        "The machine meanwhile", note, ("measurement", "max MB", "MB / 1000 films", "J / film", "meters"), rows
-    )
+    yield Table("The machine meanwhile", note, ("measurement", "max MB", "MB / 1000 films", "J / film", "meters"), rows)
 
 
 def _against(result: Mapping[str, Any]) -> Iterator[Table]:

@@ -133,7 +133,6 @@ def _of_run(
     version: str | None,
     progress: Progress,
 ) -> Bundle:
-    from msloc_edge.bundle import Bundle
     from msloc_edge.cli.export import write_bundle
     from msloc_edge.train.calibration.calibrate import calibrate_run
     from msloc_edge.train.checkpoint import load_state, model_name
@@ -149,8 +148,8 @@ def _of_run(
     )
     _tell_problems(films)
     state = calibrate_run(state, films, BATCH, progress)
-    write_bundle(state, out, name=model_name(state, path), version=version or "0.1")
-    return Bundle.open(out)
+    bundle, _ = write_bundle(state, out, name=model_name(state, path), version=version or "0.1")
+    return bundle
 
 
 def _tell_problems(films: Sequence[Films]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from msloc_edge.bundle import Bundle
+    from msloc_edge.export.parity import Parity
     from msloc_edge.export.precision.convert import Converted, Films
     from msloc_edge.export.tensorrt import EngineChoices
 
@@ -91,7 +92,7 @@ def bundle_command(
     if data:
         with _progress() as progress:
             state = fit_to_boxes(state, data, default_split(data, "test"), boxes, progress)
-    write_bundle(state, out, name or model_name(state, run), model_version, measured, input_gate)
+    tell_export(*write_bundle(state, out, name or model_name(state, run), model_version, measured, input_gate))
 
 
 def write_bundle(
@@ -101,8 +102,8 @@ def write_bundle(
     version: str,
     metrics: Sequence[Mapping[str, Any]] = (),
     input_gate: str | None = None,
-) -> None:
-    """Export a calibrated checkpoint, and say on stderr what came out. Raises as `export_bundle` does.
+) -> tuple[Bundle, Parity]:
+    """Export a calibrated checkpoint: the bundle, and how well the engines agree. Raises as `export_bundle` does.
 
     input_gate  file of its numbers, or "none"; None: this program's own
     """
@@ -113,13 +114,23 @@ def write_bundle(
 
     gate = None if input_gate == "none" else read_gate(Path(input_gate)) if input_gate else default_gate()
     measured = [Measured(str(found["run"]["what"].get("onnx_sha256")), markdown(found)) for found in metrics]
-    bundle, parity = export_bundle(state, out, parity_films(), name, version, measured, gate)
+    return export_bundle(state, out, parity_films(), name, version, measured, gate)
+
+
+def tell_export(bundle: Bundle, parity: Parity) -> None:
+    """Say on stderr what came out of an export."""
     size = sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6
     click.echo(
-        f"{bundle.path}: {bundle.name} {bundle.version}, {size:.1f} MB, sha256 {bundle.sha256[:12]}...\n"
-        f"torch and onnxruntime agree over {parity.films} films: logits {parity.logit:.1e}, maps {parity.map:.1e}, "
-        f"{parity.boxes} boxes with IoU >= {parity.iou:.4f}",
-        err=True,
+        f"{bundle.path}: {bundle.name} {bundle.version}, {size:.1f} MB, sha256 {bundle.sha256[:12]}...", err=True
+    )
+    click.echo(agreement(parity), err=True)
+
+
+def agreement(parity: Parity) -> str:
+    """Word how well the engines agree on a new bundle."""
+    return (
+        f"engines agree over {parity.films} films: logits {parity.logit:.1e}, maps {parity.map:.1e}, {parity.boxes} "
+        f"boxes with IoU >= {parity.iou:.4f}"
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from msloc_edge._tables import counted
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.inputs import Search
 from msloc_edge.cli.options import device_options
@@ -131,9 +132,9 @@ def _score(
             counts = run(dataset, films, source, shard, part, progress.begin, progress.advance)
     before = f", {counts.before} done before" if counts.before else ""
     failed = f", {counts.failed} failed (table failures)" if counts.failed else ""
-    console.print(f"{counts.done} films scored{before}{failed}", highlight=False)
+    console.print(f"{counted(counts.done, 'film')} scored{before}{failed}", highlight=False)
     if search.passed_over:
-        console.print(f"{len(search.passed_over)} files in the folders passed over", highlight=False)
+        console.print(f"{counted(len(search.passed_over), 'file')} in the folders passed over", highlight=False)
     return dataset, counts
 
 
@@ -188,7 +189,7 @@ class _Progress:
         self._left, self._start = left, time.monotonic()
         self._said = self._start
         self._bar.update(self._task, total=left + before, completed=before)
-        self._console.print(f"{left} films to score, {before} done before", highlight=False)
+        self._console.print(f"{counted(left, 'film')} to score, {before} done before", highlight=False)
 
     def advance(self) -> None:
         self._done += 1

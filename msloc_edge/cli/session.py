@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from msloc_edge._tables import counted
 from msloc_edge.cli.inputs import STDIN, Source
 from msloc_edge.cli.output import REPORT, OutputFolder, print_line
 from msloc_edge.errors import WARNINGS, InputError, InternalError, MslocError, OutputError, printable
@@ -178,7 +179,9 @@ class Session:
         """Print the table of findings, the places of the files, and what was passed over: how many, or each."""
         if self._rows:
             table = Table(show_lines=True)
-            for column in ("film", "findings", "overlay") if self._folder else ("film", "findings"):
+            for column in (
+                ("film", "findings", "overlay") if any(row[-1] for row in self._rows) else ("film", "findings")
+            ):
                 table.add_column(column, overflow="fold")
             for row in self._rows:
                 table.add_row(*(Text(cell) for cell in row[: len(table.columns)]))
@@ -189,9 +192,12 @@ class Session:
         refused = f", {self.refused} refused" if self.refused else ""
         failed = f", {self.failed} failed" if self.failed else ""
         lacking = f", {self.lacking} without an object that was asked for" if self.lacking else ""
-        console.print(f"{self.done} films localized{more}{before}{refused}{failed}{lacking}", highlight=False)
+        console.print(
+            f"{counted(self.done, 'film')} localized{more}{before}{refused}{failed}{lacking}", highlight=False
+        )
         if passed_over and not verbose:
-            console.print(f"{len(passed_over)} files in the folders passed over; --verbose names them", highlight=False)
+            files = counted(len(passed_over), "file")
+            console.print(f"{files} in the folders passed over; --verbose names them", highlight=False)
         for path, why in sorted(passed_over.items()) if verbose else ():
             console.print(f"passed over: {printable(path)} ({why})", highlight=False, markup=False, soft_wrap=True)
         if self._folder:

@@ -68,7 +68,7 @@ def command(out: Path, resume: bool, recipe: Path | None, **given: Any) -> None:
         from msloc_edge.train import fit
         from msloc_edge.train.checkpoint import Run, model_name
         from msloc_edge.train.data import source_classes
-    from msloc_edge.cli.export import write_bundle
+    from msloc_edge.cli.export import tell_export, write_bundle
 
     flags = {name: value for name, value in given.items() if value not in (None, ())}
     table = read_recipe(recipe) if recipe else {}
@@ -78,4 +78,4 @@ def command(out: Path, resume: bool, recipe: Path | None, **given: Any) -> None:
         raise click.UsageError(f"{recipe} and the options: {error}" if recipe else str(error)) from error
     state = fit(config, out, resume)
     if state is not None:
-        write_bundle(state, out / "bundle", name=model_name(state, out), version="0.1")
+        tell_export(*write_bundle(state, out / "bundle", name=model_name(state, out), version="0.1"))

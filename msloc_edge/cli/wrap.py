@@ -94,9 +94,14 @@ def command(
     from rich.progress import Progress
 
     from msloc_edge.backends import DEFAULT_BACKEND, load_backend
+    from msloc_edge.cli.export import agreement
     from msloc_edge.cli.export_films import parity_films
 
     labels = [label.strip() for label in classes.split(",")]
+    if not all(labels) or len(set(labels)) < len(labels):
+        raise click.BadParameter(
+            f"expected a name for each output, no two alike, got {classes!r}", param_hint="--classes"
+        )
     original = _original(source, weights, size)
     console = people()
     with (
@@ -118,11 +123,7 @@ def command(
         found = calibrate(network, films, None, BATCH, progress)
         bundle, parity = wrap_bundle(draft, found, out, parity_films())
     tell(bundle, quiet)
-    click.echo(
-        f"engines agree over {parity.films} films: logits {parity.logit:.1e}, maps {parity.map:.1e}, {parity.boxes} "
-        f"boxes with IoU >= {parity.iou:.4f}",
-        err=True,
-    )
+    click.echo(agreement(parity), err=True)
 
 
 def _original(source: str, weights: Path | None, size: int | None) -> Original:

@@ -107,7 +107,7 @@ def test_a_file(msloc: Run, films: Path, bundle: Path) -> None:
     (box,) = line["findings"][0]["boxes"]
     assert (box["x"], box["y"], box["w"], box["h"]) == (0, 0, 64, 70)
     assert "a.dcm" in ran.err
-    assert "1 films localized" in ran.err
+    assert "1 film localized" in ran.err
 
 
 def test_a_folder_is_searched_whole_and_sorted(msloc: Run, films: Path, bundle: Path) -> None:

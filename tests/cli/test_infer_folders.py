@@ -48,7 +48,7 @@ def test_other_suffixes_are_films_by_content(msloc: Run, films: Path, bundle: Pa
     (folder / f"c-{name}").write_text("a text")
     ran = msloc("infer", folder, "--model", bundle)
     assert (ran.code, ran.inputs) == (0, [f"a-{name}", f"b-{name}"])
-    assert "1 files in the folders passed over; --verbose names them" in ran.err
+    assert "1 file in the folders passed over; --verbose names them" in ran.err
 
 
 def test_without_a_suffix_only_a_text_is_passed_over(msloc: Run, films: Path, bundle: Path, tmp_path: Path) -> None:

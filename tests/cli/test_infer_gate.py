@@ -43,7 +43,7 @@ def test_a_refused_film_has_its_line_and_fails_the_run(msloc: Run, gated: Path, 
     assert str(pair / "1-turned.png") in sentence
     assert "--no-input-gate" in sentence
     assert "refused: rotated" in ran.err
-    assert "1 films localized, 1 refused" in ran.err
+    assert "1 film localized, 1 refused" in ran.err
 
 
 def test_files_and_report_say_so(msloc: Run, gated: Path, pair: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_second_run_goes_on(msloc: Run, films: Path, bundle: Path, tmp_path: P
     shutil.copy(films / "b.png", films / "d.png")
     ran = msloc(*arguments)
     assert (ran.code, ran.inputs, ran.reasons) == (1, ["d.png"], ["not_an_image"])  # what failed is tried again
-    assert "1 films localized, 3 done before, 1 failed" in ran.err
+    assert "1 film localized, 3 done before, 1 failed" in ran.err
     assert inputs(out) == ["a.dcm", "b.png", "c.dcm", "d.png"]
     assert inputs(out, "failures.jsonl") == ["bad.png"]
     assert {name: (out / name).read_bytes() for name in before if name != "results.jsonl"} == {

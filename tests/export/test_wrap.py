@@ -245,8 +245,8 @@ def test_what_cannot_be_wrapped_is_told(tmp_path: Path, name: str, words: str) -
         ({"classes": 3}, r"expected 3 classes, got logits of shape \[2, 2\]"),
         ({"logits": "scores"}, "expected outputs among logits, got scores"),
         ({"cams": ["maps"]}, "expected outputs among logits, got maps"),
-        ({"size": 96}, r"expected a square input whose side the graph or --size tells, got \{64\}"),
-        ({"normalisation": Normalisation((0.5, 0.5), (1.0,))}, "for each of 1 channels"),
+        ({"size": 96}, "a square input whose side the graph or --size tells, got 64 x 64, and --size 96"),
+        ({"normalisation": Normalisation((0.5, 0.5), (1.0,))}, "for each of 1 channels, got 0.5,0.5/1"),
     ],
 )
 def test_options_that_do_not_fit_a_graph(options: dict[str, Any], words: str) -> None:

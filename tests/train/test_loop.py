@@ -297,7 +297,7 @@ def test_an_unfinished_run_is_not_exported(
 
 
 def test_too_few_validation_films_are_named_before_training(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match=r"got 1 films of 1 patients, .* raise val_films") as caught:
+    with pytest.raises(TrainError, match=r"got 1 film of 1 patient, .* raise val_films") as caught:
         fit(replace(CONFIG, val_films=1), tmp_path / "run", quiet=True)
     assert caught.value.reason == "data_missing"
     assert not (tmp_path / "run" / "history.csv").exists()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from msloc_edge._tables import counted
 from msloc_edge.backends import Backend
 from msloc_edge.bundle import Bundle, Profile, RegionRule
 from msloc_edge.bundle.profile import film_evidence
@@ -72,11 +73,11 @@ def check_films(sources: Sequence[Films]) -> list[str]:
         if lacks
     ]
     if missing:
+        got = f"{counted(len(labels), 'film')} of {counted(len(patients), 'patient')}, {', '.join(missing)}"
         raise TrainError(
             "data_missing",
-            f"expected validation films of several patients, with findings and without, got {len(labels)} films "
-            f"of {len(patients)} patients, {', '.join(missing)}; add films, tell the split in a column, or raise "
-            "val_films",
+            f"expected validation films of several patients, with findings and without, got {got}; add films, tell the "
+            "split in a column, or raise val_films",
         )
     return [
         f"{label}: expected validation films with and without it, got only one kind; its thresholds are guesses"
