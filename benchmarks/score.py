@@ -1,12 +1,16 @@
-"""Archives: rows after kills, rate against what the parts cost, memory over a long run.
+"""Archives: rows after kills, on one host and by Ray; rate against what the parts cost; memory over a long run.
 
-    python benchmarks/score.py [--films 5000] [--kills 20] [--speed 256] [--model cxr-edge]
+    python benchmarks/score.py [--films 5000] [--kills 20] [--ray] [--speed 2048] [--memory 0] [--model cxr-edge]
 
 kills   generated films scored, killed at random moments, gone on with: every film in one row, none twice, none lost,
         scores those of a run that nobody killed, and no process left behind
-speed   a film's CPU milliseconds of reading, network and boxes, each measured alone on one core; the rate that they
-        allow on all cores, and the rate of a job; bar: 0.95. Resident memory early and late in it
-Result: benchmarks/results/score.json; a part that is not asked for (0) stays as it was.
+--ray   the same by `score --ray` on two nodes of this machine; then a run in which one node is killed; in speed, Ray's
+        rate over one host's on the same cores; bar: 0.85
+speed   a film's CPU milliseconds of reading, network and boxes, each measured alone on one core, and with all cores
+        busy; the rate that they allow, the rate of a job, and what its processes used; bar: 0.95 of the parts alone
+memory  resident memory of the program and of its decoding processes over so many films, each with other pixels;
+        100,000 take a quarter of an hour on 2 cores
+Each part is written to benchmarks/results/score.json when it is done; one that is not asked for (0) stays as it was.
 """
 
 from __future__ import annotations
@@ -20,18 +24,27 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import cache
+from multiprocessing import active_children
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
 
 import cv2
 import numpy as np
+from costs import cpu_s, make_jpegs, parts_ms, parts_ms_together, resident_mb
+from local_ray import LocalRay, descendants
 from pyarrow import dataset as arrow
 
+from msloc_edge.pipeline import Localizer
+from msloc_edge.score.archive import Film, Shard
+from msloc_edge.score.dataset import Dataset, Row
+from msloc_edge.score.job import on_this_host, run
+
 SCORE = [sys.executable, "-m", "msloc_edge", "score"]
+SETTINGS = {"precision": "fp32", "input_gate": True, "maps": False}
 
 
 @dataclass
@@ -50,44 +63,82 @@ class Kills:
 
 def make_films(folder: Path, count: int, side: int = 64) -> Path:
     """Write `count` films, each another: 16 phantoms with noise; one in 50 is no film."""
-    from msloc_edge.train.phantom import generate
-
     rng = np.random.default_rng(0)
-    phantoms = [generate(seed, side).display() * 235 + 10 for seed in range(16)]
     folder.mkdir(parents=True)
     for number in range(count):
         noise = rng.normal(0, 2, (side, side))
-        film = np.clip(phantoms[number % 16] + noise, 0, 255).astype(np.uint8)
+        film = np.clip(_phantom(number % 16, side) * 235.0 + 10 + noise, 0, 255).astype(np.uint8)
         data = b"no film" if number % 50 == 49 else cv2.imencode(".png", film)[1].tobytes()
         (folder / f"{number:05}.png").write_bytes(data)
     return folder
 
 
-def kill_runs(films: Path, out: Path, kills: int, model: str, part: int, seed: int = 0) -> Kills:
-    """Score `films` into `out`, killed `kills` times: when a part more is there, and then at a random moment."""
-    rng, found = random.Random(seed), Kills()
-    command = [*SCORE, str(films), str(out), "--model", model, "--part", str(part), "--workers", "1", "-q"]
+@cache
+def _phantom(seed: int, side: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    from msloc_edge.train.phantom import generate
+
+    return generate(seed, side).display()
+
+
+# Kills
+
+
+def kill_runs(
+    films: Path, out: Path, kills: int, words: list[str], environment: Mapping[str, str] | None = None
+) -> Kills:
+    """Score `films` into `out`, killed `kills` times: when a part more is there, and then at a random moment.
+
+    words  options of `score`
+    """
+    rng, found = random.Random(0), Kills()
+    command = [*SCORE, str(films), str(out), *words, "-q"]
     while found.kills < kills:
-        before = len(list(out.glob("*/part-*")))
-        process = subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL)
-        while process.poll() is None and len(list(out.glob("*/part-*"))) == before:
-            time.sleep(0.005)
-        if process.poll() is not None:
+        process = subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL, env=environment)
+        if not _writes_part(process, out):
             break
         time.sleep(rng.uniform(0, 0.1))
-        helpers = _children(process.pid)
+        helpers = descendants(process.pid)
         process.kill()
         process.wait()
         found.kills += 1
         found.processes_left += _still_running(helpers)
-    subprocess.run(command, stdout=DEVNULL, stderr=DEVNULL)
+    subprocess.run(command, stdout=DEVNULL, stderr=DEVNULL, env=environment)
+    _count_rows(found, films, out)
+    return found
+
+
+def kill_node(films: Path, out: Path, words: list[str], ray: LocalRay) -> Kills:
+    """Score `films` by Ray into `out`, with a worker of the head killed and the other node, when a part is there."""
+    found = Kills()
+    command = [*SCORE, str(films), str(out), "--ray", *words, "-q"]
+    process = subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL, env=ray.environment)
+    if _writes_part(process, out):
+        for pid in ray.workers(0)[:1]:
+            os.kill(pid, 9)
+        ray.kill_node(1)
+        found.kills = 1
+    process.wait()
+    _count_rows(found, films, out)
+    return found
+
+
+def _writes_part(process: subprocess.Popen[bytes], out: Path) -> bool:
+    """Wait until a run has written a part more; False when it ends before."""
+    before = len(list(out.glob("*/part-*")))
+    while process.poll() is None:
+        if len(list(out.glob("*/part-*"))) > before:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def _count_rows(found: Kills, films: Path, out: Path) -> None:
     names = Counter(name for table in ("films", "failures") for name in column(out / table, "input"))
     inputs = {str(film) for film in films.iterdir()}
     found.films = len(names)
     found.lost, found.foreign = len(inputs - set(names)), len(set(names) - inputs)
     found.doubled = names.total() - len(names)
     found.left_over = len(list(out.glob("*/.*")))
-    return found
 
 
 def column(folder: Path, name: str) -> list[Any]:
@@ -104,11 +155,6 @@ def _alike(row: dict[str, Any], other: dict[str, Any]) -> bool:
     scores = (name for name in row if name.startswith("score_"))
     close = all(row[name] == other[name] or abs(row[name] - other[name]) < 1e-5 for name in scores)
     return close and (row["input"], row["boxes"]) == (other["input"], other["boxes"])
-
-
-def _children(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def _still_running(pids: list[int], patience_s: float = 20) -> int:
@@ -129,117 +175,154 @@ def _runs(pid: int) -> bool:
 # Speed
 
 
-def parts_ms(films: list[str], model: str) -> dict[str, float]:
-    """CPU milliseconds of a film, median: read, network, boxes and row, each alone in one thread."""
-    from msloc_edge.pipeline import Localizer, Outcome
-    from msloc_edge.score.archive import Film
-    from msloc_edge.score.dataset import to_row
-    from msloc_edge.score.feeder import read_film
-
-    cv2.setNumThreads(1)
-    laps: dict[str, list[float]] = {"read": [], "network": [], "locate": []}
-    with Localizer(model, threads=1) as localizer:
-        for path in films[:64]:
-            film, times = Film(path, path), [time.process_time()]
-            prepared = read_film(localizer.bundle.input_size, film)
-            times.append(time.process_time())
-            localizer.backend.run([prepared.input])
-            times.append(time.process_time())
-            to_row(Outcome(film, prepared, localizer.run([prepared])[0]))
-            times.append(time.process_time())
-            read, network, both = np.diff(times) * 1e3
-            for name, lap in zip(laps, (read, network, both - network), strict=True):
-                laps[name].append(float(lap))
-    return {name: round(float(np.median(values[4:])), 2) for name, values in laps.items()}
-
-
-def speed(count: int, model: str, scratch: Path) -> dict[str, Any]:
+def speed(count: int, model: str, scratch: Path, ray: bool) -> dict[str, Any]:
     """Rate of a job over what the CPU milliseconds of its parts allow on all cores."""
-    from msloc_edge.pipeline import Localizer
-    from msloc_edge.score.archive import Film
-    from msloc_edge.score.job import on_this_host
-
-    folder = scratch / "large"
-    films = [str(film) for film in sorted(make_jpegs(folder).iterdir())]
+    films = make_jpegs(scratch / "large")
     cores = len(os.sched_getaffinity(0))
-    parts = parts_ms(films, model)
-    memory: list[int] = []
+    archive = [Film(f"{number}", films[number % len(films)]) for number in range(count)]
+    alone, together = parts_ms(films, model), parts_ms_together(films, model, cores)
+    allowed, allowed_together = (1e3 * cores / sum(parts.values()) for parts in (alone, together))
     with Localizer(model) as localizer:
-        archive = [Film(f"{number}", films[number % len(films)]) for number in range(count)]
-        rows = on_this_host(localizer, cores, 1, False)(archive)
-        for _ in islice(rows, 32):  # processes have started
-            pass
-        wall, cpu = time.perf_counter(), _cpu_s()
-        for number, _ in enumerate(rows):
-            if number in (count // 10, count - 33):
-                memory.append(resident_mb())
-        wall, cpu = time.perf_counter() - wall, _cpu_s() - cpu
-    done, allowed = count - 32, 1e3 * cores / sum(parts.values())
-    return {
+        rate, cpu_ms, decoders_ms = timed(on_this_host(localizer, cores, 1, False)(archive), count)
+        size = localizer.bundle.input_size
+    found = {
         "what": f"{count} films, JPEG, 1024 px, {len(films)} phantoms again and again",
         "cores": cores,
-        "load_average": os.getloadavg()[0],
-        "cpu_ms_of_parts": parts,
-        "cpu_ms_of_job": round(1e3 * cpu / done, 2),
+        "load_average": round(os.getloadavg()[0], 2),
+        "cpu_ms_of_parts": alone,
+        "cpu_ms_of_parts_with_all_cores_busy": together,
+        "cpu_ms_of_job": {"program": round(cpu_ms - decoders_ms, 2), "decoders": round(decoders_ms, 2)},
         "films_per_s_allowed": round(allowed, 2),
-        "films_per_s": round(done / wall, 2),
-        "ratio": round(done / wall / allowed, 3),
-        "cpu_ratio": round(sum(parts.values()) / (1e3 * cpu / done), 3),
-        "resident_mb_early_and_late": memory,
+        "films_per_s": round(rate, 2),
+        "over_allowed": round(rate / allowed, 3),
+        "over_allowed_with_all_cores_busy": round(rate / allowed_together, 3),
+        "cpu_over_parts": round(cpu_ms / sum(alone.values()), 3),
+    }
+    if ray:
+        ray_rate, ray_cpu_ms, _ = timed(_by_ray(model, size)(archive), count)
+        found |= {"ray": {"films_per_s": round(ray_rate, 2), "cpu_ms": round(ray_cpu_ms, 2),
+                          "over_one_host": round(ray_rate / rate, 3)}}  # fmt: skip
+    return found
+
+
+def _by_ray(model: str, input_size: tuple[int, int]) -> Any:
+    from msloc_edge.score.on_ray import on_ray
+
+    options = {"model": model, "backend": "onnxruntime", "device": None, "threads": None}
+    return on_ray(options, input_size, None, 1, False)
+
+
+def timed(rows: Iterator[Row], count: int) -> tuple[float, float, float]:
+    """Films a second of a job behind its first eighth, in which processes start; CPU milliseconds a film of all its
+    processes, and of those below this one."""
+    first = count // 8
+    for _ in range(first):
+        next(rows)
+    wall, cpu, below = time.perf_counter(), cpu_s(), cpu_s(descendants(os.getpid()))
+    for _ in range(count - first - 1):
+        next(rows)
+    done = count - first - 1
+    below, cpu = cpu_s(descendants(os.getpid())) - below, cpu_s() - cpu
+    rate = done / (time.perf_counter() - wall)
+    for _ in rows:  # processes end with the last one
+        pass
+    return rate, 1e3 * cpu / done, 1e3 * below / done
+
+
+# Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Varied(Film):
+    """A phantom of 256 px with pixels of its own, made as it is read."""
+
+    def read(self) -> bytes:
+        seed = int(self.input)
+        noise = np.random.default_rng(seed).integers(0, 5, (256, 256), np.uint8)
+        film = np.clip(_phantom(seed % 300, 256) * 235 + noise, 0, 255).astype(np.uint8)
+        return cv2.imencode(".png", film, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+
+
+def memory(count: int, model: str, scratch: Path, points: int = 10) -> dict[str, Any]:
+    """Resident megabytes of the program and of its decoding processes, after each `count` / `points` films."""
+    seen: list[tuple[int, int]] = []
+    done = iter(range(1, count + 1))
+
+    def look() -> None:
+        if next(done) % (count // points) == 0:
+            seen.append((resident_mb(), sum(resident_mb(child.pid or "self") for child in active_children())))
+            print(*seen[-1], flush=True)
+
+    start = time.monotonic()
+    with Localizer(model) as localizer:
+        dataset = Dataset.create(scratch / "memory", localizer, SETTINGS)
+        films = (Varied(f"{number}", "") for number in range(count))
+        source = on_this_host(localizer, len(os.sched_getaffinity(0)), 1, False)
+        run(dataset, films, source, Shard(), advance=look)
+    program, decoders = zip(*seen, strict=True)
+    half = points // 2
+    return {
+        "what": f"{count} films of 256 px, 300 phantoms with other noise in each; MB after each {count // points}",
+        "program_mb": program,
+        "decoders_mb": decoders,
+        "second_half_mb_per_1000": round((sum(seen[-1]) - sum(seen[half - 1])) / (count / 2000), 4),
+        "minutes": round((time.monotonic() - start) / 60, 1),
     }
 
 
-def make_jpegs(folder: Path) -> Path:
-    from msloc_edge.train.phantom import generate
+class Results:
+    """benchmarks/results/score.json, written again with each part."""
 
-    folder.mkdir()
-    for seed in range(32):
-        film = np.round(generate(seed, 1024).display() * 255).astype(np.uint8)
-        cv2.imwrite(str(folder / f"{seed:03}.jpg"), film, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return folder
+    def __init__(self) -> None:
+        from machine import RESULTS, environment
 
+        file = RESULTS / "score.json"
+        self._parts = json.loads(file.read_text()) if file.exists() else {}
+        self._about = environment("onnxruntime", "numpy", "opencv-python-headless", "pyarrow", "simplejpeg", "ray")
 
-def _cpu_s() -> float:
-    """Processor time so far of this process and of those that it started and that run."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    return sum(sum(map(int, stat[11:13])) / ticks for stat in _stats([os.getpid(), *_children(os.getpid())]))
+    def add(self, part: str, found: dict[str, Any]) -> None:
+        from machine import save
 
-
-def _stats(pids: list[int]) -> Iterator[list[str]]:
-    for pid in pids:
-        yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        self._parts[part] = found | {"environment": self._about}
+        print(part, json.dumps(found), "->", save("score", self._parts), flush=True)
 
 
-def resident_mb() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+def all_kills(films: Path, scratch: Path, args: argparse.Namespace, results: Results) -> None:
+    part = max(1, args.films // (2 * args.kills))
+    words = ["--model", args.model, "--part", str(part)]
+    whole = scratch / "whole"
+    subprocess.run([*SCORE, str(films), str(whole), *words, "-q"], stdout=DEVNULL)
+
+    def add(name: str, kills: Kills, out: Path) -> None:
+        kills.other_scores = other_scores(out, whole)
+        results.add(name, {"what": f"{args.films} films, parts of {part}", **asdict(kills)})
+
+    add("kills", kill_runs(films, scratch / "killed", args.kills, [*words, "--workers", "1"]), scratch / "killed")
+    if args.ray:
+        with LocalRay() as ray:
+            by_ray = kill_runs(films, scratch / "by-ray", args.kills, [*words, "--ray"], ray.environment)
+            add("ray_kills", by_ray, scratch / "by-ray")
+            add("ray_node_killed", kill_node(films, scratch / "node", words, ray), scratch / "node")
 
 
 def main() -> None:
-    from machine import RESULTS, environment, save
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=int, default=5000)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--speed", type=int, default=256)
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--speed", type=int, default=2048)
+    parser.add_argument("--memory", type=int, default=0)
     parser.add_argument("--model", default="cxr-edge")
     args = parser.parse_args()
-    file = RESULTS / "score.json"
-    result = json.loads(file.read_text()) if file.exists() else {}
-    about = environment("onnxruntime", "numpy", "opencv-python-headless", "pyarrow", "simplejpeg")
-    with tempfile.TemporaryDirectory() as scratch:
+    results = Results()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
         if args.kills:
-            films, out, whole = (Path(scratch) / name for name in ("films", "out", "whole"))
-            part = max(1, args.films // (2 * args.kills))
-            kills = kill_runs(make_films(films, args.films), out, args.kills, args.model, part)
-            subprocess.run([*SCORE, str(films), str(whole), "--model", args.model, "-q"], stdout=DEVNULL)
-            kills.other_scores = other_scores(out, whole)
-            result["kills"] = {"what": f"{args.films} films, parts of {part}", **asdict(kills), "environment": about}
-            print(result["kills"])
+            all_kills(make_films(scratch / "films", args.films), scratch, args, results)
         if args.speed:
-            result["speed"] = speed(args.speed, args.model, Path(scratch)) | {"environment": about}
-            print(result["speed"])
-    print("->", save("score", result))
+            results.add("speed", speed(args.speed, args.model, scratch, args.ray))
+        if args.memory:
+            results.add("memory", memory(args.memory, args.model, scratch))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("msloc-edge")
 FILMS = 12
 GATE = 0.85
@@ -70,3 +72,11 @@ def shard(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             label.size = 2
             tar.addfile(label, io.BytesIO(b"{}"))
     return path
+
+
+@pytest.fixture(scope="session")
+def benchmark(script: Callable[[str], ModuleType]) -> Iterator[ModuleType]:
+    """benchmarks/score.py, which kills runs and compares what they wrote; it imports scripts beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield script("benchmarks/score.py")

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def benchmark(script: Callable[[str], ModuleType]) -> ModuleType:
-    return script("benchmarks/score.py")
-
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are counted in /proc")
 def test_ten_kills_lose_nothing_and_double_nothing(benchmark: ModuleType, model: Path, tmp_path: Path) -> None:
     """The benchmark does 20 over 5,000 films (`python benchmarks/score.py --films 5000 --kills 20`)."""
     films = benchmark.make_films(tmp_path / "films", 400)
-    kills = benchmark.kill_runs(films, tmp_path / "out", 10, str(model), part=10)
-    whole = [*benchmark.SCORE, films, tmp_path / "whole", "--model", model, "--workers", "1", "-q"]
+    words = ["--model", str(model), "--workers", "1"]
+    kills = benchmark.kill_runs(films, tmp_path / "out", 10, [*words, "--part", "10"])
+    whole = [*benchmark.SCORE, films, tmp_path / "whole", *words, "-q"]
     subprocess.run(list(map(str, whole)), capture_output=True)
     assert kills.kills >= 5
     must_be_none = set(asdict(kills)) - {"kills", "films"}
