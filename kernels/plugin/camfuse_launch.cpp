@@ -37,7 +37,7 @@ cuda::Kernel kernel_of(const Image& image) {
   if (const auto known = loaded.find(&image); known != loaded.end()) {
     return known->second;
   }
-  return loaded.emplace(&image, cuda::load(image.data, image.entry)).first->second;
+  return loaded.emplace(&image, cuda::find(cuda::load(image.data), image.entry)).first->second;
 }
 
 }  // namespace
@@ -109,7 +109,8 @@ void fuse_cams(const Shape& shape, Type type, const Buffers& buffers, cuda::Stre
   put(values.map.width);
   put(tile_h);
   put(addresses.maps);
-  cuda::launch(kernel_of(image), static_cast<unsigned>(blocks), image.threads, stream, arguments.data());
+  const cuda::Grid grid{static_cast<unsigned>(blocks)};
+  cuda::launch(kernel_of(image), grid, image.threads, 0, stream, arguments.data());
 }
 
 }  // namespace msloc

@@ -57,21 +57,25 @@ int current_sm() {
   return sm_of(device);
 }
 
-Kernel load(const void* image, const char* entry) {
+Library load(const void* image) {
   static auto* const load_data =
       function<Result(Library*, const void*, int*, void**, unsigned, int*, void**, unsigned)>("cuLibraryLoadData");
-  static auto* const get_kernel = function<Result(Kernel*, Library, const char*)>("cuLibraryGetKernel");
   Library library = nullptr;
   check(load_data(&library, image, nullptr, nullptr, 0, nullptr, nullptr, 0), "cuLibraryLoadData");
+  return library;
+}
+
+Kernel find(Library library, const char* entry) {
+  static auto* const get_kernel = function<Result(Kernel*, Library, const char*)>("cuLibraryGetKernel");
   Kernel kernel = nullptr;
   check(get_kernel(&kernel, library, entry), "cuLibraryGetKernel");
   return kernel;
 }
 
-void launch(Kernel kernel, unsigned blocks, unsigned threads, Stream stream, void** arguments) {
+void launch(Kernel kernel, const Grid& grid, unsigned threads, unsigned shared, Stream stream, void** arguments) {
   static auto* const put = function<Result(Kernel, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                                            Stream, void**, void**)>("cuLaunchKernel");
-  check(put(kernel, blocks, 1, 1, threads, 1, 1, 0, stream, arguments, nullptr), "cuLaunchKernel");
+  check(put(kernel, grid.x, grid.y, grid.z, threads, 1, 1, shared, stream, arguments, nullptr), "cuLaunchKernel");
 }
 
 }  // namespace msloc::cuda

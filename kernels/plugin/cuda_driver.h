@@ -45,11 +45,23 @@ int sm_of(Device device);
 /// The same of the current context's device.
 int current_sm();
 
-/// The kernel `entry` of a cubin or of PTX that ends in a zero byte; it stays loaded while the process lives.
-Kernel load(const void* image, const char* entry);
+/// Loads a cubin, or PTX that ends in a zero byte, for every device and context; the caller's to unload, or to keep.
+Library load(const void* image);
 
-/// Puts one launch on a stream, with a grid along x, and does not wait. `arguments` has the address of each argument.
-void launch(Kernel kernel, unsigned blocks, unsigned threads, Stream stream, void** arguments);
+/// The kernel `entry` of a library, for as long as that is loaded.
+Kernel find(Library library, const char* entry);
+
+/// Blocks along x, y, z.
+struct Grid {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+/// Puts one launch on a stream, and does not wait.
+///
+/// threads    of a block
+/// shared     bytes of dynamic shared memory
+/// arguments  the address of each argument
+void launch(Kernel kernel, const Grid& grid, unsigned threads, unsigned shared, Stream stream, void** arguments);
 
 }  // namespace cuda
 }  // namespace msloc

@@ -1,7 +1,8 @@
 /* A stand-in for libcuda.so.1: cuda-bindings calls it as it calls the driver, and it prints what it is asked for.
    STAND_IN_SM is the device's compute capability, STAND_IN_SIZES the bytes of each kernel parameter, one digit each,
-   STAND_IN_FAIL the name of a function that fails, STAND_IN_INTEGRATED whether the device has no memory of its own,
-   STAND_IN_VERSION the driver's version, 1000 major + 10 minor: it has no function of a newer one.
+   STAND_IN_FAIL the name of a function that fails, STAND_IN_FORGET that of a wait that does not wait,
+   STAND_IN_INTEGRATED whether the device has no memory of its own, STAND_IN_VERSION the driver's version, 1000 major +
+   10 minor: it has no function of a newer one.
 
    Its device memory is the host's. Streams do what is put on them as late as they may: when somebody waits for them. So
    a host that reads too early, or writes too early where a copy still reads, gets wrong numbers each time. The kernels of
@@ -19,6 +20,11 @@ typedef void *handle;
 static int answer(const char *name) {
     const char *failing = getenv("STAND_IN_FAIL");
     return failing && !strcmp(failing, name) ? 200 : 0; /* CUDA_ERROR_INVALID_IMAGE */
+}
+
+static int forgets(const char *name) {
+    const char *forgotten = getenv("STAND_IN_FORGET");
+    return forgotten && !strcmp(forgotten, name);
 }
 
 static int setting(const char *name) { return atoi(getenv(name)); }
@@ -43,6 +49,8 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 int cuDevicePrimaryCtxRetain(handle *context, int device) { *context = (handle)0x1000; return 0; }
 int cuCtxPushCurrent(handle context) { printf("push %p\n", context); return 0; }
 int cuCtxPopCurrent(handle *context) { *context = (handle)0x1000; printf("pop\n"); return 0; }
+static _Atomic long live, copies; /* objects; copies that were done */
+
 typedef struct { char *image, *entry; } kernel;
 typedef void *(*noting)(const char *image, const char *entry, const unsigned *sizes, void **parameters);
 typedef void (*running)(void *launch);
@@ -73,8 +81,18 @@ int cuModuleGetFunction(handle *function, handle module, const char *name) {
     return 0;
 }
 int cuGetErrorString(int error, const char **text) { *text = "made to fail"; return 0; }
+int cuLibraryLoadData(handle *library, const char *image, handle options, handle values, unsigned count,
+                      handle library_options, handle library_values, unsigned library_count) {
+    int status = answer("cuLibraryLoadData");
+    live += !status;
+    return status ? status : cuModuleLoadData(library, image);
+}
+int cuLibraryGetKernel(handle *found, handle library, const char *name) {
+    return cuModuleGetFunction(found, library, name);
+}
+int cuLibraryUnload(handle library) { live--; return 0; }
+
 /* Memory. What is allocated holds no number until it is written. */
-static _Atomic long live, copies;
 static struct { char *address; size_t size; } allocated[4096];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 long stand_in_live(void) { return live; }
@@ -175,12 +193,32 @@ int cuStreamCreate(stream **s, unsigned flags) {
 int cuStreamDestroy(stream *s) { reach(s, s->got); live--; return 0; } /* an event may still name it */
 int cuStreamSynchronize(stream *s) {
     if (s->capturing) return 900;
-    reach(s, s->got);
+    if (!forgets("cuStreamSynchronize")) reach(s, s->got);
     return answer("cuStreamSynchronize");
 }
 int cuMemcpyHtoDAsync(void *to, const void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
 int cuMemcpyDtoHAsync(void *to, void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
 int cuMemcpyDtoDAsync(void *to, void *from, size_t size, stream *s) { return put(s, (node){to, from, size}); }
+
+/* CUDA_MEMCPY2D, between two places on the device. */
+typedef struct {
+    size_t x, y;
+    int type;
+    const char *host, *device, *array;
+    size_t pitch;
+} place;
+typedef struct { place from, to; size_t width, height; } rows;
+static void copy_rows(void *put) {
+    const rows *r = put;
+    for (size_t y = 0; y < r->height; y++)
+        memcpy((char *)r->to.device + y * r->to.pitch, r->from.device + y * r->from.pitch, r->width);
+    free(put);
+    copies++;
+}
+int cuMemcpy2DAsync(const rows *asked, stream *s) {
+    if (asked->from.type != 2 || asked->to.type != 2) return 1; /* CU_MEMORYTYPE_DEVICE */
+    return put(s, (node){.target = memcpy(malloc(sizeof *asked), asked, sizeof *asked), .function = copy_rows});
+}
 int cuMemcpyDtoH(void *to, void *from, size_t size) { memcpy(to, from, size); copies++; return 0; }
 int cuLaunchHostFunc(stream *s, void (*function)(void *), void *data) {
     return put(s, (node){.target = data, .function = function});
@@ -231,8 +269,11 @@ int cuGraphLaunch(node *whole, stream *s) {
 int cuEventCreate(event **e, unsigned flags) { *e = calloc(1, sizeof **e); live++; return 0; }
 int cuEventDestroy(event *e) { live--; return 0; } /* a stream may still wait for it */
 int cuEventRecord(event *e, stream *s) { *e = (event){s, s ? s->got : 0}; return 0; }
-int cuEventSynchronize(event *e) { reach_event(e); return 0; }
+int cuEventSynchronize(event *e) {
+    if (!forgets("cuEventSynchronize")) reach_event(e);
+    return answer("cuEventSynchronize");
+}
 int cuStreamWaitEvent(stream *s, event *e, unsigned flags) {
-    return put(s, (node){.target = e, .function = reach_event});
+    return forgets("cuStreamWaitEvent") ? 0 : put(s, (node){.target = e, .function = reach_event});
 }
 int cuEventElapsedTime(float *ms, void *before, void *after) { *ms = 1.5f; return 0; }

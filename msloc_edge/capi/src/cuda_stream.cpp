@@ -7,10 +7,11 @@ namespace {
 
 using Recorded = struct GraphHandle*;
 
-constexpr int kIntegrated = 18;            // CU_DEVICE_ATTRIBUTE_INTEGRATED
-constexpr unsigned kDeviceMap = 2;         // CU_MEMHOSTALLOC_DEVICEMAP
-constexpr unsigned kNonBlocking = 1;       // CU_STREAM_NON_BLOCKING
-constexpr int kThreadLocal = 1;            // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads go on allocating
+constexpr int kIntegrated = 18;         // CU_DEVICE_ATTRIBUTE_INTEGRATED
+constexpr unsigned kDeviceMap = 2;      // CU_MEMHOSTALLOC_DEVICEMAP
+constexpr unsigned kNonBlocking = 1;    // CU_STREAM_NON_BLOCKING
+constexpr unsigned kDisableTiming = 2;  // CU_EVENT_DISABLE_TIMING
+constexpr int kThreadLocal = 1;         // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads go on allocating
 constexpr std::size_t kSize = sizeof(float);
 
 // The names with _v2 are those that cuda.h gives to the plain ones: the plain symbols have older types.
@@ -83,9 +84,9 @@ Buffer::Buffer(std::size_t count, bool shared)
       device_(shared ? Owned<void*>(nullptr, nullptr) : allocate(count)),
       address_(shared ? address_of(host_.get()) : device_.get()) {}
 
-void Buffer::copy_in(Stream stream) const {
+void Buffer::copy_in(Stream stream, std::size_t bytes) const {
   static auto* const copy = function<Result(void*, const void*, std::size_t, Stream)>("cuMemcpyHtoDAsync_v2");
-  if (device_) check(copy(device_.get(), host_.get(), bytes_, stream), "cuMemcpyHtoDAsync");
+  if (device_) check(copy(device_.get(), host_.get(), bytes, stream), "cuMemcpyHtoDAsync");
 }
 
 void Buffer::copy_out(Stream stream) const {
@@ -104,6 +105,26 @@ Owned<Stream> make_stream() {
 void synchronize(Stream stream) {
   static auto* const wait = function<Result(Stream)>("cuStreamSynchronize");
   check(wait(stream), "cuStreamSynchronize");
+}
+
+Drain::Drain(Stream stream) : stream_(stream), wait_(function<Result(Stream)>("cuStreamSynchronize")) {}
+
+Owned<Event> make_event() {
+  static auto* const make = function<Result(Event*, unsigned)>("cuEventCreate");
+  static auto* const end = function<Result(Event)>("cuEventDestroy_v2");
+  Event event = nullptr;
+  check(make(&event, kDisableTiming), "cuEventCreate");
+  return {event, end};
+}
+
+void record(Event event, Stream stream) {
+  static auto* const mark = function<Result(Event, Stream)>("cuEventRecord");
+  check(mark(event, stream), "cuEventRecord");
+}
+
+void reach(Event event) {
+  static auto* const wait = function<Result(Event)>("cuEventSynchronize");
+  check(wait(event), "cuEventSynchronize");
 }
 
 Owned<Graph> capture(Stream stream, const std::function<void()>& work) {

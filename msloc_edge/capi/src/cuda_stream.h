@@ -14,6 +14,7 @@ namespace msloc::cuda {
 
 using Context = struct ContextHandle*;
 using Graph = struct GraphExecHandle*;
+using Event = struct EventHandle*;
 
 /// An object of the driver, with the function of the driver that ends it.
 template <typename Handle>
@@ -67,8 +68,11 @@ class Buffer {
   [[nodiscard]] float* host() const noexcept { return static_cast<float*>(host_.get()); }
   [[nodiscard]] void* device() const noexcept { return address_; }
 
-  /// Put a copy on a stream, and do not wait.
-  void copy_in(Stream stream) const;
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+  /// Put a copy on a stream, and do not wait; of all, or of the first so many bytes.
+  void copy_in(Stream stream) const { copy_in(stream, bytes_); }
+  void copy_in(Stream stream, std::size_t bytes) const;
   void copy_out(Stream stream) const;
 
  private:
@@ -83,6 +87,30 @@ Owned<Stream> make_stream();
 
 /// Waits for all that is on a stream.
 void synchronize(Stream stream);
+
+/// Waits for all that is on a stream when it ends. Declared behind the memory that the work there uses, it ends first.
+class Drain {
+ public:
+  explicit Drain(Stream stream);
+  Drain(const Drain&) = delete;
+  Drain& operator=(const Drain&) = delete;
+  Drain(Drain&&) = delete;
+  Drain& operator=(Drain&&) = delete;
+  ~Drain() { wait_(stream_); }
+
+ private:
+  Stream stream_;
+  Result (*wait_)(Stream);
+};
+
+/// A mark on a stream, which holds no time.
+Owned<Event> make_event();
+
+/// Marks what is on a stream so far.
+void record(Event event, Stream stream);
+
+/// Waits until a mark is reached.
+void reach(Event event);
 
 /// Captures the work that `work` puts on a stream, as a graph. Throws Error when it cannot be captured, and what `work`
 /// throws; then the stream is as before.

@@ -5,6 +5,8 @@
 #include <string>
 
 #include "bundle.h"
+#include "film.h"
+#include "regions.h"
 
 namespace msloc {
 
@@ -18,16 +20,25 @@ class Engine {
   Engine& operator=(Engine&&) = delete;
   virtual ~Engine() = default;
 
-  /// [h, w] brightness in [0, 1]: to be filled before `infer`.
+  /// [h, w] brightness in [0, 1]: to be filled before `infer`, by `preprocess` or by the caller.
   virtual float* input() noexcept = 0;
+  /// Windows a film by its table, and fits it into `input`; false: this engine leaves that to the caller. Throws
+  /// Failure MSLOC_BACKEND_FAILED.
+  virtual bool preprocess(const Film& /*film*/, const float* /*table*/, const Geometry& /*geometry*/) { return false; }
   /// Throws Failure MSLOC_BACKEND_FAILED.
   virtual void infer() = 0;
   /// [K] of the last `infer`.
   [[nodiscard]] virtual const float* logits() const noexcept = 0;
   /// [K, h_s, w_s] of the last `infer`: the unweighted class maps of one stage.
   [[nodiscard]] virtual const float* cams(int stage) const noexcept = 0;
+  /// What the last `infer` found in the map of class k over the place of a film of `preprocess`; null: the caller is to
+  /// look itself.
+  [[nodiscard]] virtual const Located* located(int /*k*/) const noexcept { return nullptr; }
   /// Name, version, device.
   [[nodiscard]] virtual const std::string& description() const noexcept = 0;
+  /// The reason why the caller is to preprocess and to locate on the host, of an engine that could; empty: there is
+  /// none.
+  [[nodiscard]] virtual std::string host_because() const { return {}; }
 };
 
 struct EngineOptions {

@@ -2,9 +2,11 @@
 // msloc_edge/backends/tensorrt/backend.py, but nothing is built here.
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <optional>
 
 #include "cuda_stream.h"
+#include "device_kernels.h"
 #include "engine.h"
 #include "failure.h"
 #include "network.h"
@@ -39,6 +41,14 @@ Place place_of(const std::string& device) {
   return {std::stoi(ordinal), precision ? plan : "", precision ? "" : plan};
 }
 
+/// The folder of the kernels: beside that of the engine cache, as in Python's cache, or beside the plan's file.
+std::string kernel_folder(const std::string& cache_folder, const std::string& file) {
+  const bool cached = !cache_folder.empty();
+  std::filesystem::path beside = std::filesystem::u8path(cached ? cache_folder : file);
+  if (!beside.has_filename()) beside = beside.parent_path();  // it ended in a slash
+  return (beside.parent_path() / "kernels").u8string();
+}
+
 class TensorRtEngine : public Engine {
  public:
   TensorRtEngine(const Bundle& bundle, const Place& place, const std::string& cache_folder) : context_(place.ordinal) {
@@ -46,7 +56,8 @@ class TensorRtEngine : public Engine {
     const Plan plan = place.file.empty() ? find_plan(cache_folder, wanted) : read_plan(place.file, wanted);
     description_ = "tensorrt " + wanted.version + " cuda:" + std::to_string(place.ordinal) + " " + plan.precision;
     const cuda::Current current(context_);
-    network_.emplace(plan, wanted, context_.integrated());
+    network_.emplace(plan, wanted, context_.integrated(), find_kernels(cache_folder, place.file, wanted));
+    if (host_because_.empty()) description_ += ", films on the device";
     if (!network_->eager_because().empty()) description_ += ", no CUDA graph: " + network_->eager_because();
   }
   TensorRtEngine(const TensorRtEngine&) = delete;
@@ -63,23 +74,51 @@ class TensorRtEngine : public Engine {
 
   float* input() noexcept override { return network_->image(); }
 
+  bool preprocess(const Film& film, const float* table, const Geometry& geometry) override {
+    return on_a_film([&] { return network_->preprocess(film, table, geometry); });
+  }
+
   void infer() override {
-    try {
-      const cuda::Current current(context_);
+    on_a_film([&] {
       network_->run();
-    } catch (const Error& error) {
-      throw Failure(MSLOC_BACKEND_FAILED, std::string("tensorrt failed on a film: ") + error.what());
-    }
+      return true;
+    });
   }
 
   [[nodiscard]] const float* logits() const noexcept override { return network_->logits(); }
   [[nodiscard]] const float* cams(int stage) const noexcept override { return network_->cams(stage); }
+  [[nodiscard]] const Located* located(int k) const noexcept override { return network_->located(k); }
   [[nodiscard]] const std::string& description() const noexcept override { return description_; }
+  [[nodiscard]] std::string host_because() const override { return host_because_; }
 
  private:
+  /// The kernels of the steps around the network; none, and the reason, where the host has to do these.
+  std::optional<DeviceKernels> find_kernels(const std::string& cache_folder, const std::string& file,
+                                            const PlanFor& wanted) {
+    try {
+      return load_kernels(kernel_folder(cache_folder, file), wanted.bundle, wanted.sm);
+    } catch (const KernelUnusable& reason) {
+      host_because_ = reason.what();
+    } catch (const Error& reason) {
+      host_because_ = reason.what();
+    }
+    return {};
+  }
+
+  template <class Work>
+  bool on_a_film(const Work& work) {
+    try {
+      const cuda::Current current(context_);
+      return work();
+    } catch (const std::runtime_error& error) {  // Error, KernelUnusable
+      throw Failure(MSLOC_BACKEND_FAILED, std::string("tensorrt failed on a film: ") + error.what());
+    }
+  }
+
   cuda::PrimaryContext context_;
   std::optional<Network> network_;
   std::string description_;
+  std::string host_because_;
 };
 
 }  // namespace
@@ -94,7 +133,7 @@ std::unique_ptr<Engine> make_tensorrt_engine(const Bundle& bundle, const EngineO
     return std::make_unique<TensorRtEngine>(bundle, place, options.cache_folder);
   } catch (const cuda::NoDevice& error) {
     throw Failure(MSLOC_BACKEND_DEVICE, std::string("tensorrt: ") + error.what());
-  } catch (const Error& error) {
+  } catch (const std::runtime_error& error) {  // Error, KernelUnusable
     throw Failure(MSLOC_BACKEND_FAILED, std::string("tensorrt cannot load the plan: ") + error.what());
   }
 }

@@ -18,6 +18,11 @@ struct Film {
   bool wide;  // 16-bit samples
   int bits;   // stored
 
+  /// Bytes of a row without what is between rows.
+  [[nodiscard]] std::size_t row_bytes() const noexcept {
+    return static_cast<std::size_t>(size.width) * (wide ? sizeof(std::uint16_t) : sizeof(std::uint8_t));
+  }
+
   template <class Sample>
   [[nodiscard]] const Sample* row(int y) const noexcept {
     return reinterpret_cast<const Sample*>(static_cast<const char*>(data) + y * stride);

@@ -75,19 +75,24 @@ Maximum look_through(Map& map, float threshold, Regions& regions) noexcept {
 
 }  // namespace
 
-void localize_class(Map& map, double threshold, const RegionRule& rule, const Geometry& geometry, Regions& regions,
-                    Finding& finding) noexcept {
+void fill_finding(const Maximum& peak, const std::vector<Region>& regions, double threshold, const RegionRule& rule,
+                  const Geometry& geometry, Finding& finding) noexcept {
   finding.localized = true;
-  finding.peak = look_through(map, static_cast<float>(threshold), regions);
+  finding.peak = peak;
   finding.peak_at = geometry.to_image({finding.peak.x + 0.5 + geometry.left, finding.peak.y + 0.5 + geometry.top});
-  const std::vector<Region>& found = regions.finish();
-  const double highest_rise = highest_rise_of(found, threshold, rule.min_area);
-  for (const Region& region : found) {
+  const double highest_rise = highest_rise_of(regions, threshold, rule.min_area);
+  for (const Region& region : regions) {
     if (region.area < rule.min_area || rise_of(region, threshold) < rule.min_share * highest_rise) continue;
     ++finding.boxes_found;
     insert_sorted(finding.boxes, box_of(region, geometry));
   }
   for (msloc_box& box : finding.boxes) box.score = finding.score * ((box.score - threshold) / highest_rise);
+}
+
+void localize_class(Map& map, double threshold, const RegionRule& rule, const Geometry& geometry, Regions& regions,
+                    Finding& finding) noexcept {
+  const Maximum peak = look_through(map, static_cast<float>(threshold), regions);
+  fill_finding(peak, regions.finish(), threshold, rule, geometry, finding);
 }
 
 }  // namespace msloc

@@ -11,13 +11,6 @@
 
 namespace msloc {
 
-/// A pixel of a map.
-struct Maximum {
-  int x;
-  int y;
-  float value;
-};
-
 /// One class of one film.
 struct Finding {
   double logit = 0;
@@ -31,8 +24,12 @@ struct Finding {
   std::vector<msloc_box> boxes;  // strongest first; its capacity is how many are kept
 };
 
-/// Fills peak and boxes of a finding whose score is known, from a map over the film's area of the input. No box beyond
-/// the capacity of `finding.boxes` is kept. NaN is passed over; a peak of -inf says that no pixel is a number.
+/// Fills peak and boxes of a finding whose score is known, from what was located over the film's area of the input. No
+/// box beyond the capacity of `finding.boxes` is kept.
+void fill_finding(const Maximum& peak, const std::vector<Region>& regions, double threshold, const RegionRule& rule,
+                  const Geometry& geometry, Finding& finding) noexcept;
+
+/// The same from a map over that area. NaN is passed over; a peak of -inf says that no pixel is a number.
 void localize_class(Map& map, double threshold, const RegionRule& rule, const Geometry& geometry, Regions& regions,
                     Finding& finding) noexcept;
 

@@ -40,7 +40,9 @@ Localizer::Localizer(Bundle bundle, std::unique_ptr<Engine> engine, const Limits
   for (int worker = 0; worker < limits.threads; ++worker) workers_.push_back({Map(bundle_), Regions(input)});
   for (Finding& finding : findings_) finding.boxes.reserve(static_cast<std::size_t>(limits.max_boxes));
   wanted_.reserve(findings_.size());
-  std::fill_n(engine_->input(), pixels, 0.0F);
+  const std::vector<std::uint8_t> black(pixels);  // so is the table
+  summary_.geometry = Geometry::fit(input, input);
+  preprocess({black.data(), input.width, input, false, 8});
   engine_->infer();
   check_logits();
   for (int k = 0; k < bundle_.class_count(); ++k) check_cams(k);
@@ -52,7 +54,7 @@ void Localizer::run(const Film& film, std::uint32_t warnings, bool all_classes, 
   summary_ = {};
   summary_.warnings = warnings;
   summary_.geometry = Geometry::fit(film.size, bundle_.input);
-  letterbox_.run(film, table_.data(), summary_.geometry, pool_, engine_->input());
+  preprocess(film);
   look();
   summary_.preprocess_ms = watch.lap();
   checkpoint();
@@ -70,6 +72,11 @@ void Localizer::map(int k, float* out) noexcept {
   Map& map = workers_.front().map;
   map.set(*engine_, k, {0, 0, input.width, input.height});
   for (int y = 0; y < input.height; ++y) out = std::copy_n(map.row(y), input.width, out);
+}
+
+void Localizer::preprocess(const Film& film) {
+  if (engine_->preprocess(film, table_.data(), summary_.geometry)) return;
+  letterbox_.run(film, table_.data(), summary_.geometry, pool_, engine_->input());
 }
 
 /// Refuses what is no film for this model, and notes what is unusual.
@@ -137,10 +144,14 @@ void Localizer::localize(bool all_classes, const Checkpoint& checkpoint) {
   auto work = [&](int worker, int job) noexcept {
     Worker& own = workers_[static_cast<std::size_t>(worker)];
     const int k = wanted_[group + static_cast<std::size_t>(job)];
-    own.map.set(*engine_, k, place);
+    const double threshold = bundle_.profile.map[static_cast<std::size_t>(k)];
     Finding& finding = findings_[static_cast<std::size_t>(k)];
-    localize_class(own.map, bundle_.profile.map[static_cast<std::size_t>(k)], bundle_.regions, geometry, own.regions,
-                   finding);
+    if (const Located* found = engine_->located(k)) {
+      fill_finding(found->peak, found->regions, threshold, bundle_.regions, geometry, finding);
+    } else {
+      own.map.set(*engine_, k, place);
+      localize_class(own.map, threshold, bundle_.regions, geometry, own.regions, finding);
+    }
     finding.positive = finding.candidate && finding.boxes_found > 0;
   };
   for (; group < wanted_.size(); group += static_cast<std::size_t>(pool_.size())) {

@@ -1,6 +1,7 @@
 #include "network.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "failure.h"
 
@@ -31,11 +32,13 @@ std::string text_of(const Shape& shape) {
 
 }  // namespace
 
-Network::Network(const Plan& plan, const PlanFor& wanted, bool shared)
+Network::Network(const Plan& plan, const PlanFor& wanted, bool shared, std::optional<DeviceKernels> kernels)
     : stream_(cuda::make_stream()),
       runtime_(NvInfer::get().make_runtime(log_)),
       engine_(deserialise(plan, wanted)),
-      context_(engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED)) {
+      context_(engine_->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED)),
+      windowed_(cuda::make_event()),
+      drain_(stream_.get()) {
   if (!context_) fail("no memory for " + plan.file + " on the device (" + log_.last_error() + "); free some");
   const Bundle& bundle = wanted.bundle;
   const std::int64_t classes = bundle.class_count();
@@ -48,6 +51,10 @@ Network::Network(const Plan& plan, const PlanFor& wanted, bool shared)
     bind("cams_" + std::to_string(stage + 1), {1, classes, bundle.stages[stage].height, bundle.stages[stage].width},
          shared);
   bind_heatmap({1, classes, bundle.input.height, bundle.input.width});
+  if (kernels) {
+    window_.emplace(std::move(kernels->window), shared);
+    locator_.emplace(bundle, std::move(kernels->locate), stream_.get(), shared);
+  }
   enqueue();  // once before the capture: what TensorRT allocates at first, a graph may not
   cuda::synchronize(stream_.get());
   try {
@@ -57,12 +64,24 @@ Network::Network(const Plan& plan, const PlanFor& wanted, bool shared)
   }
 }
 
+bool Network::preprocess(const Film& film, const float* table, const Geometry& geometry) {
+  if (!window_) return false;
+  const cuda::Buffer& image = buffers_.front();
+  window_->enqueue(film, table, geometry, image.device(), stream_.get());
+  image.copy_out(stream_.get());
+  cuda::record(windowed_.get(), stream_.get());
+  locator_->set_place(geometry);
+  cuda::reach(windowed_.get());
+  return true;
+}
+
 void Network::run() {
   if (graph_)
     cuda::launch(graph_.get(), stream_.get());
   else
     enqueue();
   cuda::synchronize(stream_.get());
+  if (locator_) locator_->read();
 }
 
 nvinfer1::ICudaEngine* Network::deserialise(const Plan& plan, const PlanFor& wanted) {
@@ -130,11 +149,15 @@ void Network::set_address(const std::string& name, void* address) {
     fail("the address of " + name + " is not taken: " + log_.last_error());
 }
 
-/// Puts one film on the stream: in, through, out.
+/// Puts one film on the stream: in, unless the kernels have put it there, through, out.
 void Network::enqueue() {
-  buffers_.front().copy_in(stream_.get());
+  if (!window_) buffers_.front().copy_in(stream_.get());
   if (!context_->enqueueV3(reinterpret_cast<cudaStream_t>(stream_.get())))
     fail("enqueueV3 failed: " + log_.last_error());
+  if (locator_) {
+    const auto cams = buffers_.begin() + 2;
+    locator_->enqueue({cams[0].device(), cams[1].device(), cams[2].device(), cams[3].device()}, stream_.get());
+  }
   for (auto output = buffers_.begin() + 1; output != buffers_.end(); ++output) output->copy_out(stream_.get());
 }
 

@@ -4,10 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cuda_stream.h"
+#include "device_kernels.h"
+#include "device_locator.h"
+#include "device_window.h"
 #include "nvinfer.h"
 #include "plan.h"
 
@@ -18,8 +22,12 @@ class Network {
  public:
   /// Makes buffers of one memory for both sides where `shared`. Throws Failure MSLOC_BACKEND_FAILED, and Error of the
   /// driver.
-  Network(const Plan& plan, const PlanFor& wanted, bool shared);
+  ///
+  /// kernels  window films and locate what is in their maps; none: the host does
+  Network(const Plan& plan, const PlanFor& wanted, bool shared, std::optional<DeviceKernels> kernels);
 
+  /// Windows a film into the image, on both sides, and waits; false without kernels. Throws as `run`.
+  bool preprocess(const Film& film, const float* table, const Geometry& geometry);
   /// Takes the image through, and waits. Throws Failure MSLOC_BACKEND_FAILED, and Error of the driver.
   void run();
 
@@ -28,6 +36,7 @@ class Network {
   [[nodiscard]] const float* cams(int stage) const noexcept {
     return buffers_[static_cast<std::size_t>(stage) + 2].host();
   }
+  [[nodiscard]] const Located* located(int k) const noexcept { return locator_ ? locator_->located(k) : nullptr; }
   /// The reason why each film is enqueued by itself; empty: it is one launch of a CUDA graph.
   [[nodiscard]] const std::string& eager_because() const noexcept { return eager_because_; }
 
@@ -51,8 +60,12 @@ class Network {
   std::unique_ptr<nvinfer1::IExecutionContext> context_;
   std::vector<cuda::Buffer> buffers_;  // image, logits, the class maps of each stage
   cuda::Owned<void*> heatmap_{nullptr, nullptr};
+  std::optional<DeviceWindow> window_;
+  std::optional<DeviceLocator> locator_;
+  cuda::Owned<cuda::Event> windowed_;
   cuda::Owned<cuda::Graph> graph_{nullptr, nullptr};
   std::string eager_because_;
+  cuda::Drain drain_;  // the last one: the others are what the work on the stream uses
 };
 
 }  // namespace msloc

@@ -43,6 +43,9 @@ std::unique_ptr<msloc_localizer> open(const msloc_options& options) {
   opened->log(MSLOC_LOG_INFO, ("opened " + model.name + " " + model.version + " in " +
                                opened->localizer.engine().description() + ", profile " + model.profile.name)
                                   .c_str());
+  const std::string because = opened->localizer.engine().host_because();
+  if (!because.empty())
+    opened->log(MSLOC_LOG_INFO, ("the host windows films and locates findings, not the device: " + because).c_str());
   return opened;
 }
 

@@ -18,6 +18,20 @@ struct Region {
   float peak;  // highest value
 };
 
+/// A pixel of a map.
+struct Maximum {
+  int x;
+  int y;
+  float value;
+};
+
+/// The highest pixel of a map, of equal ones the first in reading order, and its regions, in that of their first
+/// pixels.
+struct Located {
+  Maximum peak{};
+  std::vector<Region> regions;
+};
+
 /// Finds regions by merging runs of pixels row by row; working memory for the largest map is made once.
 class Regions {
  public:

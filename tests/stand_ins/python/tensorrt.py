@@ -27,7 +27,8 @@ SETTINGS = SimpleNamespace(
 
 Severity = Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
 DataType = Enum("DataType", "FLOAT HALF")
-BuilderFlag = Enum("BuilderFlag", "TF32 VERSION_COMPATIBLE REQUIRE_USER_ALLOCATION")
+BuilderFlag = Enum("BuilderFlag", "TF32 VERSION_COMPATIBLE REQUIRE_USER_ALLOCATION GPU_FALLBACK")
+DeviceType = Enum("DeviceType", "GPU DLA")
 HardwareCompatibilityLevel = Enum("HardwareCompatibilityLevel", "NONE AMPERE_PLUS")
 MemoryPoolType = Enum("MemoryPoolType", "WORKSPACE")
 ExecutionContextAllocationStrategy = Enum("ExecutionContextAllocationStrategy", "STATIC USER_MANAGED")
@@ -66,6 +67,7 @@ class Config:
     def __init__(self) -> None:
         self.flags = {BuilderFlag.TF32}
         self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
+        self.default_device_type, self.DLA_core = DeviceType.GPU, -1
         self.progress_monitor: Any = None
         self.pools: dict[Any, int] = {}
         self.profile: Any = None
@@ -101,6 +103,8 @@ class Profile:
 
 
 class Builder:
+    num_DLA_cores = 2
+
     def __init__(self, log: Any) -> None:
         if SETTINGS.no_device:
             log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
@@ -133,7 +137,9 @@ class Builder:
         monitor.phase_finish("Building engine")
         if config.cache:
             config.cache.entries.add(f"{len(network.model)}:1.5us")
-        facts = json.dumps({"shapes": config.profile.shapes, "plugins": sorted(SETTINGS.plugins)}).encode()
+        facts = json.dumps(
+            {"shapes": config.profile.shapes, "plugins": sorted(SETTINGS.plugins), "dla": config.DLA_core}
+        ).encode()
         body = len(facts).to_bytes(8, "little") + facts + network.model
         version = bytes(int(part) for part in __version__.split("."))
         tag = b"vtrt" if BuilderFlag.REQUIRE_USER_ALLOCATION in config.flags else b"ftrt"  # TensorRT-RTX sets it
@@ -177,7 +183,7 @@ class Runtime:
             log.log(Severity.ERROR, "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self.log, self.registry = log, Registry()
-        self.engine_host_code_allowed = False
+        self.engine_host_code_allowed, self.DLA_core = False, -1
 
     def get_plugin_registry(self) -> Registry:
         return self.registry
@@ -186,7 +192,9 @@ class Runtime:
         if SETTINGS.broken_plans:
             self.log.log(Severity.ERROR, SETTINGS.broken_plans)
             return None
-        return Engine(plan, self.registry.creators)
+        engine = Engine(plan, self.registry.creators)
+        assert engine.dla == self.DLA_core, "it would run on core 0, whatever it was built for"
+        return engine
 
 
 class Registry:
@@ -208,6 +216,7 @@ class Engine:
         assert plan[:4] in (b"ftrt", b"vtrt")
         begin = 36 + int.from_bytes(plan[28:36], "little")
         facts = json.loads(plan[36:begin])
+        self.dla = facts["dla"]
         self.shapes, plugins = facts["shapes"], plugins | {tuple(plugin) for plugin in facts["plugins"]}
         self.device_memory_size_v2 = SCRATCH * self.shapes["image"][2][0]
         options = ort.SessionOptions()
