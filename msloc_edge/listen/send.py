@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pydicom
 import requests
@@ -184,7 +184,7 @@ class StowClient:
     """STOW-RS (PS3.18 10.5), one object a request."""
 
     def __init__(self, node: Node) -> None:
-        self._node, self._session = node, requests.Session()
+        self._node, self._session = node, _Session()
         if node.tls:
             client_context(node.tls)  # tells now what would fail later
             self._session.verify = node.tls.ca or True
@@ -210,6 +210,13 @@ class StowClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+class _Session(requests.Session):
+    """Trusts the authority that the configuration names: requests would prefer REQUESTS_CA_BUNDLE to it."""
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        return super().merge_environment_settings(url, proxies, stream, verify or self.verify, cert)
 
 
 def _check_kept(node: str, status: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,14 +15,14 @@ from typing import Any
 
 import pydicom
 import pytest
-from dicom_peers import PATIENCE, Listener, Orthanc, StoreScp, free_port, storescu, wait_until
+from dicom_peers import PATIENCE, Listener, Orthanc, StoreScp, connects, free_port, storescu, wait_until
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 from pynetdicom import AE, evt
 
 from msloc_edge.errors import ListenError
 from msloc_edge.listen.config import Node as ConfiguredNode
 from msloc_edge.listen.config import Tls
-from msloc_edge.listen.send import SOP_CLASSES, StoreClient
+from msloc_edge.listen.send import SOP_CLASSES, StoreClient, StowClient
 from msloc_edge.pipeline import Localizer
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +177,61 @@ def test_a_node_behind_tls(
         with pytest.raises(ListenError, match="no association") as raised:
             send(wrong)
         assert raised.value.reason == "node_unreachable"
+
+
+@contextmanager
+def behind_tls(port: int, own: Tls, callers: str, folder: Path) -> Iterator[int]:
+    """A port with TLS for one without, by stunnel, which asks for a caller's certificate.
+
+    Debian's Orthanc has TLS of its own, but ends at its first request.
+    """
+    if shutil.which("stunnel") is None:
+        pytest.skip("stunnel is not installed (Debian: stunnel4)")
+    secure, config = free_port(), folder / "stunnel.conf"
+    config.write_text(
+        f"foreground = yes\npid =\n[https]\naccept = 127.0.0.1:{secure}\nconnect = 127.0.0.1:{port}\n"
+        f"cert = {own.cert}\nkey = {own.key}\nCAfile = {callers}\nverifyChain = yes\n"
+    )
+    with subprocess.Popen(["stunnel", config], stderr=subprocess.DEVNULL) as tunnel:
+        try:
+            wait_until(lambda: connects(secure), "stunnel")
+            yield secure
+        finally:
+            tunnel.terminate()
+
+
+def test_a_dicomweb_node_behind_tls(
+    listen: Listen,
+    orthanc: Callable[..., Orthanc],
+    films: list[Path],
+    tmp_path: Path,
+    certificates: Callable[[str], Tls],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The node's certificate comes from a private authority, and it asks for ours."""
+    ours, theirs, foreign = certificates("ours"), certificates("theirs"), certificates("foreign")
+    archive, mine = orthanc(), {"cert": ours.cert, "key": ours.key}
+    tls = {
+        "right": {**mine, "ca": theirs.cert},
+        "no certificate": {"ca": theirs.cert},
+        "foreign certificate": {"cert": foreign.cert, "key": foreign.key, "ca": theirs.cert},
+        "another authority": {**mine, "ca": foreign.cert},
+        "public authorities": mine,
+    }
+    with behind_tls(archive.http, theirs, ours.cert, tmp_path) as port:
+        url = f"https://127.0.0.1:{port}/dicom-web"
+        nodes = [{"name": name, "objects": ["sr"], "url": url, "tls": files} for name, files in tls.items()]
+        listener = listen(*nodes, retry={"first_s": 0.1})
+        assert storescu(listener.port, films[:1]) == films[:1]
+        listener.wait_for("object confirmed", node="right")
+        for name in list(tls)[1:]:
+            listener.wait_for("object waits", 2, node=name, reason="node_unreachable")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", foreign.cert)  # counts for less than the configuration
+        client = StowClient(ConfiguredNode("right", ("sr",), url=url, tls=Tls(**tls["right"])))
+        client.send(next(listener.spool.glob("objects/*/sr.dcm")))
+        client.close()
+    (confirmed,) = listener.of("object confirmed")
+    assert [stored["SOPInstanceUID"] for stored in archive.instances(Modality="SR")] == [confirmed["object"]]
 
 
 def test_a_node_that_hangs_holds_up_no_other(listen: Listen, storescp: Node, films: list[Path]) -> None:
