@@ -99,6 +99,8 @@ def test_our_head_on_a_backbone_of_ones_own(msloc: Run, here: Path, table: Path)
         ),
         (("none.onnx", "--normalisation", "none"), 1, "[wrap_unsupported] none.onnx: expected an ONNX file"),
         (("a.onnx", "--normalisation", "none", "--weights", "b"), 2, "--weights belongs to"),
+        (("a.onnx", "--normalisation", "none", "--classes", "a,a"), 2, "no two alike, got 'a,a'"),
+        (("a.onnx", "--normalisation", "none", "--classes", "a,"), 2, "expected a name for each output"),
     ],
 )
 def test_what_cannot_be_wrapped(

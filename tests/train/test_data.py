@@ -23,6 +23,7 @@ from msloc_edge.train.data import (
     films,
     open_collection,
     source_classes,
+    split_films,
     training_films,
     validation_films,
 )
@@ -390,6 +391,15 @@ def load(spec: str, side: int = 48, classes: tuple[str, ...] = ("Mass", "Oedema"
 
 
 TABLE = "image,patient,Mass\nfilms/a.png,p1,1\nfilms/b.png,p1,\nfilms/c.png,p2,0\n"
+
+
+def test_labels_are_those_of_the_model(table: Callable[[str], str], cached: Path) -> None:
+    spec = table("image,Pleural Thickening\nfilms/a.png,1\nfilms/b.png,0\n")
+    (films,) = split_films([spec], "all", ("Mass", "Pleural_Thickening"), 48, 0, SILENT)
+    np.testing.assert_array_equal(films.labels, [[np.nan, 1], [np.nan, 0]])
+    with pytest.raises(TrainError, match="expected labels of Mass, Hernia, got Pleural Thickening") as caught:
+        split_films([spec], "all", ("Mass", "Hernia"), 48, 0, SILENT)
+    assert caught.value.reason == "data_invalid"
 
 
 def test_films_are_letterboxed_pictures(table: Callable[[str], str], cached: Path, tmp_path: Path) -> None:
