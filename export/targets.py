@@ -28,7 +28,7 @@ from msloc_edge.errors import BundleError, OutputError
 from msloc_edge.export.graphs import check_graph, outputs, with_camfuse, with_heatmap
 from msloc_edge.export.precision.convert import Converted, Films
 from msloc_edge.export.precision.gate import LIMITS
-from msloc_edge.export.tensorrt import LIBRARIES, EngineChoices, Route, engine_files
+from msloc_edge.export.tensorrt import LIBRARIES, EngineChoices, Route, engine_files, require_dla
 
 SCHEMA, REPORT = "msloc-edge/export/1", "export.json"
 TOOLS = ("onnx", "onnxruntime")
@@ -48,7 +48,7 @@ def write_target(
     Raises ExportError: parity, option_invalid; OutputError: out_occupied; DependencyError: backend_missing;
     BackendError: backend_device, build_failed.
     """
-    require(bundle, out, target, choices)
+    require(bundle, out, target, choices, done.precision)
     files, way = _contents(bundle, target, done, choices, progress)
     report = _report(bundle, target, done, films, choices, files, way)
     with atomic_folder(out) as folder:
@@ -58,7 +58,7 @@ def write_target(
     return report
 
 
-def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices) -> None:
+def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices, precision: str) -> None:
     """Raise what `write_target` would for want of something, before a conversion that takes minutes."""
     if not _replaceable(out):
         raise OutputError(
@@ -67,6 +67,7 @@ def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices) -> N
     if target in LIBRARIES:
         tensorrt, _ = LIBRARIES[target]
         version = tensorrt.version()
+        require_dla(choices.settings, version, precision, choices.graph)
         if not tensorrt.portable:
             open_provider(0)
         choices.route(tensorrt, version, bundle)

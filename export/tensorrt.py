@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from msloc_edge.backends.tensorrt.builder import Settings, build
 from msloc_edge.backends.tensorrt.cache import Cache
-from msloc_edge.backends.tensorrt.key import Key
+from msloc_edge.backends.tensorrt.key import Key, graph_of
 from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, release
 from msloc_edge.backends.tensorrt.plan import SIDECAR
 from msloc_edge.backends.tensorrt.progress import LOG, Bars
@@ -38,6 +38,9 @@ LIBRARY = "MSLOC_CAMFUSE_LIBRARY"
 """Variable that names libmsloc_camfuse.so where no option does."""
 
 AOT_SINCE = (10, 9)
+
+DLA_UNTIL, DLA_SINCE = (10, 8), (11, 4, 1)
+"""TensorRT's first version without Orin's accelerator, and the first that has it again (NVIDIA's release notes)."""
 
 STAGES = 4
 """Stages that the plugins fuse, as the backbones have; other networks get the standard operators."""
@@ -96,6 +99,30 @@ def route(
     return Route("plain", "; ".join(dict.fromkeys(filter(None, closed.values()))))
 
 
+def require_dla(settings: Settings, version: str, precision: str, graph: str) -> None:
+    """Hold an engine for the accelerator to what it can: nothing in fp32, one batch size, no heatmap.
+
+    Raises ExportError (option_invalid).
+    """
+    if settings.dla is None:
+        return
+    parts, batch = tuple(int(part) for part in version.split(".")[:3]), settings.batch
+    again = parts >= DLA_SINCE
+    gone = parts >= DLA_UNTIL and not again
+    obstacles = {
+        f"TensorRT {version} has none: it was in 10.3 to 10.7, and is again from 11.4.1": gone,
+        "it computes in fp16 and int8: add --precision fp16": precision == "fp32",
+        f"TensorRT {version} does not take quantized graphs there: use --precision fp16": (
+            precision == "int8" and not again
+        ),
+        f"it takes one batch size: --batch {batch.most}:{batch.most}:{batch.most}": batch.least != batch.most,
+        "heatmaps are for the GPU: leave out --graph heatmap": graph != "network",
+    }
+    for words, found in obstacles.items():
+        if found:
+            raise ExportError("option_invalid", f"--dla {settings.dla} is not possible: {words}")
+
+
 def engine_files(
     bundle: Bundle, target: str, network: onnx.ModelProto, precision: str, choices: EngineChoices, progress: Progress
 ) -> tuple[Mapping[str, bytes], Route | None]:
@@ -119,11 +146,13 @@ def engine_files(
         raise BackendError("build_failed", f"{error.message}; without the plugin: --plugin plain") from error
     facts: dict[str, Any] = {"version_compatible": settings.version_compatible}
     facts |= {"hardware_compatible": settings.hardware_compatible, "workspace_mib": settings.workspace}
+    facts |= {} if settings.dla is None else {"dla": settings.dla}
     if way:
         facts["plugin"] = way.name
     if plugins:
         facts["plugin_library"] = str(plugins.absolute())
-    plan = built.plan(Key(bundle.sha256, tensorrt.name, version, sm, precision, choices.graph, settings.batch), facts)
+    graph = choices.graph if settings.dla is None else graph_of(settings.dla)
+    plan = built.plan(Key(bundle.sha256, tensorrt.name, version, sm, precision, graph, settings.batch), facts)
     try:
         cache.put(plan)
     except OutputError as error:  # the export itself is whole

@@ -27,7 +27,7 @@ GATE_FILMS, CHECK_FILMS = 96, 24
 """Films of each source, at most: for the localization gate, and for each comparison of `check`."""
 
 ENGINE_OPTIONS = {
-    "tensorrt": ("graph", "plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible"),
+    "tensorrt": ("graph", "plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible", "dla"),
     "tensorrt-rtx": ("graph", "workspace"),
 }
 """Target -> the options that its library has."""
@@ -160,6 +160,7 @@ def agreement(parity: Parity) -> str:
 @click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Scratch memory of a layer.")
 @click.option("--version-compatible", is_flag=True, help="The plan also runs in later TensorRT.")
 @click.option("--hardware-compatible", is_flag=True, help="The plan also runs on other GPUs from Ampere on.")
+@click.option("--dla", type=click.IntRange(min=0), metavar="CORE", help="Orin's accelerator takes what it can.")
 def target_command(
     model: str,
     out: Path,
@@ -187,7 +188,7 @@ def target_command(
 
     choices = _choices(target, batch, engine)
     bundle = Bundle.open(model)
-    require(bundle, out, target, choices)
+    require(bundle, out, target, choices, precision)
     with _progress() as progress:
         films = None
         done = Converted(onnx.load_model_from_string(bundle.read(ONNX)), precision)
@@ -203,14 +204,19 @@ def _choices(target: str, batch: Batch, engine: Mapping[str, Any]) -> EngineChoi
     from msloc_edge.backends.tensorrt.builder import Settings
     from msloc_edge.export.tensorrt import EngineChoices
 
-    foreign = [name for name, value in engine.items() if value and name not in ENGINE_OPTIONS.get(target, ())]
+    foreign = [
+        name
+        for name, value in engine.items()
+        if value is not None and value is not False and name not in ENGINE_OPTIONS.get(target, ())
+    ]
     if foreign:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
         raise click.UsageError(f"{given}: not of --target {target}")
     graph = engine["graph"] or "network"
     if graph == "network" and (engine["plugin"] or engine["plugin_library"]):
         raise click.UsageError("--plugin and --plugin-library belong to --graph heatmap")
-    settings = Settings(batch, engine["workspace"], engine["version_compatible"], engine["hardware_compatible"])
+    names = ("workspace", "version_compatible", "hardware_compatible", "dla")
+    settings = Settings(batch, **{name: engine[name] for name in names})
     return EngineChoices(settings, graph, engine["plugin"] or "auto", engine["plugin_library"])
 
 

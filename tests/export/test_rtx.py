@@ -109,11 +109,15 @@ def test_a_real_engine_passes_the_cache(opened: Bundle, tmp_path: Path) -> None:
 
 
 USED = {
-    "Builder": "create_network create_builder_config create_optimization_profile build_serialized_network",
+    "Builder": "create_network create_builder_config create_optimization_profile build_serialized_network "
+    "num_DLA_cores",
+    "BuilderFlag": "TF32 GPU_FALLBACK",
+    "DeviceType": "DLA",
     "OnnxParser": "parse get_error",
     "IOptimizationProfile": "set_shape",
-    "IBuilderConfig": "clear_flag set_flag set_memory_pool_limit add_optimization_profile progress_monitor",
-    "Runtime": "deserialize_cuda_engine engine_host_code_allowed get_plugin_registry",
+    "IBuilderConfig": "clear_flag set_flag set_memory_pool_limit add_optimization_profile progress_monitor "
+    "default_device_type DLA_core",
+    "Runtime": "deserialize_cuda_engine engine_host_code_allowed get_plugin_registry DLA_core",
     "ICudaEngine": "num_io_tensors get_tensor_name get_tensor_dtype get_tensor_profile_shape create_execution_context",
     "IExecutionContext": "set_input_shape get_tensor_shape set_tensor_address execute_async_v3",
     "DataType": "FLOAT",

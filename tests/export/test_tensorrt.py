@@ -1,16 +1,22 @@
-"""Which way the heatmap takes into an engine. What is built is tested in test_rtx.py and tests/backends/tensorrt."""
+"""Which way the heatmap takes into an engine, and what the accelerator can.
+
+What is built is tested in test_rtx.py and tests/backends/tensorrt.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from msloc_edge.backends.tensorrt.builder import Settings
+from msloc_edge.backends.tensorrt.key import Batch
 from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX
 from msloc_edge.errors import ExportError
-from msloc_edge.export.tensorrt import LIBRARY, STAGES, route
+from msloc_edge.export.tensorrt import LIBRARY, STAGES, require_dla, route
 
 
 @pytest.fixture
@@ -89,6 +95,29 @@ def test_the_plugins_fuse_four_stages(library: Path) -> None:
     assert (found.name, found.reason) == ("plain", "the plugin fuses 4 stages, this model has 3")
     with pytest.raises(ExportError, match=r"--plugin library is not possible: the plugin fuses 4 stages"):
         route(TENSORRT, "10.3.0", 5, "library", library)
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "batch", "graph", "says"),
+    [
+        ("10.8.0.43", "fp16", Batch(1, 1, 1), "network", "TensorRT 10.8.0.43 has none: it was in 10.3 to 10.7"),
+        ("11.4.0.106", "fp16", Batch(1, 1, 1), "network", "TensorRT 11.4.0.106 has none"),
+        ("10.3.0.30", "fp32", Batch(1, 1, 1), "network", "it computes in fp16 and int8: add --precision fp16"),
+        ("10.7.0.23", "int8", Batch(1, 1, 1), "network", "does not take quantized graphs there: use --precision fp16"),
+        ("10.3.0.30", "fp16", Batch(1, 1, 8), "network", "it takes one batch size: --batch 8:8:8"),
+        ("11.4.1.3", "int8", Batch(2, 2, 2), "heatmap", "heatmaps are for the GPU: leave out --graph heatmap"),
+    ],
+)
+def test_what_the_accelerator_cannot(version: str, precision: str, batch: Batch, graph: str, says: str) -> None:
+    with pytest.raises(ExportError, match=f"^--dla 1 is not possible: .*{re.escape(says)}") as caught:
+        require_dla(Settings(batch, dla=1), version, precision, graph)
+    assert caught.value.reason == "option_invalid"
+    require_dla(Settings(batch), version, precision, graph)
+
+
+@pytest.mark.parametrize(("version", "precision"), [("10.3.0.30", "fp16"), ("11.4.1.3", "fp16"), ("11.5.0.1", "int8")])
+def test_what_the_accelerator_can(version: str, precision: str) -> None:
+    require_dla(Settings(Batch(2, 2, 2), dla=0), version, precision, "network")
 
 
 def test_tensorrt_rtx_has_one_way() -> None:

@@ -17,7 +17,7 @@ from msloc_edge.backends.tensorrt.builder import Settings, build
 from msloc_edge.backends.tensorrt.building import BuildingBackend
 from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.kernels import find_kernels
-from msloc_edge.backends.tensorrt.key import Batch, Key
+from msloc_edge.backends.tensorrt.key import DLA, Batch, Key, graph_of
 from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary
 from msloc_edge.backends.tensorrt.memory import choose_mapped
 from msloc_edge.backends.tensorrt.plan import Plan
@@ -110,7 +110,7 @@ class TensorRTBackend(Backend):
         facts = {
             "engine": self.name,
             "version": key.version,
-            "device": f"cuda:{self._ordinal}",
+            "device": f"cuda:{self._ordinal}" if key.dla is None else f"{DLA}:{key.dla}",
             "precision": key.precision,
             "graph": key.graph,
             "driver": self._session.stream.provider,
@@ -135,24 +135,26 @@ def load(
     precision: str = "fp32",
     threads: int | None = None,
 ) -> Backend:
-    """Load a bundle on cuda (default) or cuda:N; see `load_backend`.
+    """Load a bundle on cuda (default) or cuda:N, or on dla:CORE of an Orin; see `load_backend`.
 
     fp32 is built on first use, while onnxruntime serves with `threads`; fp16 and int8 need films for their gate, and
     are exported: `msloc-edge export target MODEL OUT --target tensorrt --precision fp16` puts its engine into the
-    cache, too. An engine of TensorRT-RTX is built without a GPU, and compiled for this one when it is loaded.
+    cache, too. So are engines of the accelerator (--dla CORE). An engine of TensorRT-RTX is built without a GPU, and
+    compiled for this one when it is loaded.
     """
-    ordinal = _ordinal(library.name, device or "cuda")
+    ordinal, dla = _device(library, device or "cuda")
     version, provider = library.version(), open_provider(ordinal)
     sm = library.built_for(provider.sm)
-    cache, key = Cache(), Key(bundle.sha256, library.name, version, sm, precision, "network", Batch())
+    cache, key = Cache(), Key(bundle.sha256, library.name, version, sm, precision, graph_of(dla), Batch())
     if ready := _from_cache(library, bundle, cache, key, ordinal, provider):
         return ready
-    if precision != "fp32":
+    if precision != "fp32" or dla is not None:
         target = library.name.replace("_", "-")
+        extra = "" if dla is None else f" --dla {dla} --batch 1:1:1"
         raise BackendError(
             "plan_missing",
-            f"{library.name}: no {precision} engine of {bundle.name} for this machine; make it: "
-            f"msloc-edge export target {bundle.path} OUT --target {target} --precision {precision}",
+            f"{library.name}: no {precision} engine of {bundle.name} for {device or 'this machine'}; make it: "
+            f"msloc-edge export target {bundle.path} OUT --target {target} --precision {precision}{extra}",
         )
     what = f"{library.title} {version}, {bundle.name}"
 
@@ -218,9 +220,11 @@ def _build(
     return built.plan(key)
 
 
-def _ordinal(backend: str, device: str) -> int:
-    """The N of cuda:N. Raises BackendError (backend_device)."""
-    kind, _, ordinal = device.partition(":")
-    if kind != "cuda" or not (ordinal or "0").isdecimal():
-        raise BackendError("backend_device", f"{backend}: expected a device such as cuda:0, got {device!r}")
-    return int(ordinal or 0)
+def _device(library: TensorRTLibrary, device: str) -> tuple[int, int | None]:
+    """The N of cuda:N, or device 0 and the core of dla:CORE. Raises BackendError (backend_device)."""
+    kind, _, number = device.partition(":")
+    kinds = ("cuda", DLA) if library is TENSORRT else ("cuda",)
+    if kind not in kinds or not (number or "0").isdecimal():
+        examples = " or ".join(f"{one}:0" for one in kinds)
+        raise BackendError("backend_device", f"{library.name}: expected a device such as {examples}, got {device!r}")
+    return (0, int(number or 0)) if kind == DLA else (int(number or 0), None)

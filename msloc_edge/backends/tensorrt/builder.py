@@ -29,12 +29,14 @@ class Settings:
     workspace            at most so many MiB of device memory for one layer's scratch; None: what the device has
     version_compatible   the plan also runs in later versions of the library (TensorRT only; larger)
     hardware_compatible  the plan also runs on other devices from Ampere on (TensorRT only; slower)
+    dla                  core of an Orin's accelerator that takes the layers that it can; the GPU has the others
     """
 
     batch: Batch = field(default_factory=Batch)
     workspace: int | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
+    dla: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +94,8 @@ def build(
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if settings.hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if settings.dla is not None:
+        _use_dla(trt, builder, config, settings.dla)
     if library is TENSORRT_RTX:
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it no CUDA graph can be captured
     profile, batch = builder.create_optimization_profile(), settings.batch
@@ -113,6 +117,15 @@ def build(
     if timing and times:
         _keep_times(config, times, timing)
     return Built(bytes(plan), "\n".join(log.lines) + "\n", time.perf_counter() - begin)
+
+
+def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
+    """Give the accelerator all layers that it can run, and the GPU the others."""
+    if core >= (count := builder.num_DLA_cores):
+        raise BackendError("build_failed", f"expected a DLA core of this device, which has {count}, got core {core}")
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
 def logger(trt: Any, max_lines: int | None = None) -> Any:

@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+DLA = "dla"
+"""Of `Key.graph` before the core's number, and of the backend's device: dla:0."""
+
+
+def graph_of(dla: int | None) -> str:
+    """Name the graph of a network on the GPU, or on a core of the accelerator."""
+    return "network" if dla is None else f"{DLA}{dla}"
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -36,7 +44,8 @@ class Key:
     version    of that library, all its parts: a plan is bound to them
     sm         compute capability as one number, 87 for an Orin; 0 for every device, as TensorRT-RTX builds
     precision  "fp32", "fp16" or "int8"
-    graph      "network": the bundle's own, which ends in small class maps; "heatmap": an export, which ends in M_k
+    graph      "network": the bundle's own, which ends in small class maps; "heatmap": an export, which ends in M_k;
+               "dla0", "dla1": the network on that core of an Orin's accelerator
     batch      the optimisation profile; height and width are the bundle's
     """
 
@@ -55,6 +64,11 @@ class Key:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def dla(self) -> int | None:
+        """Core of the accelerator that it was built for; None: the GPU alone."""
+        return int(self.graph[len(DLA) :]) if self.graph.startswith(DLA) else None
 
     @property
     def model(self) -> str:

@@ -66,14 +66,15 @@ class Plan:
 
 
 def serves(built: Key, facts: Mapping[str, Any], wanted: Key) -> bool:
-    """Tell whether a plan takes single films of this model in this precision, where `wanted` is to run.
+    """Tell whether a plan takes single films of this model in this precision, where `wanted` is to run: on the GPU, or
+    on that core of the accelerator.
 
     facts  of the plan: a version-compatible one is taken by later versions, a hardware-compatible one by other devices
     """
     like = replace(built, version=wanted.version, sm=wanted.sm, graph=wanted.graph, batch=wanted.batch)
     version = built.version == wanted.version or (facts.get("version_compatible") and _later(built, wanted))
     device = built.sm == wanted.sm or (facts.get("hardware_compatible") and min(built.sm, wanted.sm) >= AMPERE)
-    return like == wanted and built.batch.least == 1 and bool(version and device)
+    return like == wanted and built.dla == wanted.dla and built.batch.least == 1 and bool(version and device)
 
 
 def _later(built: Key, wanted: Key) -> bool:

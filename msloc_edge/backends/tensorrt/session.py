@@ -226,6 +226,8 @@ class Session:
             raise BackendError("backend_failed", cannot_start(self._library, self._trt, self._log)) from error
         if plan.facts.get("version_compatible"):
             self._runtime.engine_host_code_allowed = True  # such a plan brings its runtime; it is of our own cache
+        if plan.key.dla is not None:
+            self._runtime.DLA_core = plan.key.dla  # else it runs on core 0, whatever it was built for
         if plugins := plan.facts.get("plugin_library"):
             load_plugins(self._runtime.get_plugin_registry(), plugins)
         engine = self._runtime.deserialize_cuda_engine(plan.data)

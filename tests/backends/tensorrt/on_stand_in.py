@@ -687,9 +687,38 @@ def test_an_export_does_not_need_the_cache(bundle: Bundle, tmp_path: Path, caplo
     assert "the engine cache" in caplog.records[-1].getMessage()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:x", "cuda:0,fp16", "abacus"])
+def test_an_engine_of_the_accelerator(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exported as any; it runs where its core is asked for, and nowhere else."""
+    with pytest.raises(
+        BackendError, match=r"no fp16 engine of tiny for dla:1; make it: .*--dla 1 --batch 1:1:1"
+    ) as caught:
+        load_backend("tensorrt", bundle, "dla:1", "fp16")
+    assert caught.value.reason == "plan_missing"
+    monkeypatch.setattr(trt, "__version__", "10.3.0.30")
+    exported(bundle, "fp16", "network", batch=Batch(1, 1, 1), dla=1)
+    (plan,) = Cache().folder.glob("*.plan")
+    assert plan.name.endswith("-fp16-dla1-1.1.1.plan")
+    assert json.loads(plan.with_name(f"{plan.name}.json").read_text())["facts"]["dla"] == 1
+    backend = load_backend("tensorrt", bundle, "dla:1", "fp16")
+    assert backend.describe()["device"] == "dla:1"
+    same(bundle, backend.run(films(1)), films(1))
+    backend.close()
+    for device in ("cuda:0", "dla:0"):
+        with pytest.raises(BackendError, match="no fp16 engine of tiny for"):
+            load_backend("tensorrt", bundle, device, "fp16")
+    out = tmp_path / "out"
+    asked = ["export", "target", bundle.path, out, "--target", "tensorrt", "--dla", "0"]
+    assert command(monkeypatch, *asked) == 1
+    assert "--dla 0 is not possible: it computes in fp16 and int8: add --precision fp16" in capsys.readouterr().err
+    assert command(monkeypatch, *asked[:-3], "tensorrt-rtx", "--dla", "0") == 2
+    assert "--dla: not of --target tensorrt-rtx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:x", "cuda:0,fp16", "abacus", "dla:x"])
 def test_devices(bundle: Bundle, device: str) -> None:
-    with pytest.raises(BackendError, match="tensorrt: expected a device such as cuda:0, got") as caught:
+    with pytest.raises(BackendError, match="tensorrt: expected a device such as cuda:0 or dla:0, got") as caught:
         load_backend("tensorrt", bundle, device)
     assert caught.value.reason == "backend_device"
 

@@ -65,6 +65,16 @@ def test_options(trt: ModuleType, model: bytes) -> None:
     assert config.pools == {trt.MemoryPoolType.WORKSPACE: 256 << 20}
 
 
+def test_the_accelerator_takes_what_it_can(trt: ModuleType, model: bytes) -> None:
+    build(TENSORRT, model, (64, 64), Settings(Batch(1, 1, 1), dla=1), Phases())
+    (config,) = trt.SETTINGS.configs
+    assert (config.default_device_type, config.DLA_core) == (trt.DeviceType.DLA, 1)
+    assert config.flags == {trt.BuilderFlag.GPU_FALLBACK}
+    with pytest.raises(BackendError, match="expected a DLA core of this device, which has 2, got core 2") as caught:
+        build(TENSORRT, model, (64, 64), Settings(Batch(1, 1, 1), dla=2), Phases())
+    assert caught.value.reason == "build_failed"
+
+
 def test_times_of_builds_come_together(trt: ModuleType, model: bytes, tmp_path: Path) -> None:
     timing = tmp_path / "engines" / "tensorrt.timing"
     build(TENSORRT, model, (64, 64), Settings(), Phases(), timing)
