@@ -15,7 +15,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from dicom_peers import PATIENCE, Listener, Orthanc, StoreScp, connects, free_port, storescu, wait_until
+from dicom_peers import PATIENCE, Listener, Orthanc, StoreScp, connects, film_uids, free_port, storescu, wait_until
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 from pynetdicom import AE, evt
 
@@ -61,6 +61,46 @@ def test_forty_films_over_parallel_associations(
     told = json.dumps(listener.events) + metrics
     assert "Phantom" not in told
     assert "PHANTOM" not in told
+
+
+def test_transfer_syntaxes_that_modalities_still_speak(
+    listen: Listen, storescp: Node, films: list[Path], tmp_path: Path, uid_of: UidOf
+) -> None:
+    """Explicit VR Big Endian, Deflated, Implicit VR: dcmconv's options and storescu's."""
+    node, options = storescp(), {"+tb": "-xb", "+td": "-xd", "+ti": "-xi"}
+    listener = listen(node.node("sr"))
+    for film, (to, propose) in zip(films, options.items(), strict=False):
+        subprocess.run(["dcmconv", to, film, tmp_path / film.name], check=True)
+        assert storescu(listener.port, [tmp_path / film.name], propose) == [tmp_path / film.name]
+    assert [line["reason"] for line in listener.wait_for("film localized", 3)] == ["", "", ""]
+    listener.wait_for("film deleted", 3)
+    assert set(node.reports()) == {uid_of(film) for film in films[:3]}
+
+
+NAMES: tuple[tuple[str | list[str], str], ...] = (
+    ("ISO_IR 100", "Müller^Jörg"),
+    (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ("GB18030", "Wang^XiaoDong=王^小东"),
+    ("ISO_IR 192", "Αγγελική^Ελένη"),
+)
+
+
+def test_names_in_other_scripts(
+    listen: Listen, storescp: Node, films: list[Path], tmp_path: Path, uid_of: UidOf
+) -> None:
+    node, sent = storescp(), [tmp_path / film.name for film in films[: len(NAMES)]]
+    for path, source, (character_set, name) in zip(sent, films, NAMES, strict=False):
+        film = pydicom.dcmread(source)
+        film.SpecificCharacterSet, film.PatientName = character_set, name
+        film.save_as(path)
+    listener = listen(node.node("sr"))
+    assert storescu(listener.port, sent) == sent
+    listener.wait_for("film deleted", len(sent))
+    reports = [pydicom.dcmread(path) for path in node.objects.values()]
+    written = {next(iter(film_uids(report))): str(report.PatientName) for report in reports}
+    assert written == {uid_of(path): name for path, (_, name) in zip(sent, NAMES, strict=True)}
+    told = json.dumps(listener.events, ensure_ascii=False)
+    assert not any(name.split("^")[0] in told for _, name in NAMES)
 
 
 def test_orthanc_sends_films_and_takes_objects_back(

@@ -16,8 +16,10 @@ from typing import Any
 import pydicom
 import pytest
 from dicom_peers import AE_TITLE, PATIENCE, storescu, wait_until
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.sop_class import StorageCommitmentPushModel, StudyRootQueryRetrieveInformationModelFind
 
 from msloc_edge.imaging.dicom import TRANSFER_SYNTAXES
 from msloc_edge.journal import Journal
@@ -73,13 +75,22 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 _OPENED: list[socket.socket] = []
 
 
-def associate(port: int, syntax: str = "1.2.840.10008.1.2.1", title: str = "MODALITY") -> Association:
+def associate(
+    port: int, syntax: str = "1.2.840.10008.1.2.1", title: str = "MODALITY", called: str = AE_TITLE
+) -> Association:
     ae = AE(title)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = PATIENCE
     for sop_class in SOP_CLASSES:
         ae.add_requested_context(sop_class, [syntax])
     handlers = [(evt.EVT_CONN_OPEN, lambda event: _OPENED.append(event.assoc.dul.socket.socket))]
-    return ae.associate("127.0.0.1", port, ae_title=AE_TITLE, evt_handlers=handlers)
+    return ae.associate("127.0.0.1", port, ae_title=called, evt_handlers=handlers)
+
+
+def rejection(association: Association) -> tuple[int, int, int]:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    assert association.is_rejected
+    answer = association.acceptor.primitive
+    return answer.result, answer.result_source, answer.diagnostic
 
 
 def send(port: int, film: pydicom.Dataset) -> int | None:
@@ -181,16 +192,57 @@ def test_ae_titles(start: Callable[..., Running], films: list[Path]) -> None:
     assert storescu(running.port, films[1:2], "-aet", "ROOM3") == []
     assert storescu(running.port, films[1:2], "-aet", "ROOM1", ae_title="OTHER") == []
     assert [line["sender"] for line in running.logged("association rejected")] == ["ROOM3", "ROOM1"]
+    assert rejection(associate(running.port, title="ROOM3")) == (1, 1, 3)  # permanent, user: calling AE title unknown
+    assert rejection(associate(running.port, title="ROOM1", called="OTHER")) == (1, 1, 7)  # the called one
 
 
 def test_one_association_too_many_is_rejected(start: Callable[..., Running]) -> None:
     running = start(max_associations=2)
     held = [associate(running.port), associate(running.port)]
     assert all(association.is_established for association in held)
-    assert associate(running.port).is_rejected
+    assert rejection(associate(running.port)) == (2, 3, 2)  # transient, presentation related: local limit exceeded
     held.pop().release()
     wait_until(lambda: running.receiver.associations == 1, "the release")
     assert associate(running.port).is_established
+
+
+def test_thirty_associations_at_a_time(start: Callable[..., Running], films: list[Path]) -> None:
+    """Each is accepted, or told that there are too many; none is left without an answer."""
+    running = start(max_associations=16)
+    with ThreadPoolExecutor(30) as pool:
+        held = list(pool.map(lambda _: associate(running.port), range(30)))
+    accepted = [association for association in held if association.is_established]
+    assert 1 <= len(accepted) <= 16
+    assert len(accepted) + sum(association.is_rejected for association in held) == 30
+    for association in accepted:
+        association.release()
+    wait_until(lambda: running.receiver.associations == 0, "the releases")
+    assert send(running.port, pydicom.dcmread(films[0])) == 0x0000
+
+
+@needs_dcmtk
+def test_what_is_no_film_is_not_negotiated(start: Callable[..., Running], films: list[Path], tmp_path: Path) -> None:
+    """Reports, secondary captures, storage commitment, queries: abstract syntax not supported (PS3.8 9.3.3.2)."""
+    running, ae = start(), AE("MODALITY")
+    others = (
+        Comprehensive3DSRStorage,
+        SecondaryCaptureImageStorage,
+        StorageCommitmentPushModel,
+        StudyRootQueryRetrieveInformationModelFind,
+    )
+    for sop_class in (*others, SOP_CLASSES[0]):
+        ae.add_requested_context(sop_class)
+    association = ae.associate("127.0.0.1", running.port, ae_title=AE_TITLE)
+    assert [context.abstract_syntax for context in association.accepted_contexts] == [SOP_CLASSES[0]]
+    assert {context.abstract_syntax: context.result for context in association.rejected_contexts} == dict.fromkeys(
+        others, 0x03
+    )
+    association.release()
+    capture = pydicom.dcmread(films[0])
+    capture.SOPClassUID = capture.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    capture.save_as(tmp_path / "capture.dcm")
+    assert storescu(running.port, [tmp_path / "capture.dcm"]) == []
+    assert storescu(running.port, films[:1]) == films[:1]
 
 
 @needs_dcmtk
@@ -288,7 +340,9 @@ WRONG: dict[str, bytes] = {
 
 
 WRONG_LATER: dict[str, bytes] = {
+    "silence later": b"",
     "half an object": store_request(b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + b"\0" * 1000),
+    "an abort in an object": store_request(b"\x08\0\x05\0CS" + b"\0" * 1000) + struct.pack(">BxL4x", 7, 4),
     "an object without an end": store_request(b"", declared=1 << 31),
     "garbage later": bytes(range(255, 0, -1)) * 40,
     "a second association": associate_request(),
