@@ -145,9 +145,9 @@ class _Graph:
             raise _unsupported(f"expected an input of float32 [batch, 1 or 3 channels, height, width], got {got}")
         own = {dim.dim_value for dim in dims[2:]} - {0}
         if len(own) > 1 or not (own or size) or (size and own - {size}):
-            got = " x ".join(str(dim.dim_value or "any") for dim in dims[2:])
+            sides = " x ".join(str(dim.dim_value or "any") for dim in dims[2:])
             told = f", and --size {size}" if size else ""
-            raise _unsupported(f"expected a square input whose side the graph or --size tells, got {got}{told}")
+            raise _unsupported(f"expected a square input whose side the graph or --size tells, got {sides}{told}")
         self.size = size or own.pop()
         batch = dims[0].dim_value
         dims[0].dim_param = "batch"

@@ -41,6 +41,12 @@ class TrueRegion:
         part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return cls((float(columns[0]), float(rows[0]), float(part.shape[1]), float(part.shape[0])), part.copy())
 
+    def equals(self, other: TrueRegion) -> bool:
+        """Tell whether box and mask are the same."""
+        if self.mask is None or other.mask is None:
+            return self.box == other.box and self.mask is other.mask
+        return self.box == other.box and np.array_equal(self.mask, other.mask)
+
     def contains(self, x: float, y: float) -> bool:
         """True where a point of the picture lies in the mask, or in the box where there is no mask."""
         left, top, w, h = self.box
@@ -230,7 +236,7 @@ class _Builder:
 
     def _add(self, film: str, label: str, region: TrueRegion, where: str) -> None:
         found = self._regions[film][label]
-        if any(region.box == other.box and np.array_equal(region.mask, other.mask) for other in found):
+        if any(map(region.equals, found)):
             self.problems.append(f"{where}{film} has the same {label} already; it counts once")
         else:
             found.append(region)
