@@ -64,6 +64,8 @@ class Pixels(_Struct):
         ("table", c_void_p),
         ("table_size", c_uint32),
         ("reserved", c_uint32),
+        ("device_data", c_void_p),
+        ("stream", c_void_p),
     )
 
 

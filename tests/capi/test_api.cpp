@@ -279,6 +279,17 @@ void test_bad_calls() {
   pixels.row_stride = 95;
   check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_ARGUMENT, "a stride too small");
   check(std::string(msloc_last_error(localizer)).find("got 95") != std::string::npos, "is named");
+  pixels = film.pixels;
+  pixels.device_data = pixels.data;
+  check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_ARGUMENT, "samples at two places");
+  pixels.data = nullptr;
+  check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_BACKEND_DEVICE, "an engine without films on the device");
+  check(std::string(msloc_last_error(localizer)) ==
+            "expected samples in data, as fake 1 CPU has no films on the device, got device_data; copy them to the host",
+        "says so");
+  pixels.data = film.samples.data();
+  pixels.struct_size = offsetof(msloc_pixels, device_data);
+  check(msloc_localize(localizer, &pixels, nullptr) == MSLOC_OK, "an earlier header has no device_data");
   const std::vector<std::uint8_t> flat(film.samples.size(), 7);
   pixels = film.pixels;
   pixels.data = flat.data();

@@ -17,7 +17,7 @@ int main(void) {
     int failures = 0;
 
     if (sizeof(void *) == 8) {
-        failures += options.struct_size != 104 || pixels.struct_size != 104 || request.struct_size != 12;
+        failures += options.struct_size != 104 || pixels.struct_size != 120 || request.struct_size != 12;
         failures += model.struct_size != 64 || summary.struct_size != 64 || finding.struct_size != 88;
         failures += deviation.struct_size != 48 || sizeof(msloc_box) != 40;
     }

@@ -48,7 +48,8 @@
  * ---------------
  * msloc_open allocates everything; it also runs the network once. From then on a film that succeeds costs no heap
  * allocation beyond the engine's own (DICOM files excepted). Working memory depends on the model's input, not on the
- * film; `max_pixels` bounds the work of a film. A deadline and a cancellation take effect between stages: window and
+ * film; `max_pixels` bounds the work of a film. An engine with films on the device keeps page-locked memory of the largest
+ * so far. A deadline and a cancellation take effect between stages: window and
  * letterbox, network, and each class's map. The network itself is not interrupted.
  *
  * Threads
@@ -142,7 +143,8 @@ enum {
 
     /* the engine */
     MSLOC_BACKEND_UNKNOWN = 40, /* no engine of this name in this build */
-    MSLOC_BACKEND_DEVICE = 41,  /* a device, driver or library of the engine that is not here */
+    MSLOC_BACKEND_DEVICE = 41,  /* a device, driver or library of the engine that is not here; or samples on a device,
+                                   of an engine without films on it */
     MSLOC_BACKEND_FAILED = 42,  /* the engine cannot load the model, or failed on a film: stop using this localizer */
     MSLOC_SELF_TEST = 43,       /* results beyond the limits: take the device out of use */
 
@@ -237,8 +239,14 @@ typedef struct msloc_pixels {
     const float *table;       /* for MSLOC_VOI_TABLE: brightness in [0, 1], 1 = white, of each bit pattern */
     uint32_t table_size;      /* 2 to the power of bits_stored */
     uint32_t reserved;        /* 0 */
+    const void *device_data;  /* in place of `data`, which is NULL then: samples in the memory of the engine's device, of
+                                 an engine that says "films on the device" (msloc_model.engine), else
+                                 MSLOC_BACKEND_DEVICE. `data_size` and `row_stride` are theirs */
+    void *stream;             /* CUstream, a cudaStream_t, on which `device_data` is written: what is on it when the call
+                                 begins is waited for by the device. NULL: the default stream */
 } msloc_pixels;
-#define MSLOC_PIXELS_INIT {sizeof(msloc_pixels), 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0.0, 0.0, 1.0, 0.0, NULL, 0, 0}
+#define MSLOC_PIXELS_INIT \
+    {sizeof(msloc_pixels), 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0.0, 0.0, 1.0, 0.0, NULL, 0, 0, NULL, NULL}
 
 #define MSLOC_NO_DEADLINE UINT32_MAX
 
@@ -324,7 +332,7 @@ typedef struct msloc_summary {
     uint32_t width;
     uint32_t height;
     float preprocess_ms;   /* window and letterbox in one pass */
-    float network_ms;
+    float network_ms;      /* with films on the device also their maps, regions and peaks */
     float localize_ms;     /* maps, boxes, peaks */
     float total_ms;        /* the whole call */
     uint32_t reserved;

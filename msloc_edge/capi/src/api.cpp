@@ -82,13 +82,14 @@ void localize_audited(msloc_localizer& handle, const Patience& patience, const S
   record(MSLOC_OK);
 }
 
-void localize_pixels(msloc_localizer& handle, const msloc_pixels* pixels, const Request& request) {
+void localize_pixels(msloc_localizer& handle, const msloc_pixels* given, const Request& request) {
   Localizer& work = handle.localizer;
   work.forget();
-  check_struct(pixels, "msloc_pixels");
-  localize_audited(handle, request.patience, {pixels->width, pixels->height}, [&] {
-    const Film film = check_film(*pixels, work.limits().max_pixels);
-    make_table(*pixels, film.bits, work.table());
+  check_struct(given, "msloc_pixels");
+  const msloc_pixels pixels = copy_of(*given);
+  localize_audited(handle, request.patience, {pixels.width, pixels.height}, [&] {
+    const Film film = check_film(pixels, work.limits().max_pixels);
+    make_table(pixels, film.bits, work.table());
     work.run(film, 0, request.all_classes, [&] { request.patience.check(); });
   });
 }

@@ -7,11 +7,26 @@ namespace {
 
 using Recorded = struct GraphHandle*;
 
+/// A side of CUDA_MEMCPY2D.
+struct Place {
+  std::size_t x, y;  // bytes, rows
+  int type;          // CUmemorytype
+  const void *host, *device, *array;
+  std::size_t pitch;
+};
+
+/// CUDA_MEMCPY2D of cuda.h.
+struct Copy {
+  Place source, target;
+  std::size_t width, height;
+};
+
 constexpr int kIntegrated = 18;         // CU_DEVICE_ATTRIBUTE_INTEGRATED
 constexpr unsigned kDeviceMap = 2;      // CU_MEMHOSTALLOC_DEVICEMAP
 constexpr unsigned kNonBlocking = 1;    // CU_STREAM_NON_BLOCKING
 constexpr unsigned kDisableTiming = 2;  // CU_EVENT_DISABLE_TIMING
 constexpr int kThreadLocal = 1;         // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads go on allocating
+constexpr int kOnDevice = 2;            // CU_MEMORYTYPE_DEVICE
 constexpr std::size_t kSize = sizeof(float);
 
 // The names with _v2 are those that cuda.h gives to the plain ones: the plain symbols have older types.
@@ -125,6 +140,21 @@ void record(Event event, Stream stream) {
 void reach(Event event) {
   static auto* const wait = function<Result(Event)>("cuEventSynchronize");
   check(wait(event), "cuEventSynchronize");
+}
+
+void wait(Stream stream, Event event) {
+  static auto* const put = function<Result(Stream, Event, unsigned)>("cuStreamWaitEvent");
+  check(put(stream, event, 0), "cuStreamWaitEvent");
+}
+
+void copy_rows(void* target, std::size_t target_pitch, const void* source, std::size_t source_pitch, std::size_t width,
+               std::size_t rows, Stream stream) {
+  static auto* const put = function<Result(const Copy*, Stream)>("cuMemcpy2DAsync_v2");
+  const Copy copy{{0, 0, kOnDevice, nullptr, source, nullptr, source_pitch},
+                  {0, 0, kOnDevice, nullptr, target, nullptr, target_pitch},
+                  width,
+                  rows};
+  check(put(&copy, stream), "cuMemcpy2DAsync");
 }
 
 Owned<Graph> capture(Stream stream, const std::function<void()>& work) {

@@ -112,6 +112,15 @@ void record(Event event, Stream stream);
 /// Waits until a mark is reached.
 void reach(Event event);
 
+/// Lets what comes on a stream wait for a mark; the host does not wait.
+void wait(Stream stream, Event event);
+
+/// Puts a copy of rows of `width` bytes on a stream, from one place on the device to another.
+///
+/// target_pitch, source_pitch  bytes from row to row
+void copy_rows(void* target, std::size_t target_pitch, const void* source, std::size_t source_pitch, std::size_t width,
+               std::size_t rows, Stream stream);
+
 /// Captures the work that `work` puts on a stream, as a graph. Throws Error when it cannot be captured, and what `work`
 /// throws; then the stream is as before.
 Owned<Graph> capture(Stream stream, const std::function<void()>& work);

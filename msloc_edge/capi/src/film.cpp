@@ -24,7 +24,11 @@ void check_size(const StatedSize& size, std::uint64_t max_pixels) {
 }
 
 Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels) {
-  if (pixels.data == nullptr) refuse("expected pixels, got data = NULL; point it to the first sample");
+  const bool on_device = pixels.device_data != nullptr;
+  if (on_device == (pixels.data != nullptr))
+    refuse(on_device ? "expected data or device_data, got both; set one to NULL"
+                     : "expected pixels, got data = NULL; point it to the first sample");
+  const void* const data = on_device ? pixels.device_data : pixels.data;
   if (pixels.bits_allocated != 8 && pixels.bits_allocated != 16)
     refuse("expected bits_allocated of 8 or 16, got " + text(pixels.bits_allocated) + "; convert the film first");
   if (pixels.bits_stored > pixels.bits_allocated)
@@ -44,14 +48,16 @@ Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels) {
   if ((pixels.data_size - packed) / stride < pixels.height - 1)
     refuse("expected data_size to hold " + text(pixels.height) + " rows of " + text(stride) + " bytes, got " +
            text(pixels.data_size) + "; look at height and row_stride");
-  if (reinterpret_cast<std::uintptr_t>(pixels.data) % sample != 0)
+  if (reinterpret_cast<std::uintptr_t>(data) % sample != 0)
     refuse("expected 16-bit samples on an even address, got an odd one; copy the film");
   const std::uint32_t bits = pixels.bits_stored == 0 ? pixels.bits_allocated : pixels.bits_stored;
-  return {pixels.data,
+  return {data,
           static_cast<std::ptrdiff_t>(stride),
           {static_cast<int>(pixels.width), static_cast<int>(pixels.height)},
           sample == 2,
-          static_cast<int>(bits)};
+          static_cast<int>(bits),
+          on_device,
+          pixels.stream};
 }
 
 }  // namespace msloc

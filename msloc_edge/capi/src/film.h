@@ -12,11 +12,13 @@ namespace msloc {
 inline constexpr int kMinSide = 32;  // as msloc_edge.imaging.raster.MIN_SIDE
 
 struct Film {
-  const void* data;
+  const void* data;       // on the host, or on the engine's device
   std::ptrdiff_t stride;  // bytes
   Size size;
   bool wide;  // 16-bit samples
   int bits;   // stored
+  bool on_device = false;
+  void* stream = nullptr;  // of the device, on which the samples are written
 
   /// Bytes of a row without what is between rows.
   [[nodiscard]] std::size_t row_bytes() const noexcept {
@@ -38,7 +40,7 @@ struct StatedSize {
 /// Refuses a size. Throws Failure (MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
 void check_size(const StatedSize& size, std::uint64_t max_pixels);
 
-/// Checks pixels. Throws Failure (MSLOC_ARGUMENT, MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
+/// Checks pixels, of a struct of this header's size. Throws Failure (MSLOC_ARGUMENT, MSLOC_TOO_SMALL, MSLOC_TOO_LARGE).
 Film check_film(const msloc_pixels& pixels, std::uint64_t max_pixels);
 
 }  // namespace msloc

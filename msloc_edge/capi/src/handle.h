@@ -108,6 +108,9 @@ inline void require(bool fits, const char* sentence) {
 template <class Struct>
 inline constexpr std::array<std::size_t, 1> kSizes{sizeof(Struct)};
 template <>
+inline constexpr std::array<std::size_t, 2> kSizes<msloc_pixels>{offsetof(msloc_pixels, device_data),
+                                                                 sizeof(msloc_pixels)};
+template <>
 inline constexpr std::array<std::size_t, 2> kSizes<msloc_summary>{offsetof(msloc_summary, abnormal),
                                                                   sizeof(msloc_summary)};
 template <>
@@ -122,6 +125,14 @@ void check_struct(const Struct* given, const char* name) {
     throw Failure(MSLOC_STRUCT_SIZE, std::string("expected a ") + name + " of " + std::to_string(sizeof(Struct)) +
                                          " bytes, got struct_size " + std::to_string(given->struct_size) +
                                          "; begin with its _INIT, and use the header of this library");
+}
+
+/// Copies a checked struct of the caller's, of which an earlier header has the first members only; the others are 0.
+template <class Struct>
+Struct copy_of(const Struct& given) noexcept {
+  Struct copy{};
+  std::memcpy(&copy, &given, given.struct_size);
+  return copy;
 }
 
 /// Fills a checked struct of the caller's, of which an earlier header has the first members only.

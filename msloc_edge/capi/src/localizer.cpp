@@ -76,6 +76,12 @@ void Localizer::map(int k, float* out) noexcept {
 
 void Localizer::preprocess(const Film& film) {
   if (engine_->preprocess(film, table_.data(), summary_.geometry)) return;
+  if (film.on_device) {
+    const std::string because = engine_->host_because();
+    throw Failure(MSLOC_BACKEND_DEVICE, "expected samples in data, as " + engine_->description() +
+                                            " has no films on the device, got device_data; copy them to the host" +
+                                            (because.empty() ? "" : ", or: " + because));
+  }
   letterbox_.run(film, table_.data(), summary_.geometry, pool_, engine_->input());
 }
 

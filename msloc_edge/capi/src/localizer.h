@@ -54,8 +54,8 @@ class Localizer {
   [[nodiscard]] float* table() noexcept { return table_.data(); }
 
   /// Localizes a film with the display transform in `table`, and with `warnings` of its header. Throws Failure:
-  /// MSLOC_CONSTANT, MSLOC_BACKEND_FAILED, the status of a Reason that refuses it, and what the checkpoint throws;
-  /// there is no result then.
+  /// MSLOC_CONSTANT, MSLOC_BACKEND_DEVICE, MSLOC_BACKEND_FAILED, the status of a Reason that refuses it, and what the
+  /// checkpoint throws; there is no result then.
   void run(const Film& film, std::uint32_t warnings, bool all_classes, const Checkpoint& checkpoint);
 
   /// Drops the last result.

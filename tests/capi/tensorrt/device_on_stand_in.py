@@ -10,7 +10,7 @@ import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +169,236 @@ def test_real_films(opened: Open, device: Interpreter, shared_data: Path) -> Non
             localize(ours, frame)
             localize(theirs, frame)
             same(ours, theirs)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_nothing_is_copied_that_nobody_asked_for(
+    opened: Open, device: Interpreter, integrated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In: pixels, table, content. Out: the film for the input gate, logits, class maps, what was found."""
+    if integrated:
+        monkeypatch.setenv("STAND_IN_INTEGRATED", "1")
+    with opened() as handle:
+        before, enqueued = DRIVER.stand_in_copies(), NVINFER.stand_in_enqueues()
+        localize(handle, phantoms()[0])
+        assert DRIVER.stand_in_copies() - before == (0 if integrated else 3 + 1 + 5 + 4)
+        assert NVINFER.stand_in_enqueues() == enqueued, "a graph"
+        assert handle.summary().network_ms > 0
+
+
+def test_memory_grows_with_the_largest_film(opened: Open, device: Interpreter) -> None:
+    with opened() as handle, opened(on_device=False) as theirs:
+        localize(handle, phantoms()[0])
+        memory = DRIVER.stand_in_live()
+        for frame in (phantoms()[1], frame_from_array(generate(8, 160).stored), phantoms()[0]):
+            localize(handle, frame)
+            localize(theirs, frame)
+            same(handle, theirs)
+        assert DRIVER.stand_in_live() == memory
+
+
+def test_a_map_with_more_regions_than_its_table_is_searched_on_the_host(
+    opened: Open, bundle: Bundle, device: Interpreter, kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device says of every second class that there were too many."""
+    run = Interpreter._run
+
+    def crowded(self: Interpreter, number: int) -> None:
+        run(self, number)
+        called = self._launches[number - 1]
+        if called.kernel.variant == "regions":
+            names = [argument.name for argument in called.kernel.arguments]
+            counts = (ctypes.c_int32 * len(bundle.classes)).from_address(called.values[names.index("counts")])
+            for k in range(0, len(bundle.classes), 2):
+                counts[k] = 65
+
+    monkeypatch.setattr(Interpreter, "_run", crowded)
+    Interpreter(DRIVER, kernels)  # in place of `device`
+    with opened() as ours, opened(on_device=False) as theirs:
+        localize(ours, phantoms()[0])
+        localize(theirs, phantoms()[0])
+        assert same(ours, theirs)
+
+
+# Who does not wait
+
+
+def test_a_gate_that_does_not_wait_sees_the_film_before(
+    opened: Open, structs: dict[str, Any], device: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test of these tests: before the first film a black one went through."""
+    first, second = phantoms()[:2]
+    with opened() as handle:
+        with monkeypatch.context() as forgetful:
+            forgetful.setenv("STAND_IN_FORGET", "cuEventSynchronize")
+            with pytest.raises(structs["StatusError"], match="got one brightness for every pixel"):
+                localize(handle, first)
+        localize(handle, second)
+
+
+def test_a_host_that_does_not_wait_reads_the_film_before(
+    opened: Open, device: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = phantoms()[:2]
+    with opened() as ours, opened(on_device=False) as theirs:
+        localize(ours, first)
+        localize(theirs, first)
+        with monkeypatch.context() as forgetful:
+            forgetful.setenv("STAND_IN_FORGET", "cuStreamSynchronize")
+            localize(ours, second)
+        assert [f.logit for f in ours.findings()] == pytest.approx([f.logit for f in theirs.findings()], abs=1e-4)
+        localize(ours, second)
+        localize(theirs, second)
+        same(ours, theirs)
+
+
+# Films that are on the device already
+
+
+class Caller:
+    """A caller's own stream and memory on the device, which is written as late as may be."""
+
+    def __init__(self) -> None:
+        self.stream = ctypes.c_void_p()
+        self._memory: list[ctypes.c_void_p] = []
+        self._source: list[np.ndarray] = []
+        assert DRIVER.cuStreamCreate(ctypes.byref(self.stream), 1) == 0
+
+    def put(self, pixels: np.ndarray) -> int:
+        """Put the copy of an array to new memory on the stream; its address."""
+        address, source = ctypes.c_void_p(), np.ascontiguousarray(pixels)
+        with self._context():
+            assert DRIVER.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(source.nbytes)) == 0
+            size = ctypes.c_size_t(source.nbytes)
+            DRIVER.cuMemcpyHtoDAsync_v2(address, ctypes.c_void_p(source.ctypes.data), size, self.stream)
+        self._memory.append(address)
+        self._source.append(source)
+        assert address.value
+        return address.value
+
+    def close(self) -> None:
+        with self._context():
+            DRIVER.cuStreamDestroy_v2(self.stream)
+            for address in self._memory:
+                DRIVER.cuMemFree_v2(address)
+
+    @contextmanager
+    def _context(self) -> Iterator[None]:
+        DRIVER.cuCtxPushCurrent_v2(ctypes.c_void_p(0x1000))
+        yield
+        DRIVER.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+
+
+@pytest.fixture
+def caller(device: Interpreter) -> Iterator[Caller]:
+    made = Caller()
+    yield made
+    made.close()
+
+
+def localize_there(handle: Any, caller: Caller, frame: Frame, padding: int = 0) -> None:
+    """Localize a film whose samples the caller's stream writes, with columns between its rows."""
+    padded = np.pad(frame.pixels, ((0, 0), (0, padding)), constant_values=77)
+    there = {"data": None, "device_data": caller.put(padded), "stream": caller.stream}
+    handle.localize(frame.pixels, lut=frame.lut, **there, data_size=padded.nbytes, row_stride=padded.strides[0])
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+def test_a_film_on_the_device_gives_what_it_gives_from_the_host(
+    opened: Open, device: Interpreter, caller: Caller, padding: int
+) -> None:
+    with opened() as ours, opened() as theirs:
+        for frame in phantoms():
+            before = DRIVER.stand_in_copies()
+            localize_there(ours, caller, frame, padding)
+            # the caller's own copy, the table, the content, what comes out, and rows that are packed
+            assert DRIVER.stand_in_copies() - before == 1 + 2 + 1 + 5 + 4 + bool(padding)
+            localize(theirs, frame)
+            same(ours, theirs)
+
+
+def test_a_film_on_the_device_that_nobody_waits_for(
+    opened: Open, structs: dict[str, Any], device: Interpreter, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is allocated holds one value everywhere until it is written."""
+    frame = phantoms()[0]
+    with opened() as handle:
+        with monkeypatch.context() as forgetful:
+            forgetful.setenv("STAND_IN_FORGET", "cuStreamWaitEvent")
+            with pytest.raises(structs["StatusError"], match="got one brightness for every pixel"):
+                localize_there(handle, caller, frame)
+        localize_there(handle, caller, frame)
+
+
+def test_a_film_on_the_device_is_refused_where_the_host_does_the_steps(
+    opened: Open, structs: dict[str, Any], device: Interpreter, caller: Caller
+) -> None:
+    with opened(on_device=False) as handle:
+        with pytest.raises(structs["StatusError"]) as error:
+            localize_there(handle, caller, phantoms()[0])
+        assert error.value.status == "backend_device"
+        assert "got device_data; copy them to the host" in error.value.sentence
+        assert "make it: python -m msloc_edge.kernels.aot --out" in error.value.sentence
+        localize(handle, phantoms()[0])
+
+
+# The host in place of the device
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: shutil.rmtree(folder), "kernels.json: expected a readable file, got none; make it: python -m"),
+        (lambda folder: next(folder.glob("regions.runs*.ptx")).unlink(), "expected a readable file, got none; compile"),
+        (lambda folder: next(folder.glob("regions.runs*.ptx")).write_text("no PTX"), "not the file that kernels.json"),
+        (
+            lambda folder: (folder / "kernels.json").write_text('{"schema": "msloc-edge/kernels/3", "kernels": []}'),
+            "expected window_resize.u8-shrink (fp32) for sm_87, found none",
+        ),
+    ],
+)
+def test_without_a_kernel_the_host_does_it(
+    damage: Callable[[Path], Any],
+    reason: str,
+    opened: Open,
+    cache: Path,
+    device: Interpreter,
+    structs: dict[str, Any],
+) -> None:
+    """The log says why."""
+    lines: list[tuple[int, str]] = []
+    log = structs["LogFn"](lambda _, level, line: lines.append((level, line.decode())))
+    damage(cache / "kernels")
+    with opened(log=log) as handle:
+        assert handle.model().engine.decode() == f"tensorrt {VERSION} cuda:0 fp32"
+        localize(handle, phantoms()[0])
+    assert [level for level, _ in lines[:2]] == [0, 0]
+    assert lines[1][1].startswith("the host windows films and locates findings, not the device: ")
+    assert reason in lines[1][1]
+    assert device.ran == []
+
+
+@pytest.mark.parametrize("call", ["cuLibraryLoadData", "cuModuleGetFunction"])
+def test_a_driver_that_does_not_take_a_kernel(
+    call: str, opened: Open, device: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is older than the PTX."""
+    monkeypatch.setenv("STAND_IN_FAIL", call)
+    with opened() as handle:
+        assert handle.model().engine.decode() == f"tensorrt {VERSION} cuda:0 fp32"
+        localize(handle, phantoms()[0])
+
+
+@pytest.mark.parametrize("call", ["cuLaunchKernel", "cuEventSynchronize", "cuGraphLaunch"])
+def test_a_film_fails_and_the_next_does_not(
+    call: str, opened: Open, device: Interpreter, structs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened() as ours, opened(on_device=False) as theirs:
+        with monkeypatch.context() as failing:
+            failing.setenv("STAND_IN_FAIL", call)
+            with pytest.raises(structs["StatusError"], match=f"{call} failed: made to fail") as error:
+                localize(ours, phantoms()[0])
+        assert error.value.status == "backend_failed"
+        localize(ours, phantoms()[1])
+        localize(theirs, phantoms()[1])
+        same(ours, theirs)
