@@ -61,7 +61,7 @@ def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.option("--select", type=(click.Choice(CHOICES), click.IntRange(1)), default=None, metavar="CHOICE N",
               help="Write a worklist of N films: uncertain, flagged or random.")  # fmt: skip
 @click.option("--against", type=click.Path(path_type=Path, file_okay=False), default=None, metavar="DATASET",
-              help="Another OUT whose films the summary is compared with.")  # fmt: skip
+              help="Another OUT to compare with.  [default: the films that the model was validated on]")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no counts on stderr.")
 def command(
     archive: tuple[str, ...],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,38 @@ from msloc_edge._files import atomic_write
 from msloc_edge._tables import NONE
 from msloc_edge.errors import REASONS, WARNINGS
 from msloc_edge.render.page import facts, page, section, table
-from msloc_edge.score.dataset import FAILURES, FILMS, Dataset, score_column
+from msloc_edge.score.dataset import DATASET, FAILURES, FILMS, Dataset, score_column
 
 JSON, PAGE = "summary.json", "summary.html"
 PERCENTILES = (1, 10, 50, 90, 99)
 PIXELS = ("pixel_mean", "pixel_sd", "image_width", "image_height")
+VALIDATION = Path(__file__).with_name("validation")
+"""Datasets of the films that shipped models were validated on (tools/validation_scores.py)."""
 
 
 def write_summary(dataset: Dataset, against: Dataset | None = None) -> dict[str, Any]:
     """Write summary.json and summary.html into a dataset's folder, and return the former.
 
-    against  a dataset of films that the model is known on, such as those that it was validated with
+    against  a dataset to compare with; None: that of the films that the model was validated on, where it is here
     """
-    summary = summarize(dataset, against)
+    summary = summarize(dataset, against or validation_of(dataset))
     atomic_write(dataset.folder / JSON, json.dumps(summary, indent=1).encode())
     atomic_write(dataset.folder / PAGE, summary_page(summary).encode())
     return summary
+
+
+def validation_of(dataset: Dataset) -> Dataset | None:
+    """Find the dataset of the films on which the model of another one was validated; None where it is not here."""
+    for file in VALIDATION.glob(f"*/{DATASET}"):
+        found = Dataset.open(file.parent)
+        if found.about["model"] == dataset.about["model"]:
+            return found
+    return None
+
+
+def columns_of(dataset: Dataset) -> list[str]:
+    """Name the columns of the films whose distributions are shown."""
+    return ["abnormal", *map(score_column, dataset.classes), *PIXELS]
 
 
 def summarize(dataset: Dataset, against: Dataset | None = None) -> dict[str, Any]:
@@ -39,7 +56,6 @@ def summarize(dataset: Dataset, against: Dataset | None = None) -> dict[str, Any
     flagged = dataset.column(FILMS, "flagged")
     looked = len(flagged) - flagged.null_count
     positive = _counts(_flat(dataset.column(FILMS, "findings")))
-    columns = ["abnormal", *map(score_column, dataset.classes), *PIXELS]
     return {
         "about": dict(dataset.about),
         "films": {
@@ -51,9 +67,18 @@ def summarize(dataset: Dataset, against: Dataset | None = None) -> dict[str, Any
         "warnings": _counts(_flat(dataset.column(FILMS, "warnings"))),
         "failures": _counts(dataset.column(FAILURES, "reason")),
         "positive": {label: positive.get(label, 0) for label in dataset.classes},
-        "distributions": {name: _distribution(dataset, against, name) for name in columns},
-        "against": str(against.folder) if against else None,
+        "distributions": {name: _distribution(dataset, against, name) for name in columns_of(dataset)},
+        "against": _name(against) if against else None,
     }
+
+
+def _name(against: Dataset) -> str:
+    model = against.about["model"]
+    return (
+        f"validation films of {model['name']} {model['version']}"
+        if against.folder.parent == VALIDATION
+        else str(against.folder)
+    )
 
 
 def _distribution(dataset: Dataset, against: Dataset | None, name: str) -> dict[str, Any]:

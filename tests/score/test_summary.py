@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
@@ -15,8 +16,9 @@ import pytest
 from pyarrow import parquet
 from scipy import stats
 
+from msloc_edge.bundle import DEFAULT_MODEL, Bundle
 from msloc_edge.score.dataset import FILMS, Dataset
-from msloc_edge.score.summary import distance, write_summary
+from msloc_edge.score.summary import VALIDATION, columns_of, distance, write_summary
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "archive.md").read_text()
@@ -79,6 +81,18 @@ def test_drift_shows(copy: Dataset, scored: Path) -> None:
     drifted = write_summary(copy, Dataset.open(scored))["distributions"]
     assert drifted["pixel_mean"]["distance"] == 1.0
     assert drifted["pixel_sd"]["distance"] == 0.0
+
+
+def test_the_shipped_model_is_compared_with_its_validation_films(scored: Path, tmp_path: Path) -> None:
+    films = Dataset.open(VALIDATION / DEFAULT_MODEL)
+    assert films.about["model"] == asdict(Bundle.open(DEFAULT_MODEL).id)
+    table = parquet.read_table(films.folder / FILMS, partitioning=None)
+    named = [name for name in table.column_names if table.column(name).null_count < len(table)]
+    assert set(named) == {*columns_of(films), "warnings", "refused", "flagged", "findings"}  # nothing names a film
+    shutil.copytree(films.folder, tmp_path / "same")
+    summary = write_summary(Dataset.open(tmp_path / "same"))
+    assert summary["against"] == f"validation films of {DEFAULT_MODEL} {films.about['model']['version']}"
+    assert {found["distance"] for found in summary["distributions"].values()} == {0.0}
 
 
 def test_the_distance_is_that_of_scipy() -> None:
