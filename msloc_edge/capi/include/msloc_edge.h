@@ -48,9 +48,9 @@
  * ---------------
  * msloc_open allocates everything; it also runs the network once. From then on a film that succeeds costs no heap
  * allocation beyond the engine's own (DICOM files excepted). Working memory depends on the model's input, not on the
- * film; `max_pixels` bounds the work of a film. An engine with films on the device keeps page-locked memory of the largest
- * so far. A deadline and a cancellation take effect between stages: window and
- * letterbox, network, and each class's map. The network itself is not interrupted.
+ * film, but for an engine with films on the device: it keeps page-locked memory of the largest so far. `max_pixels`
+ * bounds the work of a film. A deadline and a cancellation take effect between stages: window and letterbox, network,
+ * and each class's map. The network itself is not interrupted.
  *
  * Threads
  * -------

@@ -186,6 +186,18 @@ def test_nothing_is_copied_that_nobody_asked_for(
         assert handle.summary().network_ms > 0
 
 
+def test_without_a_graph_kernels_are_launched_one_by_one(
+    opened: Open, device: Interpreter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_FAIL", "cuStreamBeginCapture")
+    with opened() as ours, opened(on_device=False) as theirs:
+        assert ", films on the device, no CUDA graph: CUDA's driver: cuStreamB" in ours.model().engine.decode()
+        localize(ours, phantoms()[0])
+        assert device.ran[-5:] == WHOLE
+        localize(theirs, phantoms()[0])
+        same(ours, theirs)
+
+
 def test_memory_grows_with_the_largest_film(opened: Open, device: Interpreter) -> None:
     with opened() as handle, opened(on_device=False) as theirs:
         localize(handle, phantoms()[0])
