@@ -36,6 +36,7 @@ _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceU
 _EMPTY = (  # type 2 in Patient and General Study (PS3.3 C.7.1.1, C.7.2.1): present, empty where nobody knows
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+    "Modality",  # highdicom looks at it; it is in no object
 )
 _WHO = ("PatientName", "PatientID")  # kept as they are: an object of nobody is worse than one against the standard
 _CHECKS: dict[str, Callable[[str], Any]] = {

@@ -208,6 +208,16 @@ def test_labels_that_the_films_characters_cannot_spell(result: Result, make_film
     assert "Finding: 胸水" in texts(own.to_sr(film))
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("modality", [None, "", "x-ray"])
+def test_a_film_without_a_legal_modality(
+    result: Result, make_film: Make, dciodvfy: Any, tmp_path: Path, modality: str | None
+) -> None:
+    written = write_objects(result, make_film(Modality=modality), KINDS, tmp_path, "film")
+    assert (list(written.files), written.left_out) == (list(KINDS), {})
+    assert all(dciodvfy(path) == [] for path in written.files.values())
+
+
 def test_what_is_not_legal_is_not_copied(
     result: Result, make_film: Make, dciodvfy: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
