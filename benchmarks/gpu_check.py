@@ -7,6 +7,7 @@
 kernels    benchmarks/kernels.py: against eager and torch.compile, with the ceilings of the same run
 whole      benchmarks/whole_image.py: pixels to boxes beside the bare classifier, one at a time and as a stream
 bench      msloc-edge bench on the GPU: film file to boxes beside the bare classifier
+device     benchmarks/predict.py: each step of a film on the device, measured beside what was predicted
 selftest   the golden result, by torch on the GPU
 parity     torch on the GPU against onnxruntime on the CPU, over phantoms of every kind: windowed films, logits, peaks
            and boxes that were located on the GPU; in 16 bits the logits alone
@@ -93,13 +94,14 @@ def steps(out: Path) -> list[Step]:
     backend = ["--backend", "torch", "--device", "cuda"]
     tests = [str(ROOT / "tests" / name) for name in ("kernels", "cuda")]
     return [
-        Step("kernels", 110, [str(scripts / "kernels.py"), "--device", "cuda"]),
-        Step("whole", 100, [str(scripts / "whole_image.py")]),
+        Step("kernels", 100, [str(scripts / "kernels.py"), "--device", "cuda"]),
+        Step("whole", 90, [str(scripts / "whole_image.py")]),
         Step("bench", 70, ["-m", "msloc_edge", "bench", *backend, *BENCH, "--json", str(out / "bench.cuda.json")]),
-        Step("selftest", 30, ["-m", "msloc_edge", "selftest", *backend]),
+        Step("device", 40, [str(scripts / "predict.py"), "--measure", str(out / "bench.device.json")]),
+        Step("selftest", 20, ["-m", "msloc_edge", "selftest", *backend]),
         Step("parity", 50, [here, "--only", "parity"]),
         Step("plugin", 40, [here, "--only", "plugin"]),
-        Step("tests", 80, ["-m", "pytest", "-m", "gpu", "-q", "-n", "8", *tests]),
+        Step("tests", 70, ["-m", "pytest", "-m", "gpu", "-q", "-n", "8", *tests]),
     ]
 
 
