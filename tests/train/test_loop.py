@@ -163,7 +163,8 @@ def test_the_same_command_resumes(
     finished: Path, stopped: Path, tmp_path: Path, msloc: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copied(stopped, tmp_path)
-    monkeypatch.setattr(export, "write_bundle", lambda *_, **__: None)
+    monkeypatch.setattr(export, "write_bundle", lambda *_, **__: ())
+    monkeypatch.setattr(export, "tell_export", lambda *_: None)
     assert msloc("train", *OPTIONS, "--workers", 2, "--resume", "--out", run) == 0
     assert_same(load_state(run)["model"], load_state(finished)["model"])
 
