@@ -7,7 +7,7 @@
 #
 # Each is made once; DICOM=OFF leaves DCMTK out. apt install dpkg-dev python3-pip, for aarch64 g++-aarch64-linux-gnu and
 # qemu-user.
-set -euo pipefail
+set -eEuo pipefail
 cd "$(dirname "$0")/.."
 
 OPENVINO=2026.4.1
@@ -49,7 +49,9 @@ dcmtk_source() {
 dcmtk() {
   [ -e "$PARTS/dcmtk/lib/libdcmdata.a" ] && return
   dcmtk_source
-  local build=$PARTS/dcmtk-build part
+  local build=$PARTS/dcmtk-build log=$PARTS/dcmtk.log part
+  echo "building DCMTK for $ARCH, once; this takes minutes (${log#"$ROOT/"})"
+  trap 'tail -20 "$log" >&2' ERR
   local options=(-DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=16
     -DBUILD_SHARED_LIBS=OFF -DBUILD_APPS=OFF -DDCMTK_DEFAULT_DICT=builtin -DCMAKE_POSITION_INDEPENDENT_CODE=ON
     -DCMAKE_INSTALL_PREFIX="$PARTS/dcmtk" -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_DATADIC=share/dcmtk
@@ -58,9 +60,10 @@ dcmtk() {
   for part in TIFF PNG XML ZLIB OPENSSL SNDFILE ICONV ICU OPENJPEG WRAP; do options+=("-DDCMTK_WITH_$part=OFF"); done
   [ "$ARCH" = "$(uname -m)" ] ||
     options+=("-DCMAKE_TOOLCHAIN_FILE=$ROOT/msloc_edge/capi/cmake/$ARCH-linux-gnu.cmake")
-  cmake -G Ninja -S "$ROOT/build/sdk/dcmtk-source" -B "$build" "${options[@]}" >"$PARTS/dcmtk.log" 2>&1
-  cmake --build "$build" "-j${JOBS:-2}" >>"$PARTS/dcmtk.log" 2>&1
-  cmake --install "$build" >>"$PARTS/dcmtk.log"
+  cmake -G Ninja -S "$ROOT/build/sdk/dcmtk-source" -B "$build" "${options[@]}" >"$log" 2>&1
+  cmake --build "$build" "-j${JOBS:-2}" >>"$log" 2>&1
+  cmake --install "$build" >>"$log"
+  trap - ERR
 }
 
 mkdir -p "$PARTS"

@@ -46,11 +46,12 @@ cp /usr/share/doc/libstb-dev/copyright "$licences/stb.txt"
 find "$licences" -type f -exec chmod 644 {} +
 "$PYTHON" tools/soup.py --sdk build/sdk/sbom.cdx.json $([ "$DICOM" = ON ] || echo --without DCMTK)
 
+trap 'tail -20 "$log" >&2' ERR
 cmake --preset "sdk-$ARCH" --no-warn-unused-cli "-DMSLOC_WITH_DCMTK=$DICOM" \
-  -DPython3_EXECUTABLE="$(realpath -s "$(command -v "$PYTHON")")" >"$log"
-cmake --build "build/sdk-$ARCH" "-j${JOBS:-2}" >>"$log"
+  -DPython3_EXECUTABLE="$(realpath -s "$(command -v "$PYTHON")")" >"$log" 2>&1
+cmake --build "build/sdk-$ARCH" "-j${JOBS:-2}" >>"$log" 2>&1
 mkdir -p dist
-(cd "build/sdk-$ARCH" && rm -rf packages && cpack -B packages) >>"$log"
+(cd "build/sdk-$ARCH" && rm -rf packages && cpack -B packages) >>"$log" 2>&1
 for package in "build/sdk-$ARCH"/packages/msloc-edge-sdk*; do in_order "$package" "dist/$(basename "$package")"; done
 VERSION=$(sed -n 's/^CMAKE_PROJECT_VERSION:.*=//p' "build/sdk-$ARCH/CMakeCache.txt")
 cp build/sdk/sbom.cdx.json "dist/msloc-edge-sdk-$VERSION.cdx.json"

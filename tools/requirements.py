@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("junit", type=Path, nargs="+", help="what pytest --junitxml wrote")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
+    if absent := [str(file) for file in options.junit if not file.is_file()]:
+        sys.exit(f"expected a run of the suite in {', '.join(absent)}, got no such file; make test writes it")
     listed = requirements()
     if missing := [test for requirement in listed for test in requirement.tests if not exists(test)]:
         sys.exit(f"expected tests that the suite has, got {', '.join(missing)}; fix tests/requirements.toml")

@@ -52,3 +52,9 @@ def test_the_page_lists_them(table: ModuleType) -> None:
     listed = [test for requirement in table.requirements() for test in requirement.tests]
     assert [test for _, test, _ in rows] == listed
     assert all("failed" not in result for *_, result in rows)
+
+
+def test_a_run_that_is_not_there(table: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"expected a run of the suite in .*none\.xml, got no such file; make test"):
+        table.main([str(tmp_path / "none.xml"), "--page", str(tmp_path / "page.md")])
+    assert not (tmp_path / "page.md").exists()
