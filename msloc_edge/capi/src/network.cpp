@@ -66,12 +66,17 @@ Network::Network(const Plan& plan, const PlanFor& wanted, bool shared, std::opti
 
 bool Network::preprocess(const Film& film, const float* table, const Geometry& geometry) {
   if (!window_) return false;
-  const cuda::Buffer& image = buffers_.front();
-  window_->enqueue(film, table, geometry, image.device(), stream_.get());
-  image.copy_out(stream_.get());
-  cuda::record(windowed_.get(), stream_.get());
   locator_->set_place(geometry);
-  cuda::reach(windowed_.get());
+  try {
+    const cuda::Buffer& image = buffers_.front();
+    window_->enqueue(film, table, geometry, image.device(), stream_.get());
+    image.copy_out(stream_.get());
+    cuda::record(windowed_.get(), stream_.get());
+    cuda::reach(windowed_.get());
+  } catch (...) {
+    const cuda::Drain rest(stream_.get());  // what was put there reads memory of this film
+    throw;
+  }
   return true;
 }
 
