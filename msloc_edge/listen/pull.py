@@ -40,8 +40,8 @@ def days_of(dates: str) -> list[date]:
     """
     first, _, last = dates.partition("-")
     begin, end = (datetime.strptime(day, "%Y%m%d").date() for day in (first, last or first))
-    if end < begin:
-        raise ValueError(f"expected the first day before the last, got {dates}")
+    if end < begin or not len(first) == len(last or first) == len("YYYYMMDD"):
+        raise ValueError(f"expected days of eight digits, the first before the last, got {dates}")
     return [begin + timedelta(number) for number in range((end - begin).days + 1)]
 
 
@@ -55,9 +55,9 @@ def pull(config: ListenConfig, archive: Archive, days: list[date], journal: Jour
     client, failed = ArchiveClient(archive, config.receive.ae_title), 0
     for day in days:
         asked = lost = 0
-        for films in _unknown_films(client, day, config.take.modalities, journal):
+        for series, films in _unknown_films(client, day, config.take.modalities, journal):
             _wait_for_room(journal, config.limits.queue_films)
-            asked, lost = asked + len(films), lost + client.move(films)
+            asked, lost = asked + len(films), lost + client.move(series, films)
         log.info("day pulled", day=day.isoformat(), asked=asked, failed=lost)
         failed += lost
     return failed
@@ -65,18 +65,18 @@ def pull(config: ListenConfig, archive: Archive, days: list[date], journal: Jour
 
 def _unknown_films(
     client: ArchiveClient, day: date, modalities: tuple[str, ...], journal: Journal
-) -> Iterator[list[Dataset]]:
-    """Find a day's films of some modalities that the journal does not know: identifiers of them, some of one series."""
-    for study in client.find(QueryRetrieveLevel="STUDY", StudyDate=f"{day:%Y%m%d}", StudyInstanceUID=""):
-        inside = {"StudyInstanceUID": study.StudyInstanceUID}
-        for series in client.find(QueryRetrieveLevel="SERIES", **inside, SeriesInstanceUID="", Modality=""):
+) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Find a day's films of some modalities that the journal does not know: the keys of a series, UIDs of its films."""
+    for study in client.find("STUDY", StudyDate=f"{day:%Y%m%d}", StudyInstanceUID=""):
+        keys = {"StudyInstanceUID": study.StudyInstanceUID}
+        for series in client.find("SERIES", **keys, SeriesInstanceUID="", Modality=""):
             if series.get("Modality") and series.Modality not in modalities:
                 continue
-            inside["SeriesInstanceUID"] = series.SeriesInstanceUID
-            images = client.find(QueryRetrieveLevel="IMAGE", **inside, SOPInstanceUID="")
-            unknown = [image for image in images if not journal.find(name=image.SOPInstanceUID, limit=1)]
+            inside = {**keys, "SeriesInstanceUID": series.SeriesInstanceUID}
+            films = [str(film.SOPInstanceUID) for film in client.find("IMAGE", **inside, SOPInstanceUID="")]
+            unknown = [uid for uid in films if not journal.find(name=uid, limit=1)]
             for start in range(0, len(unknown), _AT_ONCE):
-                yield unknown[start : start + _AT_ONCE]
+                yield inside, unknown[start : start + _AT_ONCE]
 
 
 def _wait_for_room(journal: Journal, queue_films: int) -> None:
@@ -102,22 +102,20 @@ class ArchiveClient:
         for model in (FIND, MOVE):
             self._ae.add_requested_context(model)
 
-    def find(self, **keys: object) -> list[Dataset]:
-        """List the identifiers that match (C-FIND)."""
+    def find(self, level: str, **keys: str) -> list[Dataset]:
+        """List the identifiers of a level that match (C-FIND)."""
         found: list[Dataset] = []
         with self._associated() as association:
-            for status, identifier in association.send_c_find(_query(keys), FIND):
+            for status, identifier in association.send_c_find(_query(level, keys), FIND):
                 if status.get("Status") in _PENDING and identifier is not None:
                     found.append(identifier)
                 else:
                     _check_success(status)
         return found
 
-    def move(self, films: list[Dataset]) -> int:
-        """Have films of one series sent to us (C-MOVE); returns how many were not."""
-        keys = {name: films[0][name].value for name in ("StudyInstanceUID", "SeriesInstanceUID")}
-        uids = [film.SOPInstanceUID for film in films]
-        query = _query({"QueryRetrieveLevel": "IMAGE", **keys, "SOPInstanceUID": uids})
+    def move(self, series: Mapping[str, str], films: list[str]) -> int:
+        """Have films of a series sent to us (C-MOVE); returns how many were not."""
+        query = _query("IMAGE", {**series, "SOPInstanceUID": films})
         with self._associated() as association:
             for status, _ in association.send_c_move(query, self._ae.ae_title, MOVE):
                 if status.get("Status") in _PENDING:
@@ -144,8 +142,9 @@ class ArchiveClient:
                 association.release()
 
 
-def _query(keys: Mapping[str, object]) -> Dataset:
+def _query(level: str, keys: Mapping[str, object]) -> Dataset:
     query = Dataset()
+    query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
         setattr(query, keyword, value)
     return query

@@ -119,7 +119,7 @@ def test_an_archive_that_does_not_answer(tmp_path: Path) -> None:
     assert (status, "--pull needs a table [archive] in CONFIG" in said) == (2, True)
 
 
-@pytest.mark.parametrize("dates", ["", "2026-01-30", "20260131-20260130", "20260101-20260102-20260103"])
+@pytest.mark.parametrize("dates", ["", "2026-01-30", "20260131-20260130", "20260101-20260102-20260103", "2026011"])
 def test_what_is_no_range(dates: str) -> None:
-    with pytest.raises(ValueError, match=r"does not match format|unconverted data|the first day before the last"):
+    with pytest.raises(ValueError, match=r"does not match format|unconverted data|expected days of eight digits"):
         days_of(dates)
