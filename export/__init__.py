@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from msloc_edge.export.card import Measured as Measured
     from msloc_edge.export.parity import check_parity as check_parity
 
-__all__ = ["GRAPHS", "PLUGINS", "TARGETS", "Measured", "check_parity", "export_bundle", "recalibrate_bundle"]
+__all__ = [
+    *("ENGINES", "GRAPHS", "PLUGINS", "TARGETS"),
+    *("Measured", "check_parity", "export_bundle", "recalibrate_bundle"),
+]
 
 TARGETS = ("onnx", "tensorrt", "tensorrt-rtx", "triton-server")
 """Devices and servers that a bundle can be made for: `targets.write_target`."""
+
+ENGINES = ("onnxruntime", "tensorrt")
+"""What a server runs the network with: `triton_server.PLATFORMS`."""
 
 GRAPHS = ("network", "heatmap")
 """Ends of a TensorRT plan: the bundle's own, in the small class maps, or M_k of every class."""

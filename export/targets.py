@@ -22,9 +22,10 @@ from rich.progress import Progress
 
 import msloc_edge
 from msloc_edge._files import atomic_folder
+from msloc_edge.backends.tensorrt.plan import SIDECAR
 from msloc_edge.bundle import MODEL_NAME, Bundle
 from msloc_edge.cuda.providers import open_provider
-from msloc_edge.errors import BundleError, OutputError
+from msloc_edge.errors import BundleError, ExportError, OutputError
 from msloc_edge.export.graphs import check_graph, outputs, with_camfuse, with_heatmap
 from msloc_edge.export.precision.convert import Converted, Films
 from msloc_edge.export.precision.gate import LIMITS
@@ -64,9 +65,14 @@ def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices, prec
         raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files; name another"
         )
-    if target in LIBRARIES:
-        tensorrt, _ = LIBRARIES[target]
+    if plan_target := choices.plan_target(target):
+        tensorrt, _ = LIBRARIES[plan_target]
         version = tensorrt.version()
+        if target not in LIBRARIES and choices.settings.batch.least != 1:
+            raise ExportError(
+                "option_invalid",
+                f"--batch: expected a smallest batch of 1 for a server, got {choices.settings.batch.least}",
+            )
         require_dla(choices.settings, version, precision, choices.graph)
         if not tensorrt.portable:
             open_provider(0)
@@ -79,17 +85,28 @@ def _contents(
     if target in LIBRARIES:
         return engine_files(bundle, target, done.network, done.precision, choices, progress)
     if target == "triton-server":
-        from msloc_edge.export.triton_server import repository
-
         if not MODEL_NAME.fullmatch(bundle.name):
             raise BundleError(
                 "option_invalid", f"{bundle.name!r}: expected letters, digits, dots, dashes and underscores for Triton"
             )
-        return repository(bundle, done.network, choices.settings.batch), None
+        return _repository(bundle, done, choices, progress), None
     model = check_graph(with_heatmap(done.network, bundle), outputs(bundle))
     camfuse = with_camfuse(done.network, bundle)
     onnx.checker.check_model(camfuse, full_check=True)
     return {"model.onnx": model, "model.camfuse.onnx": camfuse.SerializeToString()}, None
+
+
+def _repository(bundle: Bundle, done: Converted, choices: EngineChoices, progress: Progress) -> Mapping[str, bytes]:
+    """Files for a server; with a plan also what is to be known of it, beside the model's folder."""
+    from msloc_edge.export.triton_server import repository
+
+    batch, target = choices.settings.batch, choices.plan_target("triton-server")
+    if target is None:
+        return repository(bundle, done.network.SerializeToString(), batch)
+    files, _ = engine_files(bundle, target, done.network, done.precision, choices, progress)
+    plan = LIBRARIES[target][1]
+    beside = {name: files[name] for name in (plan + SIDECAR, "build.log")}
+    return repository(bundle, files[plan], batch, choices.engine) | beside
 
 
 def _report(
@@ -110,9 +127,9 @@ def _report(
         "tools": {"msloc-edge": msloc_edge.__version__, **_versions(TOOLS)},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    if target in LIBRARIES:
-        tensorrt, _ = LIBRARIES[target]
-        report["tools"][target] = tensorrt.version()  # not of its package: on a Jetson it has none
+    if plan_target := choices.plan_target(target):
+        tensorrt, _ = LIBRARIES[plan_target]
+        report["tools"][plan_target] = tensorrt.version()  # not of its package: on a Jetson it has none
         report["graph"] = choices.graph
     if way:
         report["plugin"] = {"route": way.name, "reason": way.reason}

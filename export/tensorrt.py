@@ -53,12 +53,20 @@ class EngineChoices:
     graph    of GRAPHS; the others are for "heatmap" alone
     plugin   "auto", or the route that is wanted
     library  file of the C++ plugin
+    engine   of a server's repository: "onnxruntime", or "tensorrt", whose plan is built here
     """
 
     settings: Settings = field(default_factory=Settings)
     graph: str = "network"
     plugin: str = "auto"
     library: Path | None = None
+    engine: str = "onnxruntime"
+
+    def plan_target(self, target: str) -> str | None:
+        """Name the target of LIBRARIES whose plan a target has; None: it has none."""
+        if target == "triton-server" and self.engine == "tensorrt":
+            return "tensorrt"
+        return target if target in LIBRARIES else None
 
     def route(self, tensorrt: TensorRTLibrary, version: str, bundle: Bundle) -> Route | None:
         """Choose the way of M_k; None: the graph has no heatmap. Raises as the function `route` does."""

@@ -12,7 +12,7 @@ import click
 
 from msloc_edge.backends.tensorrt.key import Batch
 from msloc_edge.cli.console import needing, people
-from msloc_edge.export import GRAPHS, PLUGINS, TARGETS
+from msloc_edge.export import ENGINES, GRAPHS, PLUGINS, TARGETS
 from msloc_edge.types import PLAN_PRECISIONS
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ GATE_FILMS, CHECK_FILMS = 96, 24
 ENGINE_OPTIONS = {
     "tensorrt": ("graph", "plugin", "plugin_library", "workspace", "version_compatible", "hardware_compatible", "dla"),
     "tensorrt-rtx": ("graph", "workspace"),
+    "triton-server": ("engine", "workspace", "version_compatible", "hardware_compatible"),
 }
 """Target -> the options that its library has."""
 
@@ -160,6 +161,9 @@ def agreement(parity: Parity) -> str:
 @click.option("--workspace", type=click.IntRange(min=1), metavar="MIB", help="Scratch memory of a layer.")
 @click.option("--version-compatible", is_flag=True, help="The plan also runs in later TensorRT.")
 @click.option("--hardware-compatible", is_flag=True, help="The plan also runs on other GPUs from Ampere on.")
+@click.option(
+    "--engine", type=click.Choice(ENGINES), help="What a server runs the network with.  [default: onnxruntime]"
+)
 @click.option("--dla", type=click.IntRange(min=0), metavar="CORE", help="Orin's accelerator takes what it can.")
 def target_command(
     model: str,
@@ -204,20 +208,25 @@ def _choices(target: str, batch: Batch, engine: Mapping[str, Any]) -> EngineChoi
     from msloc_edge.backends.tensorrt.builder import Settings
     from msloc_edge.export.tensorrt import EngineChoices
 
-    foreign = [
-        name
-        for name, value in engine.items()
-        if value is not None and value is not False and name not in ENGINE_OPTIONS.get(target, ())
-    ]
+    foreign = [name for name in _given(engine) if name not in ENGINE_OPTIONS.get(target, ())]
     if foreign:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
         raise click.UsageError(f"{given}: not of --target {target}")
     graph = engine["graph"] or "network"
+    if target == "triton-server" and engine["engine"] != "tensorrt" and (set(_given(engine)) - {"engine"}):
+        raise click.UsageError("--workspace and --...-compatible belong to --engine tensorrt")
     if graph == "network" and (engine["plugin"] or engine["plugin_library"]):
         raise click.UsageError("--plugin and --plugin-library belong to --graph heatmap")
     names = ("workspace", "version_compatible", "hardware_compatible", "dla")
     settings = Settings(batch, **{name: engine[name] for name in names})
-    return EngineChoices(settings, graph, engine["plugin"] or "auto", engine["plugin_library"])
+    return EngineChoices(
+        settings, graph, engine["plugin"] or "auto", engine["plugin_library"], engine["engine"] or ENGINES[0]
+    )
+
+
+def _given(engine: Mapping[str, Any]) -> list[str]:
+    """Names of the options that were given."""
+    return [name for name, value in engine.items() if value is not None and value is not False]
 
 
 def _tell(bundle: Bundle, out: Path, done: Converted, report: Mapping[str, Any]) -> None:

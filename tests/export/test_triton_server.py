@@ -40,6 +40,21 @@ def test_the_config_is_one_of_tritons_schema(opened: Bundle) -> None:
     assert found.parameters["bundle_sha256"].string_value == opened.sha256
 
 
+def test_the_config_of_a_plan(opened: Bundle) -> None:
+    """A CUDA graph for each batch size of the warm-up, with shapes as Triton has them: without the batch."""
+    found = parsed(config(opened, Batch(1, 4, 16), "tensorrt"))
+    assert found.platform == "tensorrt_plan"
+    (group,) = found.instance_group
+    assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_GPU)
+    cuda = found.optimization.cuda
+    assert cuda.graphs
+    assert (
+        [spec.batch_size for spec in cuda.graph_spec] == [warm.batch_size for warm in found.model_warmup] == [1, 4, 16]
+    )
+    assert [list(spec.input["image"].dim) for spec in cuda.graph_spec] == 3 * [[1, 64, 64]]
+    assert not parsed(config(opened, Batch(1, 4, 16))).HasField("optimization")
+
+
 def test_shapes_and_types_are_those_of_the_graph(opened: Bundle, network: onnx.ModelProto) -> None:
     """Without the batch, which Triton adds where max_batch_size is above 0."""
     found = parsed(config(opened, Batch()))
@@ -50,10 +65,16 @@ def test_shapes_and_types_are_those_of_the_graph(opened: Bundle, network: onnx.M
 
 
 def test_the_repository(opened: Bundle, network: onnx.ModelProto) -> None:
-    files = repository(opened, network, Batch())
+    files = repository(opened, network.SerializeToString(), Batch())
     assert set(files) == {"tiny/config.pbtxt", "tiny/1/model.onnx", "client.py"}
     assert onnx.load_from_string(files["tiny/1/model.onnx"]) == network
     compile(files["client.py"], "client.py", "exec")
+
+
+def test_the_repository_of_a_plan(opened: Bundle) -> None:
+    files = repository(opened, b"a plan", Batch(), "tensorrt")
+    assert files["tiny/1/model.plan"] == b"a plan"
+    assert set(files) == {"tiny/config.pbtxt", "tiny/1/model.plan", "client.py"}
 
 
 class Server(service_pb2_grpc.GRPCInferenceServiceServicer):

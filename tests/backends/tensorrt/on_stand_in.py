@@ -588,6 +588,26 @@ def test_an_export_is_of_the_network_unless_asked(
     assert "--plugin and --plugin-library belong to --graph heatmap" in capsys.readouterr().err
 
 
+def test_a_servers_repository_with_a_plan(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    asked = ["export", "target", bundle.path, out, "--target", "triton-server"]
+    assert command(monkeypatch, *asked, "--engine", "tensorrt", "--batch", "1:2:4") == 0
+    report = json.loads(capsys.readouterr().out)
+    beside = {"client.py", "model.plan.json", "build.log"}
+    assert set(report["files"]) == {"tiny/config.pbtxt", "tiny/1/model.plan", *beside}
+    assert report["tools"]["tensorrt"] == "10.16.1.11"
+    plan = (out / "tiny/1/model.plan").read_bytes()
+    assert json.loads((out / "model.plan.json").read_text())["bytes"] == len(plan)
+    assert 'platform: "tensorrt_plan"' in (out / "tiny/config.pbtxt").read_text()
+    assert trt.BuilderFlag.TF32 not in trt.SETTINGS.configs[-1].flags
+    assert command(monkeypatch, *asked, "--workspace", "64") == 2
+    assert "belong to --engine tensorrt" in capsys.readouterr().err
+    assert command(monkeypatch, *asked, "--engine", "tensorrt", "--batch", "2:2:4") == 1
+    assert "--batch: expected a smallest batch of 1 for a server, got 2" in capsys.readouterr().err
+
+
 @pytest.fixture
 def quick_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """tensorrt.plugin, as far as `camfuse_plugin.register` goes; what it is told is tested on NVIDIA's bindings."""
