@@ -42,10 +42,12 @@ mkdir -p "$WORK" dist
 git archive HEAD | tar -x --one-top-level="$WORK/source" # what is committed, and nothing that lies around
 "$PYTHON" -m venv "$WORK/build"
 "$WORK/build/bin/pip" install -qq --disable-pip-version-check build
-"$WORK/build/bin/python" -m build --outdir dist "$WORK/source" >"$WORK/build.log" 2>&1 ||
+"$WORK/build/bin/python" -m build --outdir "$WORK/packages" "$WORK/source" >"$WORK/build.log" 2>&1 ||
   { tail -20 "$WORK/build.log" && exit 1; }
 WHEEL=dist/msloc_edge-$VERSION-py3-none-any.whl
 SDIST=dist/msloc_edge-$VERSION.tar.gz
+cp "$WORK/packages/$(basename "$WHEEL")" dist
+packaging/repack.sh "$WORK/packages/$(basename "$SDIST")" dist
 
 mapfile -t found < <(if [ $# -gt 0 ]; then command -v "$@"; else pythons; fi)
 for python in "${found[@]}"; do installs "$python" "$ROOT/$WHEEL"; done

@@ -14,25 +14,6 @@ export SOURCE_DATE_EPOCH
 umask 022
 log=build/sdk/$ARCH/sdk.log
 
-# in_order FROM TO: a package with its files by name, where cpack takes them as the file system lists them.
-in_order() {
-  local tree
-  tree=$(mktemp -d)
-  case $1 in
-    *.deb)
-      dpkg-deb -R "$1" "$tree"
-      dpkg-deb --root-owner-group -Zgzip -b "$tree" "$2"
-      ;;
-    *)
-      tar xf "$1" -C "$tree" --no-same-owner
-      (cd "$tree" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort) |
-        tar -c -C "$tree" --no-recursion -T - --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 \
-          --numeric-owner | gzip -n >"$2"
-      ;;
-  esac
-  rm -rf "$tree"
-}
-
 packaging/parts.sh "$ARCH"
 
 # Whose work is in it. Debian's copyright files hold the licences of what is compiled in.
@@ -52,7 +33,7 @@ cmake --preset "sdk-$ARCH" --no-warn-unused-cli "-DMSLOC_WITH_DCMTK=$DICOM" \
 cmake --build "build/sdk-$ARCH" "-j${JOBS:-2}" >>"$log" 2>&1
 mkdir -p dist
 (cd "build/sdk-$ARCH" && rm -rf packages && cpack -B packages) >>"$log" 2>&1
-for package in "build/sdk-$ARCH"/packages/msloc-edge-sdk*; do in_order "$package" "dist/$(basename "$package")"; done
+for package in "build/sdk-$ARCH"/packages/msloc-edge-sdk*; do packaging/repack.sh "$package" dist; done
 VERSION=$(sed -n 's/^CMAKE_PROJECT_VERSION:.*=//p' "build/sdk-$ARCH/CMakeCache.txt")
 cp build/sdk/sbom.cdx.json "dist/msloc-edge-sdk-$VERSION.cdx.json"
 packaging/sums.sh "$VERSION"
