@@ -35,9 +35,10 @@ types: links
 
 # The package map of pyproject.toml (kernels/, export/, train/ are msloc_edge.kernels, ...) as links that tools can follow.
 links: .venv-dev/ready
-	@rm -rf build/types/msloc_edge && mkdir -p build/types/msloc_edge
+	@mkdir -p build/types/msloc_edge
 	@ln -sfn $(CURDIR)/msloc_edge/* build/types/msloc_edge/
 	@for name in kernels export train; do ln -sfn $(CURDIR)/$$name build/types/msloc_edge/$$name; done
+	@find build/types/msloc_edge -xtype l -delete
 
 .venv/ready: pyproject.toml
 	@echo "setting up .venv ..."
