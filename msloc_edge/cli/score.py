@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from msloc_edge._tables import counted
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.cli.inputs import Search
 from msloc_edge.cli.options import device_options
+from msloc_edge.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +129,7 @@ def _score(
         else:
             source = on_this_host(localizer, workers or _cores(), batch, maps)
         with _Progress(console) as progress:
-            films = list_films(_paths(archive, search))
+            films = list_films(_paths(archive, out, search))
             counts = run(dataset, films, source, shard, part, progress.begin, progress.advance)
     before = f", {counts.before} done before" if counts.before else ""
     failed = f", {counts.failed} failed (table failures)" if counts.failed else ""
@@ -152,16 +153,32 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _paths(archive: tuple[str, ...], search: Search) -> Iterator[str]:
-    """Paths of films, manifests and shards; a folder may hold films and shards."""
+def _paths(archive: tuple[str, ...], out: Path, search: Search) -> Iterator[str]:
+    """Paths of films, manifests and shards; a folder may hold films and shards, and OUT, which is none of it.
+
+    Raises InputError (missing) for what holds nothing: a row of a mistyped path would stay.
+    """
     for item in archive:
         if os.path.isdir(item):
             shards = sorted(map(str, Path(item).rglob("*.tar")))
+            found = _outside(out, item, search.films_in(Path(item)) + shards)
+            search.passed_over = {path: search.passed_over[path] for path in _outside(out, item, search.passed_over)}
             for shard in shards:
                 search.passed_over.pop(shard, None)
-            yield from search.films_in(Path(item)) + shards or [item]
         else:
-            yield from search.expand([item])
+            found = list(filter(os.path.lexists, search.expand([item])))
+        if not found:
+            raise InputError("missing", f"{item}: expected films in an archive, found none; check the path.")
+        yield from found
+
+
+def _outside(out: Path, folder: str, paths: Iterable[str]) -> list[str]:
+    """Those of the paths below a folder that do not lie in OUT."""
+    own, whole = out.resolve(), Path(folder).resolve()
+    if not own.is_relative_to(whole):
+        return list(paths)
+    within = str(Path(folder) / own.relative_to(whole) / "_")[:-1]
+    return [path for path in paths if not path.startswith(within)]
 
 
 class _Progress:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -69,7 +70,9 @@ class Shard:
 
 
 def list_films(paths: Iterable[str]) -> Iterator[Film]:
-    """List the films that paths stand for, each once: of a shard or a manifest those in it, of another path itself.
+    r"""List the films that paths stand for, each once: of a shard or a manifest those in it, of another path itself.
+
+    A byte of a path that is no UTF-8 stands as \xNN in the film's name, as the tables hold text.
 
     Raises InputError for a manifest that cannot be used; a shard that is damaged is a film with an error, behind those
     before the damage.
@@ -78,9 +81,10 @@ def list_films(paths: Iterable[str]) -> Iterator[Film]:
     for path in paths:
         expand = _EXPANSIONS.get(Path(path).suffix.lower())
         for film in expand(Path(path)) if expand else [Film(path, path)]:
-            if film.input not in seen:
-                seen.add(film.input)
-                yield film
+            name = os.fsencode(film.input).decode("utf-8", "backslashreplace")
+            if name not in seen:
+                seen.add(name)
+                yield film if name == film.input else replace(film, input=name)
 
 
 def _in_shard(path: Path) -> Iterator[Film]:
@@ -116,12 +120,16 @@ def _in_manifest(names: Callable[[Path], Iterable[str]], path: Path) -> Iterator
             yield Film(film, film)
     except FileNotFoundError:
         raise InputError("missing", f"{path}: expected a manifest, but there is none; check the path.") from None
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+    except UnicodeDecodeError:
+        raise InputError(
+            "corrupt", f"{path}: expected a manifest in UTF-8, got another encoding; convert it."
+        ) from None
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError("corrupt", f"{path}: expected a manifest of films, but {error}; write it again.") from None
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         yield from filter(None, map(str.strip, file))
 
 

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,6 +41,19 @@ _BOX = pa.struct([("label", pa.string()), *((name, pa.float32()) for name in ("x
 _MAP = pa.struct([("label", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("pixels", pa.binary())])
 _TIME = pa.timestamp("ms", "UTC")
 _FAILURE = pa.schema([("input", pa.string()), ("reason", pa.string()), ("message", pa.string()), ("time", _TIME)])
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Name what fails when a place in OUT is written. Raises OutputError: disk_full, out_unwritable."""
+    try:
+        yield
+    except OSError as error:
+        reason, what = ("disk_full", "free some space") if is_full(error) else ("out_unwritable", "make it writable")
+        why = error.strerror or error
+        raise OutputError(
+            reason, f"{place}: cannot be written ({why}); {what}, then go on with the same OUT"
+        ) from error
 
 
 class Row(NamedTuple):
@@ -150,7 +163,7 @@ class Dataset:
 
         settings  what decides the results besides model and profile: a dataset holds those of one kind
 
-        Raises OutputError: out_occupied for a folder of something else, out_unwritable.
+        Raises OutputError: out_occupied for a folder of something else, out_unwritable, disk_full.
         """
         bundle, point = localizer.bundle, localizer.operating_point
         about = {
@@ -164,7 +177,7 @@ class Dataset:
             "settings": dict(settings),
         }
         file = folder / DATASET
-        try:
+        with writing(folder):
             if not file.exists():
                 if folder.exists() and any(folder.iterdir()):
                     raise OutputError(
@@ -173,10 +186,6 @@ class Dataset:
                 for table in (FILMS, FAILURES):
                     (folder / table).mkdir(parents=True, exist_ok=True)
                 atomic_write(file, json.dumps(about, indent=1).encode())
-        except OSError as error:
-            raise OutputError(
-                "out_unwritable", f"{folder}: cannot be written ({error.strerror or error}); choose another OUT"
-            ) from error
         found = cls.open(folder)
         for name in ("model", "profile", "settings"):
             if found.about[name] != about[name]:
@@ -229,8 +238,9 @@ class Dataset:
 
     def forget_failures(self) -> None:
         """Remove the rows of films that failed: they are tried again."""
-        for path in (self.folder / FAILURES).glob("part-*.parquet"):
-            path.unlink()
+        with writing(self.folder / FAILURES):
+            for path in (self.folder / FAILURES).glob("part-*.parquet"):
+                path.unlink()
 
     @contextmanager
     def claim(self, shard: Shard) -> Iterator[Parts]:
@@ -239,24 +249,27 @@ class Dataset:
         Raises OutputError (out_occupied) while another run works on the shard, or divides the archive otherwise.
         """
         own = self.folder / _LOCK.format(shard.count)
-        with own.open("ab+") as file:
-            _lock(file, self.folder, shard.number)
-            for other in self.folder.glob(_LOCK.format("*")):
-                if other != own:
-                    with other.open("ab+") as theirs:
-                        _lock(theirs, self.folder)
-            with Parts(self, shard) as parts:
-                yield parts
+        with ExitStack() as stack:
+            with writing(self.folder):
+                _lock(stack.enter_context(own.open("ab+")), self.folder, shard.number)
+                for other in self.folder.glob(_LOCK.format("*")):
+                    if other != own:
+                        with other.open("ab+") as theirs:
+                            _lock(theirs, self.folder)
+            yield stack.enter_context(Parts(self, shard))
 
 
 _LOCK = ".shards-of-{}.lock"
 
 
 def _lock(file: IO[bytes], folder: Path, byte: int | None = None) -> None:
-    """Lock one byte of a file, or all of it, until it is closed; between machines, too, where they share the folder."""
+    """Lock one byte of a file, or all of it, until it is closed; between machines, too, where they share the folder.
+
+    Raises OutputError (out_occupied), and OSError where the folder's file system has no locks.
+    """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *(() if byte is None else (1, byte)))
-    except OSError:
+    except (BlockingIOError, PermissionError):
         raise OutputError(
             "out_occupied", f"{folder}: another run works on this shard, or with another n; wait until it has ended"
         ) from None
@@ -310,11 +323,8 @@ def _write(path: Path, table: pa.Table, about: Mapping[str, Any]) -> None:
     """Write a part beside its place, and rename it when it is on the disk."""
     unfinished = path.with_name(f".{path.name}")
     table = table.replace_schema_metadata({"msloc_edge": json.dumps(about)})
-    try:
+    with writing(path.parent):
         with unfinished.open("wb") as file:
             parquet.write_table(table, file, compression="zstd")
             os.fsync(file.fileno())
         unfinished.rename(path)
-    except OSError as error:
-        reason, why = ("disk_full", "no space left") if is_full(error) else ("out_unwritable", str(error))
-        raise OutputError(reason, f"{path.parent}: cannot be written ({why}); free some space, then go on") from error

@@ -16,7 +16,7 @@ from msloc_edge._files import atomic_write
 from msloc_edge._tables import NONE
 from msloc_edge.errors import REASONS, WARNINGS
 from msloc_edge.render.page import facts, page, section, table
-from msloc_edge.score.dataset import DATASET, FAILURES, FILMS, Dataset, score_column
+from msloc_edge.score.dataset import DATASET, FAILURES, FILMS, Dataset, score_column, writing
 
 JSON, PAGE = "summary.json", "summary.html"
 PERCENTILES = (1, 10, 50, 90, 99)
@@ -26,13 +26,14 @@ VALIDATION = Path(__file__).with_name("validation")
 
 
 def write_summary(dataset: Dataset, against: Dataset | None = None) -> dict[str, Any]:
-    """Write summary.json and summary.html into a dataset's folder, and return the former.
+    """Write summary.json and summary.html into a dataset's folder, and return the former. Raises OutputError.
 
     against  a dataset to compare with; None: that of the films that the model was validated on, where it is here
     """
     summary = summarize(dataset, against or validation_of(dataset))
-    atomic_write(dataset.folder / JSON, json.dumps(summary, indent=1).encode())
-    atomic_write(dataset.folder / PAGE, summary_page(summary).encode())
+    with writing(dataset.folder):
+        atomic_write(dataset.folder / JSON, json.dumps(summary, indent=1).encode())
+        atomic_write(dataset.folder / PAGE, summary_page(summary).encode())
     return summary
 
 

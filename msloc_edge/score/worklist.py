@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from msloc_edge._files import atomic_folder, is_full
+from msloc_edge._files import atomic_folder
 from msloc_edge.errors import InputError, OutputError
 from msloc_edge.score.archive import list_films
-from msloc_edge.score.dataset import FILMS, Dataset, score_column
+from msloc_edge.score.dataset import FILMS, Dataset, score_column, writing
 
 CSV = "worklist.csv"
 _SHARD = ".tar#"
@@ -40,17 +40,13 @@ def write_worklist(dataset: Dataset, choice: str, count: int) -> Path:
         raise OutputError("out_occupied", f"{folder}: is there already, perhaps with answers; move it away first")
     films = _candidates(dataset)
     films = films.take(CHOICES[choice](films, dataset.about)[:count])
-    try:
-        with atomic_folder(folder) as new:
-            text = io.StringIO()
-            rows = csv.writer(text)
-            rows.writerow(["image", "patient", *dataset.classes])
-            for number, (name, study) in enumerate(zip(*_columns(films, "input", "study_instance_uid"), strict=True)):
-                rows.writerow([_file(name, new, number), study, *[""] * len(dataset.classes)])
-            (new / CSV).write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        reason = "disk_full" if is_full(error) else "out_unwritable"
-        raise OutputError(reason, f"{folder}: cannot be written ({error.strerror or error}); free space") from error
+    with writing(folder), atomic_folder(folder) as new:
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(["image", "patient", *dataset.classes])
+        for number, (name, study) in enumerate(zip(*_columns(films, "input", "study_instance_uid"), strict=True)):
+            rows.writerow([_file(name, new, number), study, *[""] * len(dataset.classes)])
+        (new / CSV).write_text(text.getvalue(), encoding="utf-8")
     return folder / CSV
 
 

@@ -23,13 +23,21 @@ def test_a_film_is_itself_and_listed_once(tmp_path: Path) -> None:
     assert list(list_films(["a.png", "b.dcm", "a.png"])) == [Film("a.png", "a.png"), Film("b.dcm", "b.dcm")]
 
 
+def test_a_name_that_is_no_text_becomes_one(made: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(bytes(tmp_path) + b"/f\xe9.png")
+    os.link(made / "00.png", odd)
+    (film,) = list_films([odd])
+    assert film.input == f"{tmp_path}/f\\xe9.png"
+    assert Path(film.path).read_bytes() == (made / "00.png").read_bytes()
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet", "txt"])
 def test_a_manifest_names_films_beside_it(tmp_path: Path, form: str) -> None:
     manifest = tmp_path / f"list.{form}"
     if form == "csv":
         manifest.write_text('view,path\nPA,a.png\nAP,"sub/b, c.png"\nAP,\n', encoding="utf-8-sig")
     elif form == "txt":
-        manifest.write_text("a.png\n\nsub/b, c.png\n")
+        manifest.write_text("a.png\n\nsub/b, c.png\n", encoding="utf-8-sig")
     else:
         parquet.write_table(pa.table({"view": ["PA", "AP", "AP"], "path": ["a.png", "sub/b, c.png", None]}), manifest)
     assert names(manifest) == [str(tmp_path / "a.png"), str(tmp_path / "sub/b, c.png")]
@@ -45,7 +53,7 @@ def test_a_manifest_may_be_another_dataset(scored: Path) -> None:
     [
         ("list.csv", None, "missing", "there is none"),
         ("list.csv", b"file\na.png\n", "corrupt", "no column path, image or input"),
-        ("list.csv", b"path\n\xff\xfe\n", "corrupt", "write it again"),
+        ("list.csv", b"path\nf\xe9.png\n", "corrupt", "a manifest in UTF-8"),
         ("list.parquet", b"none", "corrupt", "write it again"),
     ],
 )

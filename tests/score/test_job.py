@@ -131,6 +131,32 @@ def test_what_is_no_dataset_is_left_alone(made: Path, model: Path, tmp_path: Pat
     assert "expected I/N" in score(made, tmp_path, "--shard", "3/2", code=2)
 
 
+@pytest.mark.parametrize("archive", ["nowhere", "empty", "*.png"])
+def test_an_archive_of_nothing_leaves_no_rows(archive: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "scores"
+    err = score(tmp_path / archive, out, "--model", model, code=1)
+    assert f"[missing] {tmp_path / archive}: expected films in an archive" in err
+    assert rows(out) == rows(out, FAILURES) == []
+
+
+def test_out_may_lie_in_the_archive(shard: Path, model: Path, tmp_path: Path) -> None:
+    shutil.copy(shard, tmp_path)
+    words = (tmp_path, tmp_path / "scores", "--model", model, "--workers", "1")
+    score(*words, "--select", "random", "20", code=1)  # bad.png
+    assert len(list((tmp_path / "scores").rglob("*.png"))) == 11  # copies for the reader
+    again = score(*words)
+    assert "0 films to score, 13 done before" in again
+    assert "passed over" not in again
+
+
+def test_a_summary_that_cannot_be_written_is_named(scored: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(scored, tmp_path / "scores"))
+    (out / "summary.json").unlink()
+    (out / "summary.json").mkdir()
+    assert f"[out_unwritable] {out}: cannot be written" in score(out, code=1)
+
+
 def test_a_damaged_part_is_named(scored: Path, made: Path, model: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(scored, tmp_path / "scores"))
     part = min((out / FILMS).iterdir())
