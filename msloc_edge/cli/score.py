@@ -122,15 +122,13 @@ def _score(
     here = {"backend": DEFAULT_BACKEND, "device": None, "precision": "fp32"} if on_ray else {}  # a head has no GPU
     with Localizer(**options | here) as localizer:
         dataset = Dataset.create(out, localizer, settings)
-        if retry:
-            dataset.forget_failures()
         if on_ray:
             source = _ray_source(options, localizer, workers, batch, maps)
         else:
             source = on_this_host(localizer, workers or _cores(), batch, maps)
         with _Progress(console) as progress:
             films = list_films(_paths(archive, out, search))
-            counts = run(dataset, films, source, shard, part, progress.begin, progress.advance)
+            counts = run(dataset, films, source, shard, part, retry, progress.begin, progress.advance)
     before = f", {counts.before} done before" if counts.before else ""
     failed = f", {counts.failed} failed (table failures)" if counts.failed else ""
     console.print(f"{counted(counts.done, 'film')} scored{before}{failed}", highlight=False)

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -213,14 +213,8 @@ class Dataset:
     def read(self, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Read a table part by part. Raises OutputError (part_damaged)."""
         for path in sorted((self.folder / table).glob("part-*.parquet")):
-            try:
-                yield parquet.read_table(path, columns=columns, partitioning=None)
-            except FileNotFoundError:
-                raise
-            except (OSError, pa.ArrowException) as error:
-                raise OutputError(
-                    "part_damaged", f"{path}: expected a part of a dataset; remove it, and its films are done again"
-                ) from error
+            with suppress(FileNotFoundError):  # failures, which a run with --retry forgot meanwhile
+                yield _read(path, columns)
 
     def column(self, table: str, name: str) -> pa.ChunkedArray:
         """A column of a whole table."""
@@ -236,11 +230,17 @@ class Dataset:
         """Names of the films that are done, in either table."""
         return {name for table in (FILMS, FAILURES) for name in self.column(table, "input").to_pylist()}
 
-    def forget_failures(self) -> None:
-        """Remove the rows of films that failed: they are tried again."""
-        with writing(self.folder / FAILURES):
-            for path in (self.folder / FAILURES).glob("part-*.parquet"):
-                path.unlink()
+    def forget_failures(self, shard: Shard) -> None:
+        """Remove the rows of a shard's films that failed: they are tried again. Call it with the shard claimed."""
+        with writing(self.folder / FAILURES), (self.folder / DATASET).open("ab") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)  # parts of an earlier division hold rows of several shards
+            for path in sorted((self.folder / FAILURES).glob("part-*.parquet")):
+                rows = _read(path)
+                others = rows.filter(pa.array([not shard.holds(name) for name in rows.column("input").to_pylist()]))
+                if not len(others):
+                    path.unlink()
+                elif len(others) < len(rows):
+                    _write(path, others, self.about)
 
     @contextmanager
     def claim(self, shard: Shard) -> Iterator[Parts]:
@@ -317,6 +317,17 @@ class Parts:
             if rows:
                 self._waiting[table] = []
                 self._next[table] += 1
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        return parquet.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(
+            "part_damaged", f"{path}: expected a part of a dataset; remove it, and its films are done again"
+        ) from error
 
 
 def _write(path: Path, table: pa.Table, about: Mapping[str, Any]) -> None:

@@ -34,12 +34,14 @@ def run(
     source: Source,
     shard: Shard,
     part: int = 1000,
+    retry: bool = False,
     begin: Callable[[int, int], None] = lambda left, before: None,
     advance: Callable[[], None] = lambda: None,
 ) -> Counts:
     """Score the films of a shard that the dataset does not have.
 
     part     rows in a part, at most: what a kill costs
+    retry    try the shard's films again that failed in earlier runs
     begin    called once with the films that are left, and those done before
     advance  called for each row
 
@@ -47,6 +49,8 @@ def run(
     """
     with dataset.claim(shard) as parts:
         parts.rows = part
+        if retry:
+            dataset.forget_failures(shard)
         known = dataset.inputs()
         own = [film for film in films if shard.holds(film.input)]
         left = [film for film in own if film.input not in known]

@@ -240,6 +240,20 @@ def test_what_a_kill_left_unfinished_goes(empty: Dataset) -> None:
         assert not scrap.exists()
 
 
+def test_a_retry_forgets_the_failures_of_its_shard_alone(empty: Dataset) -> None:
+    names = list(map(str, range(20)))
+    with empty.claim(Shard()) as parts:  # before the archive was divided
+        for name in names:
+            parts.add(failure(int(name)))
+    for number in (1, 2):
+        shard = Shard(number, 2)
+        with empty.claim(shard):
+            empty.forget_failures(shard)
+        left = [name for name in names if number == 1 and not shard.holds(name)]
+        assert [row["input"] for row in rows(empty.folder, FAILURES)] == sorted(left)
+    assert list((empty.folder / FAILURES).iterdir()) == []
+
+
 # A backend that fails
 
 
