@@ -57,10 +57,10 @@ def cell(figure: Mapping[str, Any] | None) -> str:
     return f"{figure['value']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
 
 
-def counted(number: int, noun: str) -> str:
-    """Word a number of things.
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Word a number of things, several of which are `plural`, or `noun` with an s.
 
-    >>> counted(1, "film"), counted(2, "film")
-    ('1 film', '2 films')
+    >>> counted(1, "film"), counted(2, "film"), counted(2, "box", "boxes")
+    ('1 film', '2 films', '2 boxes')
     """
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

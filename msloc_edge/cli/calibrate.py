@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msloc_edge._tables import counted
 from msloc_edge.cli import model_views as views
 from msloc_edge.cli.console import needing, people
 from msloc_edge.train.config import FORMS
@@ -167,5 +168,5 @@ def _remarks(bundle: Bundle) -> list[str]:
     ]
     if about := told.get("coarse"):
         used = "used, too" if about["used"] else "left out"
-        lines.append(f"{about['films']} films are coarser than the network's input: {used}")
+        lines.append(f"{counted(about['films'], 'film')} coarser than the network's input: {used}")
     return lines

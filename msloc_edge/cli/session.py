@@ -168,7 +168,7 @@ class Session:
     def _row(self, source: Source, result: Result, files: dict[str, str]) -> None:
         if len(self._rows) < TABLE_ROWS:
             found = "\n".join(
-                f"{finding.label} {finding.score:.2f} ({len(finding.boxes)} box{'es' * (len(finding.boxes) != 1)})"
+                f"{finding.label} {finding.score:.2f} ({counted(len(finding.boxes), 'box', 'boxes')})"
                 for finding in result.positive
             )
             overlay = str(self._folder.folder / files["overlay"]) if self._folder and "overlay" in files else ""

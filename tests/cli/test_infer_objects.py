@@ -98,4 +98,5 @@ def test_an_object_that_cannot_be_made_is_no_success(msloc: Run, films: Path, tm
     ran = msloc("infer", *inputs, "--out", tmp_path / "out", "--write", "sr", "--no-input-gate")
     assert (ran.code, len(ran.lines)) == (1, 2)  # both are localized
     assert "2 films localized, 1 without an object that was asked for" in " ".join(ran.err.split())
+    assert "overlay" not in ran.err  # no column for what nobody asked for
     assert (tmp_path / "out" / "found.sr.dcm").is_file()

@@ -181,7 +181,7 @@ def test_films_that_are_named_twice(write: Write, tmp_path: Path) -> None:
     films = open_collection(f"coco:{write('truth.json', coco(images=images, annotations=boxes))}", "all")
     assert films.boxes == {"a.png": (LabelBox("Nodule", 1, 2, 3, 4),)}
     assert films.problems == (
-        "image_id 9: 1 boxes, and no such image",
+        "image_id 9: 1 box, and no such image",
         "a.png: named again; the first row counts",
     )
     write("stage_2_train_labels.csv", "patientId,x,y,width,height,Target\na,,,,,0\na,1,2,3,4,1\n")

@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from msloc_edge._tables import counted
 from msloc_edge.errors import TrainError
 from msloc_edge.train.data.collection import Collection, LabelBox, Record, films_of, named_twice
 
@@ -46,7 +47,9 @@ def read_coco(path: Path, split: str) -> Collection:
     records: list[Record] = []
     drawn: dict[str, tuple[LabelBox, ...]] = {}
     problems = [
-        f"image_id {key!r}: {len(found)} boxes, and no such image" for key, found in boxes.items() if key not in images
+        f"image_id {key!r}: {counted(len(found), 'box', 'boxes')}, and no such image"
+        for key, found in boxes.items()
+        if key not in images
     ]
     for key, name in images.items():
         file = next((place / name for place in (path.parent, path.parent / "images") if (place / name).is_file()), None)

@@ -16,6 +16,7 @@ import numpy as np
 from rich.progress import Progress
 
 import msloc_edge
+from msloc_edge._tables import counted
 from msloc_edge.errors import MslocError, TrainError
 from msloc_edge.imaging.reading import read_frame
 from msloc_edge.pipeline import in_order
@@ -47,7 +48,10 @@ def scoring_half(records: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
             "data_missing", "map thresholds were fitted on the boxes of all these patients; use other films"
         )
     out = len(records) - len(kept)
-    return kept, f"{out} films left out: of the half of the patients on whose boxes the map thresholds were fitted"
+    return (
+        kept,
+        f"{counted(out, 'film')} left out: of the half of the patients on whose boxes the map thresholds were fitted",
+    )
 
 
 class Evaluation:
@@ -223,7 +227,7 @@ def _unknown(truth: Truth, classes: Sequence[str], known: Collection[str]) -> li
         )
     films = {label: sum(label in found for found in truth.regions.values()) for label in lacking}
     problems = [
-        f"{label}: {truth.kind} on {count} films, and no such finding among those scored; "
+        f"{label}: {truth.kind} on {counted(count, 'film')}, and no such finding among those scored; "
         f'--map "{label}=..." names what makes it up'
         for label, count in films.items()
     ]

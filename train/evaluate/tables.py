@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from msloc_edge._tables import NONE, Grid, cell
+from msloc_edge._tables import NONE, Grid, cell, counted
 from msloc_edge.bundle.rates import points_grid
 
 Metrics = Mapping[str, Any]
@@ -235,7 +235,7 @@ def _stability(metrics: Metrics) -> Grid | None:
 
 
 def _probed(probe: Metrics) -> str:
-    return f"{probe['findings']} findings with boxes on {probe['films']} films."
+    return f"{counted(probe['findings'], 'finding')} with boxes on {counted(probe['films'], 'film')}."
 
 
 def _subgroups(metrics: Metrics) -> list[Grid | None]:
