@@ -143,12 +143,16 @@ def load(
     compiled for this one when it is loaded.
     """
     ordinal, dla = _device(library, device or "cuda")
+    if dla is not None and precision == "fp32":
+        raise BackendError(
+            "backend_device", f"{library.name}: expected a precision of fp16, int8 for {device}, got {precision!r}"
+        )
     version, provider = library.version(), open_provider(ordinal)
     sm = library.built_for(provider.sm)
     cache, key = Cache(), Key(bundle.sha256, library.name, version, sm, precision, graph_of(dla), Batch())
     if ready := _from_cache(library, bundle, cache, key, ordinal, provider):
         return ready
-    if precision != "fp32" or dla is not None:
+    if precision != "fp32":
         target = library.name.replace("_", "-")
         extra = "" if dla is None else f" --dla {dla} --batch 1:1:1"
         raise BackendError(

@@ -45,11 +45,10 @@ def choose_mapped(make: Make, bundle: Bundle, file: SideFile) -> bool:
 def measure_ms(make: Make, mapped: bool, bundle: Bundle) -> float:
     """Time a film from stored pixels to what was found: the median, milliseconds."""
     height, width = (LARGER * side for side in bundle.input_size)
-    frame, geometry = (
-        Frame(np.zeros((height, width), np.uint16), full_range(16)),
-        Geometry.fit((height, width), bundle.input_size),
-    )
-    search, backend, times = Search([geometry.content], bundle.profile().map), make(mapped), []
+    frame = Frame(np.zeros((height, width), np.uint16), full_range(16))
+    geometry = Geometry.fit((height, width), bundle.input_size)
+    search, times = Search([geometry.content], bundle.profile().map), []
+    backend = make(mapped)
     try:
         for _ in range(WARMUP + RUNS):
             begin = time.perf_counter()

@@ -107,11 +107,11 @@ class DeviceWindow:
 
     def take_back(self, film: DeviceFilm) -> None:
         """Use the memory of a film again, which nobody has any more, when what is on its way has come."""
+        with film.stream.current():
+            film.stream.reach(film.copied)
+            for mark in (*film.begun, film.ready, film.copied):
+                film.stream.forget(mark)
         with self._lock:
-            with film.stream.current():
-                film.stream.reach(film.copied)
-                for mark in (*film.begun, film.ready, film.copied):
-                    film.stream.forget(mark)
             self._buffers.append(film.buffer)
 
     def close(self) -> None:

@@ -299,7 +299,9 @@ def test_bench_times_the_steps_of_the_device(
     """Single films and batches; the stand-in's events are 1.5 ms apart."""
     file = tmp_path / "bench.json"
     asked = f"--model {bundle.path} --backend tensorrt --scope device --generate 96x64x8 --streams 1 --batch 2 --cold 0"
-    monkeypatch.setattr(sys, "argv", ["msloc-edge", "bench", *asked.split(), "--films", "2", "--json", str(file), "-q"])
+    monkeypatch.setattr(
+        sys, "argv", ["msloc-edge", "bench", *asked.split(), "--films", "2", "--warmup", "1", "--json", str(file), "-q"]
+    )
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code

@@ -728,6 +728,8 @@ def test_an_engine_of_the_accelerator(
     for device in ("cuda:0", "dla:0"):
         with pytest.raises(BackendError, match="no fp16 engine of tiny for"):
             load_backend("tensorrt", bundle, device, "fp16")
+    with pytest.raises(BackendError, match="expected a precision of fp16, int8 for dla:1, got 'fp32'"):
+        load_backend("tensorrt", bundle, "dla:1")
     out = tmp_path / "out"
     asked = ["export", "target", bundle.path, out, "--target", "tensorrt", "--dla", "0"]
     assert command(monkeypatch, *asked) == 1
