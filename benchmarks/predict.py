@@ -12,10 +12,10 @@ One film, stored pixels on the host to peaks and regions on the host, fp32 witho
     gaps_ms  = kernels * GAP_US
 
 link bytes    that cross PCIe; on an integrated GPU, where they are copied, they are read and written in its memory
-memory bytes  every array read or written once: what no cache can save
+memory bytes  every array written once and read once, also between two layers, where a large L2 may hold it
 instructions  of the PTX that ships, counted by the interpreter (tools/ptx_report.py), times pixels
 operations    two for each multiply-add of the network's convolutions and matrices
-No device is faster than bound_ms. GAP_US, between two kernels of a CUDA graph, is an assumption.
+Rates are the published ones, which no kernel reaches. GAP_US, between two kernels of a CUDA graph, is an assumption.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Work:
     kernels: int = 0
 
     def on(self, device: Device) -> dict[str, float]:
-        """Milliseconds that the device needs at least, and those of the gaps between its kernels."""
+        """Milliseconds at the device's published rates, and those of the gaps between its kernels."""
         memory = self.memory_bytes + (0 if device.link_gb else 2 * self.link_bytes)
         seconds = max(
             self.link_bytes / (device.link_gb * 1e9) if device.link_gb else 0,
@@ -260,7 +260,7 @@ def beside(bench: dict[str, Any], result: dict[str, Any]) -> str:
     """Set medians that were measured beside every device's prediction, by step."""
     row = next(row for row in bench["measurements"] if (row["scenario"], row["scope"]) == ("single-stream", "device"))
     gpus = ", ".join(gpu["name"] for gpu in bench["environment"]["gpus"]) or "no GPU that nvidia-smi names"
-    lines = [f"measured on {gpus}, {bench['films']['what']}; predicted: at least + gaps, ms"]
+    lines = [f"measured on {gpus}, {bench['films']['what']}; predicted: bound + gaps, ms"]
     for step in STEPS:
         seen = row["stages_ms"].get(step)
         told = f"{seen['p50']['value']:.3f}" if seen else "not told"
