@@ -88,7 +88,8 @@ def thumbnail(film: Array) -> Array:
     """
     import cv2  # bundles hold gates, and list themselves without it
 
-    sums = cv2.integral(film, sdepth=cv2.CV_64F)  # [h + 1, w + 1], of all pixels above and to the left
+    # [h + 1, w + 1], of all pixels above and to the left
+    sums = np.asarray(cv2.integral(film, sdepth=cv2.CV_64F), np.float64)
     small = np.diff(np.diff(_at_edges(_at_edges(sums).T).T, axis=0), axis=1) * (SIDE * SIDE / film.size)
     return np.asarray((small - small.mean()) / max(float(small.std()), _MIN_CONTRAST), np.float32)
 
