@@ -1,16 +1,18 @@
-// What the library costs around the network: bench BUNDLE [WIDTH HEIGHT [THREADS]]. Not a test: it only prints.
+// What the library costs around the network: bench BUNDLE FILM.pgm [WIDTH HEIGHT [THREADS]]. Not a test: it only prints.
 //
-// Cold start first, then for one film of noise and structure, 12 bits in 16, the medians of msloc_localize and its
+// Cold start first, then for the film enlarged to that size, 12 bits in 16, the medians of msloc_localize and its
 // stages, in turn with OpenVINO's own synchronous inference of the same model with the same settings.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <openvino/openvino.hpp>
 #include <string>
 #include <vector>
 
-#include "msloc_edge.h"
+#include "film_file.h"
 
 namespace {
 
@@ -31,14 +33,19 @@ void require(msloc_status status, const char* sentence) {
   std::exit(1);
 }
 
-std::vector<std::uint16_t> make_film(std::uint32_t width, std::uint32_t height) {
-  std::vector<std::uint16_t> film(std::size_t{width} * height);
-  std::uint32_t noise = 1;
-  for (std::size_t i = 0; i < film.size(); ++i) {
-    noise = noise * 1664525U + 1013904223U;
-    const std::size_t ramp = 3000 * (i % width) / width;
-    film[i] = static_cast<std::uint16_t>(ramp + (noise >> 22));
-  }
+/// The film of a PGM at another size and with 12 bits, by the nearest sample.
+std::vector<std::uint16_t> make_film(const char* path, std::uint32_t width, std::uint32_t height) {
+  std::ifstream file(path, std::ios::binary);
+  const auto small = read_pgm({std::istreambuf_iterator<char>(file), {}});
+  if (!small) require(small.error().status, small.error().sentence.c_str());
+  const std::uint32_t largest = (1U << small->shape.bits) - 1;
+  std::vector<std::uint16_t> film;
+  film.reserve(std::size_t{width} * height);
+  for (std::size_t y = 0; y < height; ++y)
+    for (std::size_t x = 0; x < width; ++x) {
+      const std::size_t at = y * small->shape.height / height * small->shape.width + x * small->shape.width / width;
+      film.push_back(static_cast<std::uint16_t>(small->samples[at] * 4095U / largest));
+    }
   return film;
 }
 
@@ -71,11 +78,11 @@ class Network {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) return std::fprintf(stderr, "usage: %s BUNDLE [WIDTH HEIGHT [THREADS]]\n", argv[0]), 2;
-  const auto width = static_cast<std::uint32_t>(argc > 3 ? std::atoi(argv[2]) : 2500);
-  const auto height = static_cast<std::uint32_t>(argc > 3 ? std::atoi(argv[3]) : 3000);
-  const int threads = argc > 4 ? std::atoi(argv[4]) : 0;
-  const std::vector<std::uint16_t> film = make_film(width, height);
+  if (argc < 3) return std::fprintf(stderr, "usage: %s BUNDLE FILM.pgm [WIDTH HEIGHT [THREADS]]\n", argv[0]), 2;
+  const auto width = static_cast<std::uint32_t>(argc > 4 ? std::atoi(argv[3]) : 2500);
+  const auto height = static_cast<std::uint32_t>(argc > 4 ? std::atoi(argv[4]) : 3000);
+  const int threads = argc > 5 ? std::atoi(argv[5]) : 0;
+  const std::vector<std::uint16_t> film = make_film(argv[2], width, height);
 
   msloc_pixels pixels = MSLOC_PIXELS_INIT;
   pixels.data = film.data();
