@@ -15,7 +15,7 @@ from subprocess import DEVNULL
 RAY = Path(sys.executable).with_name("ray")
 HOST = "127.0.0.1"
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-START_S = 90
+START_S = 240
 _PORTS = ("metrics-export-port", "dashboard-agent-grpc-port", "dashboard-agent-listen-port", "runtime-env-agent-port")
 
 
@@ -31,17 +31,20 @@ class LocalRay:
         head, *ports = _free_ports(1 + nodes * len(_PORTS))
         self.environment = os.environ | ENVIRONMENT | {"RAY_ADDRESS": f"{HOST}:{head}"}
         self._nodes: list[subprocess.Popen[bytes]] = []
+        until = time.monotonic() + START_S
         for number in range(nodes):
             # Ports that are given: a busy machine need not find them within Ray's 15 s.
             given = [f"--{name}={ports.pop()}" for name in _PORTS]
             role = [f"--address={HOST}:{head}"] if number else ["--head", f"--port={head}", "--include-dashboard=false"]
-            words = [RAY, "start", "--block", f"--node-ip-address={HOST}", f"--num-cpus={cpus}", *role, *given]
-            words.append("--object-store-memory=100000000")
-            node = subprocess.Popen(words, stdout=DEVNULL, stderr=DEVNULL, env=os.environ | ENVIRONMENT)
-            self._nodes.append(node)
-            if not _starts(node):
-                self.close()
-                raise TimeoutError(f"Ray's own processes do not start within {START_S} s on a machine as busy as this")
+            memory = "--object-store-memory=100000000"
+            words = ["--block", f"--node-ip-address={HOST}", f"--num-cpus={cpus}", memory, *role, *given]
+            self._nodes.append(_start(words))
+            while not _runs(self._nodes[-1]):  # it gives up after 30 s, which a busy machine may need
+                self.kill_node(number)
+                if time.monotonic() > until:
+                    self.close()
+                    raise TimeoutError(f"Ray's own processes do not start on a machine as busy as this, in {START_S} s")
+                self._nodes[number] = _start(words)
 
     def __enter__(self) -> LocalRay:
         return self
@@ -82,10 +85,13 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _starts(node: subprocess.Popen[bytes]) -> bool:
-    """Wait until a node has its agent, the last of its own processes."""
-    until = time.monotonic() + START_S
-    while node.poll() is None and time.monotonic() < until:
+def _start(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([RAY, "start", *words], stdout=DEVNULL, stderr=DEVNULL, env=os.environ | ENVIRONMENT)
+
+
+def _runs(node: subprocess.Popen[bytes]) -> bool:
+    """Wait until a node has its agent, the last of its own processes; False when it has ended."""
+    while node.poll() is None:
         if any("DashboardAgent" in _command(pid) for pid in descendants(node.pid)):
             return True
         time.sleep(0.2)

@@ -67,17 +67,18 @@ def make_films(folder: Path, count: int, side: int = 64) -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
         noise = rng.normal(0, 2, (side, side))
-        film = np.clip(_phantom(number % 16, side) * 235.0 + 10 + noise, 0, 255).astype(np.uint8)
+        film = np.clip(_phantom(number % 16, side) + noise, 0, 255).astype(np.uint8)
         data = b"no film" if number % 50 == 49 else cv2.imencode(".png", film)[1].tobytes()
         (folder / f"{number:05}.png").write_bytes(data)
     return folder
 
 
 @cache
-def _phantom(seed: int, side: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _phantom(seed: int, side: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A phantom of 10 to 245, kept: it is varied again and again."""
     from msloc_edge.train.phantom import generate
 
-    return generate(seed, side).display()
+    return (generate(seed, side).display() * 235 + 10).astype(np.uint8)
 
 
 # Kills
@@ -239,7 +240,7 @@ class Varied(Film):
     def read(self) -> bytes:
         seed = int(self.input)
         noise = np.random.default_rng(seed).integers(0, 5, (256, 256), np.uint8)
-        film = np.clip(_phantom(seed % 300, 256) * 235 + noise, 0, 255).astype(np.uint8)
+        film = _phantom(seed % 300, 256) + noise
         return cv2.imencode(".png", film, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
 
 

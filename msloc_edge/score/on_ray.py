@@ -53,15 +53,14 @@ def on_ray(
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         ray.data.DataContext.get_current().enable_progress_bars = False
         need = {"num_gpus": 1} if _on_gpu(options) else {"num_cpus": options["threads"] or 1}
-        blocks = ray.data.from_items(
-            [{"film": pickle.dumps(film)} for film in films], override_num_blocks=max(1, -(-len(films) // BLOCK))
-        )
+        count = max(1, -(-len(films) // BLOCK))
+        blocks = ray.data.from_items([{"film": pickle.dumps(film)} for film in films], override_num_blocks=count)
         windowed = input_size if options["backend"] in _WINDOWED_BY_US else None
         rows = blocks.map_batches(partial(_decode, windowed), batch_size=BLOCK, num_cpus=1).map_batches(
             _Localize,
             fn_constructor_args=({"threads": 1} | {k: v for k, v in options.items() if v is not None}, batch, maps),
             batch_size=BLOCK,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors or _actors(options)),
+            compute=ray.data.ActorPoolStrategy(size=min(actors or _actors(options), count)),
             **need,
         )
         for row in rows.iter_rows():
