@@ -103,7 +103,7 @@ class Profile:
 
 
 class Builder:
-    num_DLA_cores = 2
+    num_DLA_cores = 2  # noqa: N815 (its name)
 
     def __init__(self, log: Any) -> None:
         if SETTINGS.no_device:
