@@ -46,6 +46,7 @@ def main() -> None:
         films = Search().films_in(args.folder)[:FILMS] if args.folder else make_jpegs(Path(scratch), FILMS)
         result = {
             "what": f"{len(films)} films of {'generated phantoms, JPEG, 1024 px' if not args.folder else args.folder}",
+            "load_average": round(os.getloadavg()[0], 2),
             "process": one_film(films[0], args.model, args.runs),
             "folder": whole_folder(films, args.model, args.rounds),
             "environment": environment("onnxruntime", "numpy", "opencv-python-headless", "pillow"),
