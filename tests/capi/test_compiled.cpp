@@ -39,6 +39,8 @@ void test_grid_rules() {
   is("cdiv((H + 4) // 2, cdiv(J, 3))", 31);
   for (const char* rule : {"", "B *", "cdiv(H)", "H / 2", "B ** 2", "H // 0", "cdiv(H, 0)", "(B", "B)", "12345678901"})
     check(has(refusal([&] { blocks(rule, {{"B", 2}, {"H", 300}}); }), "a grid rule '"), rule);
+  for (const char* rule : {"0", "B - 2", "B - 3", "99999 * 99999"})
+    check(has(refusal([&] { blocks(rule, {{"B", 2}}); }), "expected 1 to 2^32 - 1 blocks, got "), rule);
   check(has(refusal([] { blocks("B * K", {{"B", 2}}); }), "got one with K; compile again"), "a name that nobody knows");
 }
 
@@ -68,6 +70,9 @@ void test_folder(const fs::path& folder) {
   check(
       has(refusal(open), "kernels.json: expected a readable file, got none; make it: python -m msloc_edge.kernels.aot"),
       "an empty folder");
+  fs::create_directory(folder / "kernels.json");
+  check(has(refusal(open), "kernels.json: expected a readable file, got none"), "a folder of that name");
+  fs::remove(folder / "kernels.json");
   write(folder / "own.cubin", "cubin");
   write(folder / "any.ptx", "ptx");
   write(folder / "kernels.json", R"({"schema": "msloc-edge/kernels/3", "kernels": [)" +

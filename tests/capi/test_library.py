@@ -162,6 +162,11 @@ def ungated(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def put_folder(name: str) -> Callable[[Path], None]:
+    """Put a folder in a file's place."""
+    return lambda folder: (folder / name).unlink() or (folder / name).mkdir()
+
+
 def flip(name: str) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         data = bytearray((folder / name).read_bytes())
@@ -182,6 +187,8 @@ def manifest_of(data: bytes) -> Callable[[Path], None]:
         (drop("manifest.json"), "bundle_file_missing"),
         (drop("model.onnx"), "bundle_file_missing"),
         (drop("model_card.md"), "bundle_file_missing"),
+        (put_folder("manifest.json"), "bundle_file_missing"),
+        (put_folder("model_card.md"), "bundle_file_missing"),
         (flip("model.onnx"), "bundle_hash"),
         (flip("model_card.md"), "bundle_hash"),
         (edit(lambda m: m.update(thresholds_for="0" * 64)), "bundle_hash"),

@@ -1,11 +1,12 @@
 #include "bundle.h"
 
 #include <filesystem>
-#include <fstream>
 #include <future>
-#include <iterator>
+#include <optional>
+#include <utility>
 
 #include "failure.h"
+#include "files.h"
 #include "graph.h"
 #include "manifest.h"
 #include "sha256.h"
@@ -16,12 +17,11 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string read(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  std::string data{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream.is_open() || stream.bad() || !fs::is_regular_file(file))
+  std::optional<std::string> data = read_file(file);
+  if (!data)
     throw Failure(MSLOC_BUNDLE_FILE_MISSING,
                   file.string() + ": expected a readable file, got none; copy the whole bundle folder again");
-  return data;
+  return *std::move(data);
 }
 
 void check_hash(const fs::path& file, const std::string& found, const std::string& expected) {

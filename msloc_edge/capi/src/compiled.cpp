@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
+#include "files.h"
 #include "sha256.h"
 
 namespace msloc {
@@ -24,11 +24,9 @@ constexpr std::size_t kMaxDigits = 9;  // of a number in a grid rule
 
 /// The bytes of a file. Throws KernelUnusable.
 std::string read(const fs::path& file, const std::string& advice) {
-  std::ifstream stream(file, std::ios::binary);
-  std::string data{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream.is_open() || stream.bad() || !fs::is_regular_file(file))
-    throw KernelUnusable(file.string() + ": expected a readable file, got none; " + advice);
-  return data;
+  std::optional<std::string> data = read_file(file);
+  if (!data) throw KernelUnusable(file.string() + ": expected a readable file, got none; " + advice);
+  return *std::move(data);
 }
 
 /// The name of an argument that is an address or a whole number of 32 bits, as all of these kernels have.
@@ -223,7 +221,11 @@ Compiled KernelFolder::pick(const std::string& name, int sm) const {
 }
 
 std::uint32_t blocks(const std::string& rule, Values values) {
-  return static_cast<std::uint32_t>(GridRule(rule, values).evaluate());
+  const std::uint64_t count = GridRule(rule, values).evaluate();
+  if (count == 0 || count > std::numeric_limits<std::uint32_t>::max())
+    throw KernelUnusable("a grid rule '" + rule + "': expected 1 to 2^32 - 1 blocks, got " + std::to_string(count) +
+                         "; compile again");
+  return static_cast<std::uint32_t>(count);
 }
 
 }  // namespace msloc

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "failure.h"
+#include "files.h"
 #include "sha256.h"
 
 namespace msloc {
@@ -48,18 +48,8 @@ struct Sidecar {
   }
 };
 
-/// The bytes of a file; none where it cannot be read.
-std::optional<std::string> read(const fs::path& file) {
-  std::error_code unreadable;
-  if (!fs::is_regular_file(file, unreadable)) return {};
-  std::string data(fs::file_size(file, unreadable), '\0');
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream.read(data.data(), static_cast<std::streamsize>(data.size()))) return {};
-  return data;
-}
-
 Sidecar sidecar_of(const fs::path& plan) {
-  const std::optional<std::string> text = read(plan.string() + ".json");
+  const std::optional<std::string> text = read_file(plan.string() + ".json");
   try {
     const Json content = Json::parse(text.value_or(""));
     require(content.at("schema").get<std::string>() == kSchema, "");
@@ -122,7 +112,7 @@ void check(const Sidecar& sidecar, const PlanFor& wanted) {
 }
 
 std::string checked_data(const fs::path& file, const Sidecar& sidecar) {
-  std::optional<std::string> data = read(file);
+  std::optional<std::string> data = read_file(file);
   require(data.has_value(), "that cannot be read");
   require(data->size() == sidecar.bytes && data->size() >= kVersionAt + 3, "of another length than its sidecar says");
   const std::string tag = data->substr(0, 4);
