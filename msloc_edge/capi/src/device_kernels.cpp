@@ -5,8 +5,8 @@
 namespace msloc {
 namespace {
 
-constexpr std::array<int, 4> kStrides{4, 8, 16,
-                                      32};  // pixels of a cell of each stage, as the kernel of the maps has them
+/// Pixels of a cell of each stage, as the kernel of the maps has them.
+constexpr std::array<int, 4> kStrides{4, 8, 16, 32};
 
 void check_stages(const Bundle& bundle) {
   bool fits = bundle.stages.size() == kStrides.size() && bundle.stages.back().width >= 2;
@@ -29,7 +29,9 @@ DeviceKernel::DeviceKernel(Compiled facts)
       library_(loaded(facts_.image)),
       kernel_(cuda::find(library_.get(), facts_.entry.c_str())) {
   facts_.image.clear();
-  if (facts_.arguments.size() > kMaxArguments) throw Error(facts_.name + ": expected fewer arguments; compile again");
+  if (facts_.arguments.size() > kMaxArguments)
+    throw KernelUnusable(facts_.name + ": expected at most " + std::to_string(kMaxArguments) + " arguments, got " +
+                         std::to_string(facts_.arguments.size()) + "; compile again");
 }
 
 void DeviceKernel::launch(Values values, cuda::Stream stream) const {

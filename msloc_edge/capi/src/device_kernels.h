@@ -13,7 +13,7 @@ namespace msloc {
 /// A kernel that is loaded, for as long as this lives.
 class DeviceKernel {
  public:
-  /// Throws Error where the driver does not take it.
+  /// Throws Error where the driver does not take it, KernelUnusable where it has more arguments than any of ours.
   explicit DeviceKernel(Compiled facts);
 
   [[nodiscard]] const Compiled& facts() const noexcept { return facts_; }
