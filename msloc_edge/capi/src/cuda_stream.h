@@ -59,13 +59,16 @@ class Current {
 /// Numbers in memory of the device, which nobody but the device reads.
 Owned<void*> allocate(std::size_t count);
 
-/// The same float32 numbers on both sides: in page-locked memory of the host, and at an address on the device.
+/// The same numbers of 4 bytes on both sides: in page-locked memory of the host, and at an address on the device.
 class Buffer {
  public:
   /// One memory serves both sides where it is `shared`, and nothing is copied; for integrated devices.
   Buffer(std::size_t count, bool shared);
 
-  [[nodiscard]] float* host() const noexcept { return static_cast<float*>(host_.get()); }
+  template <class Number = float>
+  [[nodiscard]] Number* host() const noexcept {
+    return static_cast<Number*>(host_.get());
+  }
   [[nodiscard]] void* device() const noexcept { return address_; }
 
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }

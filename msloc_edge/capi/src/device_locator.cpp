@@ -24,11 +24,6 @@ std::size_t count(int number) { return static_cast<std::size_t>(number); }
 std::size_t divided_up(std::size_t dividend, std::size_t divisor) { return (dividend + divisor - 1) / divisor; }
 std::size_t area(const Size& size) { return count(size.width) * count(size.height); }
 
-template <class Number>
-Number* numbers(const cuda::Buffer& buffer) {
-  return reinterpret_cast<Number*>(buffer.host());
-}
-
 }  // namespace
 
 DeviceLocator::DeviceLocator(const Bundle& bundle, LocateKernels kernels, cuda::Stream stream, bool shared)
@@ -59,7 +54,7 @@ DeviceLocator::DeviceLocator(const Bundle& bundle, LocateKernels kernels, cuda::
 void DeviceLocator::set_place(const Geometry& geometry) noexcept {
   place_ = geometry;
   const std::array<std::int32_t, 4> part{geometry.top, geometry.left, geometry.height, geometry.width};
-  std::copy(part.begin(), part.end(), numbers<std::int32_t>(content_));
+  std::copy(part.begin(), part.end(), content_.host<std::int32_t>());
 }
 
 void DeviceLocator::enqueue(const std::array<const void*, 4>& cams, cuda::Stream stream) {
@@ -95,10 +90,10 @@ void DeviceLocator::enqueue(const std::array<const void*, 4>& cams, cuda::Stream
 void DeviceLocator::read() noexcept {
   for (std::size_t k = 0; k < located_.size(); ++k) {
     Located& located = located_[k];
-    const std::int32_t* const yx = numbers<std::int32_t>(positions_) + 2 * k;
+    const std::int32_t* const yx = positions_.host<std::int32_t>() + 2 * k;
     located.peak = {yx[1] - place_.left, yx[0] - place_.top, values_.host()[k]};
-    Row* const rows = numbers<Row>(table_) + k * kMaxRegions;
-    Row* const end = rows + std::min(count(numbers<std::int32_t>(counts_)[k]), kMaxRegions);
+    Row* const rows = table_.host<Row>() + k * kMaxRegions;
+    Row* const end = rows + std::min(count(counts_.host<std::int32_t>()[k]), kMaxRegions);
     std::sort(rows, end, [](const Row& a, const Row& b) { return a.first < b.first; });
     located.regions.clear();
     for (const Row* row = rows; row != end; ++row)
@@ -108,7 +103,7 @@ void DeviceLocator::read() noexcept {
 }
 
 const Located* DeviceLocator::located(int k) const noexcept {
-  return count(numbers<std::int32_t>(counts_)[k]) <= kMaxRegions ? &located_[count(k)] : nullptr;
+  return count(counts_.host<std::int32_t>()[k]) <= kMaxRegions ? &located_[count(k)] : nullptr;
 }
 
 int DeviceLocator::tile_h() const noexcept {

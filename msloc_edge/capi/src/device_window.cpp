@@ -47,7 +47,7 @@ const void* DeviceWindow::put(const Film& film, cuda::Stream stream) {
   const std::size_t row = film.row_bytes();
   const std::size_t bytes = row * static_cast<std::size_t>(film.size.height);
   make_room(bytes);
-  char* packed = reinterpret_cast<char*>(pixels_->host());
+  char* packed = pixels_->host<char>();
   for (int y = 0; y < film.size.height; ++y, packed += row) std::memcpy(packed, film.row<char>(y), row);
   pixels_->copy_in(stream, bytes);
   return pixels_->device();
