@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msloc_edge._tables import counted
 from msloc_edge.doctor.check import Check, size
 
 MIN_MEMORY = 10**9
@@ -97,7 +98,8 @@ def _memory(jetson: dict[str, Any]) -> Check:
 
 def _throttling(jetson: dict[str, Any]) -> Check:
     heat = f"{jetson['temperature_c']:.0f} C at the hottest" if jetson["temperature_c"] is not None else ""
-    events = [f"{count} events of {kind} since the start" for kind, count in jetson["over_current"].items() if count]
+    counts = jetson["over_current"].items()
+    events = [f"{counted(count, 'event')} of {kind} since the start" for kind, count in counts if count]
     found = ", ".join(filter(None, [*jetson["throttled"], *events, heat]))
     if jetson["throttled"] or events:
         fix = "sudo nvpmodel -q  # a lower mode, a stronger supply, or a fan: nothing here changes it"

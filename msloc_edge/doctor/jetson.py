@@ -61,14 +61,14 @@ def practice(root: Path = Path("/")) -> dict[str, Any] | None:
 
 
 def gpu_clocks(root: Path) -> list[Path]:
-    """Find the folder of the GPU's clocks: cur_freq, min_freq, max_freq in Hz."""
+    """Find the folders of the GPU's clocks: cur_freq, min_freq, max_freq in Hz."""
     return [folder for folder in sorted((root / "sys/class/devfreq").glob("*")) if GPU.fullmatch(folder.name)]
 
 
 def throttling(root: Path) -> list[str]:
-    """Name the alerts that are on: gpu-throttle-alert and others. A fan that turns, or a clock that is capped, is none.
+    """Name the alerts that are on, gpu-throttle-alert and others: their state is above 0.
 
-    Whatever it is that throttles, it does so where its state is above 0.
+    A fan that turns, or a clock that is capped, is no alert.
     """
     devices = sorted((root / "sys/class/thermal").glob("cooling_device*"))
     named = [(text(device / "type").strip(), number(device / "cur_state")) for device in devices]

@@ -110,11 +110,12 @@ def test_locked_clocks_may_differ_between_clusters(tmp_path: Path) -> None:
 
 
 def test_what_slows_it_down_is_named(tmp_path: Path) -> None:
-    hot = board(tmp_path / "root", cooling_device7__cur_state="1", oc3_event_cnt="37")
+    hot = board(tmp_path / "root", cooling_device7__cur_state="1", oc2_event_cnt="1", oc3_event_cnt="37")
     check = lines(hot)["throttling"]
     assert (check.status, check.found) == (
         "warning",
-        "gpu-throttle-alert, 37 events of instantaneous over-current since the start, 49 C at the hottest",
+        "gpu-throttle-alert, 1 event of average over-current since the start, 37 events of instantaneous over-current "
+        "since the start, 49 C at the hottest",
     )
 
 
