@@ -24,7 +24,7 @@ TARGETS = ("onnx", "tensorrt", "tensorrt-rtx", "triton-server")
 """Devices and servers that a bundle can be made for: `targets.write_target`."""
 
 ENGINES = ("onnxruntime", "tensorrt")
-"""What a server runs the network with: `triton_server.PLATFORMS`."""
+"""Runtimes of a server's network: `triton_server.PLATFORMS`."""
 
 GRAPHS = ("network", "heatmap")
 """Ends of a TensorRT plan: the bundle's own, in the small class maps, or M_k of every class."""

@@ -25,7 +25,7 @@ DELAY_US = 2000
 
 
 PLATFORMS = {"onnxruntime": ("onnxruntime_onnx", "model.onnx"), "tensorrt": ("tensorrt_plan", "model.plan")}
-"""What runs the network there -> Triton's platform, and the file of the model."""
+"""Runtime of the network -> Triton's platform, and the file of the model."""
 
 
 def repository(bundle: Bundle, model: bytes, batch: Batch, engine: str = "onnxruntime") -> dict[str, bytes]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -39,14 +38,12 @@ class DevicePixels:
         self.shape = (shape[0], shape[1])
         self.itemsize, self._array = self.dtype.itemsize, array
 
-    @contextmanager
-    def borrow(self, stream: Stream, ordinal: int | None = None) -> Iterator[OnDevice]:
+    def borrow(self, stream: Stream, ordinal: int | None = None) -> AbstractContextManager[OnDevice]:
         """Give their address for work on a stream, which waits for what writes them; the host does not wait.
 
         Raises BackendError (backend_failed) where they are not on device `ordinal`.
         """
-        with on_device(self._array, stream, ordinal, DTYPES) as found:
-            yield found
+        return on_device(self._array, stream, ordinal, DTYPES)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         stream = open_stream(self._ordinal())

@@ -52,9 +52,11 @@ class TensorRTBackend(Backend):
     def __init__(
         self, bundle: Bundle, library: TensorRTLibrary, plan: Plan, ordinal: int, cache: Cache, mapped: bool = False
     ) -> None:
-        """cache  keeps what is compiled of the plan
+        """Open the engine of a plan.
 
+        cache   keeps what is compiled of the plan
         mapped  host and device share memory; else films and results are copied
+
         Raises BackendError as `Session` and `open_stream` do.
         """
         self.name = library.name

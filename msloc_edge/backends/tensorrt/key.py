@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 DLA = "dla"
-"""Of `Key.graph` before the core's number, and of the backend's device: dla:0."""
+"""Prefix of a core's number in `Key.graph`, dla0, and in the name of a device, dla:0."""
 
 
 def graph_of(dla: int | None) -> str:

@@ -38,14 +38,15 @@ class DeviceFilm:
         buffer: Buffer,
         shape: tuple[int, int],
         stream: Stream,
-        of: Frame,
+        frame: Frame,
         begun: tuple[Any, Any],
     ) -> None:
-        """stream  writes the film, and then its copy on the host
+        """Put the copy to the host on the stream.
 
-        of  whose pixels may be on the device: their memory is not given back before they have been read
+        stream  writes the film, and then its copy on the host
+        frame   kept as long as this: its pixels may be on the device, and are read there
         """
-        self._window, self.shape, self._of, self.begun = window, shape, of, begun
+        self._window, self.shape, self._frame, self.begun = window, shape, frame, begun
         self.buffer, self.stream, self.address, self.ready = buffer, stream, buffer.device, stream.mark()
         if not buffer.shared:
             stream.copy_out(buffer.host, buffer.device)
