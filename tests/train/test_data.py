@@ -172,7 +172,7 @@ def test_what_cannot_be_used_is_named(release: Any, tmp_path: Path) -> None:
         "00000005_000.png: no picture",
         "00000006_000.png: no patient",
         "00000007_000.png: expected labels of the 14 findings, got ''",
-        "00000001_000.png: named again; the first row counts",
+        "00000001_000.png: named again; the first counts",
         "Data_Entry_2017_v2020.csv, line 14: expected 11 cells, got 1",
         "00000008_000.png: no row in Data_Entry_2017_v2020.csv",
     ]
@@ -333,7 +333,7 @@ def test_rows_of_a_csv_that_do_not_fit_its_header(table: Callable[[str], str]) -
 def test_a_film_that_is_in_a_csv_twice(table: Callable[[str], str]) -> None:
     found = open_collection(table("image,Mass\nfilms/a.png,1\nfilms/b.png,1\n./films/a.png,0\n"), "all")
     assert [dict(record.labels) for record in found.records] == [{"Mass": 1}, {"Mass": 1}]
-    assert found.problems == ("./films/a.png: named again; the first row counts",)
+    assert found.problems == ("./films/a.png: named again; the first counts",)
 
 
 @pytest.mark.parametrize(

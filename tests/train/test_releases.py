@@ -174,7 +174,7 @@ def test_films_that_are_named_twice(write: Write, tmp_path: Path) -> None:
     film = write("train/patient00001/study1/view1_frontal.jpg").relative_to(tmp_path).as_posix()
     chexpert = open_collection(f"chexpert:{tmp_path}", "all")
     assert labels(chexpert.name) == {film: {"Cardiomegaly": 1.0, "Edema": 0.0}}
-    assert chexpert.problems == (f"{film}: named again; the first row counts",)
+    assert chexpert.problems == (f"{film}: named again; the first counts",)
     images = [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "a.png"}]
     boxes = [{"image_id": id, "category_id": 2, "bbox": [1, 2, 3, 4]} for id in (7, 8, 9)]
     write("images/a.png")
@@ -182,7 +182,7 @@ def test_films_that_are_named_twice(write: Write, tmp_path: Path) -> None:
     assert films.boxes == {"a.png": (LabelBox("Nodule", 1, 2, 3, 4),)}
     assert films.problems == (
         "image_id 9: 1 box, and no such image",
-        "a.png: named again; the first row counts",
+        "a.png: named again; the first counts",
     )
     write("stage_2_train_labels.csv", "patientId,x,y,width,height,Target\na,,,,,0\na,1,2,3,4,1\n")
     write("stage_2_train_images/a.dcm")

@@ -60,7 +60,7 @@ class Collection:
 
 def named_twice(name: str) -> str:
     """Word the problem of a film, or of its score, that a table names again."""
-    return f"{name}: named again; the first row counts"
+    return f"{name}: named again; the first counts"
 
 
 def spelled(records: Sequence[Record], spell: Callable[[str], str]) -> tuple[Record, ...]:
