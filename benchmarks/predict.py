@@ -207,18 +207,9 @@ def network(bundle: Bundle) -> tuple[float, float, int]:
 
 
 FUSED = (
-    "Relu",
-    "Clip",
-    "HardSwish",
-    "HardSigmoid",
-    "Sigmoid",
-    "Mul",
-    "Add",
-    "BatchNormalization",
-    "Identity",
-    "Flatten",
+    *("Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Mul", "Add", "BatchNormalization"),
+    *("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Constant", "Shape", "Gather"),
 )
-FUSED += ("Reshape", "Squeeze", "Unsqueeze", "Constant", "Shape", "Gather")
 """Operators that need no pass over memory of their own."""
 
 
