@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 
 from pydicom import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
 from msloc_edge.errors import ListenError
 from msloc_edge.journal import Journal
@@ -23,7 +23,9 @@ from msloc_edge.listen.log import Log
 from msloc_edge.listen.queue import RECEIVED
 from msloc_edge.listen.tls import client_context
 
-FIND, MOVE = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
+FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")  # pynetdicom makes its names at run time: types of them cannot be checked
+MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
+"""Study Root Query/Retrieve Information Model - FIND and MOVE (PS3.4 C.6.2)."""
 
 _PENDING = (0xFF00, 0xFF01)
 _AT_ONCE = 100
