@@ -23,7 +23,7 @@ from rich.progress import Progress
 from msloc_edge.backends.tensorrt.builder import Settings, build
 from msloc_edge.backends.tensorrt.cache import Cache
 from msloc_edge.backends.tensorrt.key import Key, graph_of
-from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, release
+from msloc_edge.backends.tensorrt.library import TENSORRT, TENSORRT_RTX, TensorRTLibrary, numbers, release
 from msloc_edge.backends.tensorrt.plan import SIDECAR
 from msloc_edge.backends.tensorrt.progress import LOG, Bars
 from msloc_edge.bundle import Bundle
@@ -114,9 +114,9 @@ def require_dla(settings: Settings, version: str, precision: str, graph: str) ->
     """
     if settings.dla is None:
         return
-    parts, batch = tuple(int(part) for part in version.split(".")[:3]), settings.batch
-    again = parts >= DLA_SINCE
-    gone = parts >= DLA_UNTIL and not again
+    batch = settings.batch
+    again = numbers(version) >= DLA_SINCE
+    gone = numbers(version) >= DLA_UNTIL and not again
     obstacles = {
         f"TensorRT {version} has none: it was in 10.3 to 10.7, and is again from 11.4.1": gone,
         "it computes in fp16 and int8: add --precision fp16": precision == "fp32",

@@ -102,6 +102,7 @@ def test_the_plugins_fuse_four_stages(library: Path) -> None:
     [
         ("10.8.0.43", "fp16", Batch(1, 1, 1), "network", "TensorRT 10.8.0.43 has none: it was in 10.3 to 10.7"),
         ("11.4.0.106", "fp16", Batch(1, 1, 1), "network", "TensorRT 11.4.0.106 has none"),
+        ("11.0.0b1", "fp16", Batch(1, 1, 1), "network", "TensorRT 11.0.0b1 has none"),
         ("10.3.0.30", "fp32", Batch(1, 1, 1), "network", "it computes in fp16 and int8: add --precision fp16"),
         ("10.7.0.23", "int8", Batch(1, 1, 1), "network", "does not take quantized graphs there: use --precision fp16"),
         ("10.3.0.30", "fp16", Batch(1, 1, 8), "network", "it takes one batch size: --batch 8:8:8"),

@@ -73,5 +73,10 @@ TENSORRT_RTX = TensorRTLibrary(
 
 def release(version: str) -> tuple[int, int]:
     """Major and minor of a version such as 10.16.1.11."""
-    numbers = re.findall(r"\d+", version)
-    return int(numbers[0]), int(numbers[1])
+    major, minor, *_ = numbers(version)
+    return major, minor
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Split a version such as 10.16.1.11 or 10.0.0b6 into its numbers."""
+    return tuple(map(int, re.findall(r"\d+", version)))
