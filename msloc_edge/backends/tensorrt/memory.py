@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from statistics import median
 
 import numpy as np
@@ -32,14 +33,13 @@ Make = Callable[[bool], Backend]
 
 def choose_mapped(make: Make, bundle: Bundle, file: SideFile) -> bool:
     """Read whether mapped memory is faster on this device, or measure it, and write it down."""
-    try:
+    with suppress(ValueError, KeyError, TypeError):  # nothing is there yet, or it is damaged
         return bool(json.loads(file.read())["mapped"])
-    except (ValueError, KeyError, TypeError):
-        found = {name: measure_ms(make, mapped, bundle) for name, mapped in (("mapped", True), ("copied", False))}
-        mapped = found["mapped"] <= found["copied"]
-        file.write(json.dumps({"mapped": mapped, "ms": found}).encode() + b"\n")
-        LOG.info("memory: %s", ", ".join(f"{name} {ms:.2f} ms" for name, ms in found.items()))
-        return mapped
+    found = {name: measure_ms(make, mapped, bundle) for name, mapped in (("mapped", True), ("copied", False))}
+    mapped = found["mapped"] <= found["copied"]
+    file.write(json.dumps({"mapped": mapped, "ms": found}).encode() + b"\n")
+    LOG.info("memory: %s", ", ".join(f"{name} {ms:.2f} ms" for name, ms in found.items()))
+    return mapped
 
 
 def measure_ms(make: Make, mapped: bool, bundle: Bundle) -> float:
