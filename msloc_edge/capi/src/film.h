@@ -12,11 +12,11 @@ namespace msloc {
 inline constexpr int kMinSide = 32;  // as msloc_edge.imaging.raster.MIN_SIDE
 
 struct Film {
-  const void* data;       // on the host, or on the engine's device
-  std::ptrdiff_t stride;  // bytes
-  Size size;
-  bool wide;  // 16-bit samples
-  int bits;   // stored
+  const void* data = nullptr;  // on the host, or on the engine's device
+  std::ptrdiff_t stride = 0;   // bytes
+  Size size{};
+  bool wide = false;  // 16-bit samples
+  int bits = 0;       // stored
   bool on_device = false;
   void* stream = nullptr;  // of the device, on which the samples are written
 
