@@ -56,7 +56,7 @@ def pull(config: ListenConfig, archive: Archive, days: list[date], journal: Jour
     for day in days:
         asked = lost = 0
         for series, films in _unknown_films(client, day, config.take.modalities, journal):
-            _wait_for_room(journal, config.limits.queue_films)
+            wait_for_room(journal, config.limits.queue_films // 2, log)  # the rest is for films that come by themselves
             asked, lost = asked + len(films), lost + client.move(series, films)
         log.info("day pulled", day=day.isoformat(), asked=asked, failed=lost)
         failed += lost
@@ -79,9 +79,20 @@ def _unknown_films(
                 yield inside, unknown[start : start + _AT_ONCE]
 
 
-def _wait_for_room(journal: Journal, queue_films: int) -> None:
-    """Leave half of the queue to the films that come by themselves."""
-    while journal.counts().get(RECEIVED, 0) > queue_films // 2:
+def wait_for_room(journal: Journal, max_films: int, log: Log, stalled_s: float = 600.0) -> None:
+    """Wait until no more than `max_films` wait to be localized.
+
+    Raises ListenError (node_busy) when none was localized for `stalled_s` seconds.
+    """
+    seen, since = 0, time.monotonic()
+    while (waiting := journal.counts().get(RECEIVED, 0)) > max_films:
+        if waiting != seen:
+            log.info("waiting for room", waiting=waiting)
+            seen, since = waiting, time.monotonic()
+        elif time.monotonic() - since > stalled_s:
+            raise ListenError(
+                "node_busy", f"listener: {waiting} films wait, and none was localized lately; start it, and pull again"
+            )
         time.sleep(1.0)
 
 

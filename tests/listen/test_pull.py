@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -14,7 +15,11 @@ import pydicom
 import pytest
 from dicom_peers import Listener, Orthanc, StoreScp, connects, free_port, storescu, wait_until, write_toml
 
-from msloc_edge.listen.pull import days_of
+from msloc_edge.errors import ListenError
+from msloc_edge.journal import Journal
+from msloc_edge.listen.log import Log
+from msloc_edge.listen.pull import days_of, wait_for_room
+from msloc_edge.listen.queue import RECEIVED
 
 SCRIPT = Path(sys.executable).with_name("msloc-edge")
 
@@ -117,6 +122,22 @@ def test_an_archive_that_does_not_answer(tmp_path: Path) -> None:
     assert (status, "expected days such as 20260101-20260131, got '20260132'" in said) == (2, True)
     status, _, said = pull(write_toml(tmp_path / "without.toml", {"spool": spool, "nodes": [node]}), "20260130")
     assert (status, "--pull needs a table [archive] in CONFIG" in said) == (2, True)
+
+
+def test_a_listener_that_localizes_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    said = io.StringIO()
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        for number in range(3):
+            journal.add(str(number), "1", RECEIVED)
+        wait_for_room(journal, 3, Log(said))
+        assert said.getvalue() == ""
+        with pytest.raises(
+            ListenError, match="listener: 3 films wait, and none was localized lately; start it"
+        ) as ended:
+            wait_for_room(journal, 2, Log(said), stalled_s=0)
+        assert ended.value.reason == "node_busy"
+        (line,) = said.getvalue().splitlines()
+        assert (json.loads(line)["event"], json.loads(line)["waiting"]) == ("waiting for room", 3)
 
 
 @pytest.mark.parametrize("dates", ["", "2026-01-30", "20260131-20260130", "20260101-20260102-20260103", "2026011"])
