@@ -114,8 +114,7 @@ def on_device(
         with _borrowed(capsule, address, dtypes) as found:
             yield found
     elif (facts := getattr(array, "__cuda_array_interface__", None)) is not None:
-        dtype, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
-        _require(dtype, dtypes)
+        dtype, shape = _taken(facts["typestr"], dtypes), tuple(facts["shape"])
         _require_contiguous(shape, facts.get("strides"), dtype.itemsize)
         if stream and facts.get("stream") is not None:
             with stream.current():
@@ -135,8 +134,7 @@ def _borrowed(capsule: Any, address: int, dtypes: tuple[str, ...]) -> Iterator[O
         shape, code = tuple(tensor.shape[: tensor.ndim]), tensor.code
         if code >= len(LETTERS) or tensor.lanes != 1:  # bfloat16, complex, vectors
             raise _refused(f"{' or '.join(dtypes)}, got DLPack type {(code, tensor.bits, tensor.lanes)}; convert it")
-        dtype = np.dtype(f"{LETTERS[code]}{tensor.bits // 8}")
-        _require(dtype, dtypes)
+        dtype = _taken(f"{LETTERS[code]}{tensor.bits / 8:g}", dtypes)
         _require_contiguous(shape, tensor.strides[: tensor.ndim] if tensor.strides else None, 1)
         yield OnDevice((tensor.data or 0) + tensor.byte_offset, shape, dtype)
     finally:
@@ -144,9 +142,15 @@ def _borrowed(capsule: Any, address: int, dtypes: tuple[str, ...]) -> Iterator[O
             _deleter(managed.deleter)(address)
 
 
-def _require(dtype: np.dtype[Any], dtypes: tuple[str, ...]) -> None:
-    if dtype.str not in {np.dtype(name).str for name in dtypes}:
+def _taken(words: str, dtypes: tuple[str, ...]) -> np.dtype[Any]:
+    """Read a type in numpy's words; others than these are refused, and so are those that numpy does not have."""
+    try:
+        dtype = np.dtype(words)
+    except TypeError:
+        raise _refused(f"{' or '.join(dtypes)}, got {words}; convert it") from None
+    if dtype not in map(np.dtype, dtypes):
         raise _refused(f"{' or '.join(dtypes)}, got {dtype}; convert it")
+    return dtype
 
 
 def _require_contiguous(shape: tuple[int, ...], strides: Sequence[int] | None, unit: int) -> None:

@@ -46,6 +46,8 @@ class DevicePixels:
         return on_device(self._array, stream, ordinal, DTYPES)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:  # numpy's words for "never"
+            raise ValueError("expected copy=None or True for pixels on a device, got False")
         stream = open_stream(self._ordinal())
         try:
             with stream.current(), self.borrow(stream) as found:

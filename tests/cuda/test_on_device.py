@@ -94,6 +94,10 @@ def test_it_is_given_back_once() -> None:
         (np.float32(1), "__dlpack__|DLPack"),
         ([[1.0]], "expected an array with __dlpack__ or __cuda_array_interface__, got list"),
         (
+            SimpleNamespace(__cuda_array_interface__={"typestr": "<i12", "shape": (4,)}),
+            "expected float32, got <i12; convert it",
+        ),
+        (
             SimpleNamespace(__cuda_array_interface__={"typestr": "<f8", "shape": (4,)}),
             "expected float32, got float64",
         ),
