@@ -52,10 +52,14 @@ def read_frame(path: str | Path, *, frame: int | None = None) -> Frame:
         data = _read_file(path, name)
     except FileNotFoundError:
         raise InputError("missing", f"{name}: expected a file, but there is none; check the path.") from None
+    except IsADirectoryError:
+        raise InputError(
+            "unreadable", f"{name}: expected a film, or for `infer` a folder that holds one, got another folder."
+        ) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not a valid path"
         raise InputError(
-            "unreadable", f"{name}: expected a readable file, got '{why}'; check its permissions."
+            "unreadable", f"{name}: expected a readable file, got '{why}'; check the path and its permissions."
         ) from None
     return decode_frame(data, name, frame=frame)
 
@@ -65,10 +69,7 @@ def _read_file(path: str | Path, name: str) -> bytes:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
-            kind = (
-                "a folder; name the films in it" if stat.S_ISDIR(facts.st_mode) else "a device or a pipe; copy it first"
-            )
-            raise InputError("unreadable", f"{name}: expected a file, got {kind}.")
+            raise InputError("unreadable", f"{name}: expected a file, got a device or a pipe; copy it first.")
         _check_length(facts.st_size, name)
         return file.read(MAX_MEMORY)
 

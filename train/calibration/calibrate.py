@@ -76,8 +76,8 @@ def check_films(sources: Sequence[Films]) -> list[str]:
         got = f"{counted(len(labels), 'film')} of {counted(len(patients), 'patient')}, {', '.join(missing)}"
         raise TrainError(
             "data_missing",
-            f"expected validation films of several patients, with findings and without, got {got}; add films, tell the "
-            "split in a column, or raise val_films",
+            f"expected validation films of several patients, with findings and without, got {got}; add films "
+            "and their labels, or tell the split in a column",
         )
     return [
         f"{label}: expected validation films with and without it, got only one kind; its thresholds are guesses"
