@@ -99,8 +99,11 @@ def command(
     else:
         dataset = Dataset.open(out)
     summary = write_summary(dataset, other)
-    worklist = str(write_worklist(dataset, *select)) if select else None
-    click.echo(json.dumps({"out": str(out), "films": summary["films"], "worklist": worklist}))
+    worklist = None
+    if select:
+        worklist, chosen = write_worklist(dataset, *select)
+        console.print(f"{worklist}: {chosen} of {select[1]} {select[0]} films", highlight=False)
+    click.echo(json.dumps({"out": str(out), "films": summary["films"], "worklist": worklist and str(worklist)}))
     if failed:
         sys.exit(1)
 
@@ -171,12 +174,12 @@ def _paths(archive: tuple[str, ...], out: Path, search: Search) -> Iterator[str]
 
 
 def _outside(out: Path, folder: str, paths: Iterable[str]) -> list[str]:
-    """Those of the paths below a folder that do not lie in OUT."""
+    """List the paths below a folder that do not lie in OUT."""
     own, whole = out.resolve(), Path(folder).resolve()
     if not own.is_relative_to(whole):
         return list(paths)
-    within = str(Path(folder) / own.relative_to(whole) / "_")[:-1]
-    return [path for path in paths if not path.startswith(within)]
+    within = Path(folder) / own.relative_to(whole)
+    return [path for path in paths if not Path(path).is_relative_to(within)]
 
 
 class _Progress:

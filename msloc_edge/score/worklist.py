@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from msloc_edge._files import atomic_folder
 from msloc_edge.errors import InputError, OutputError
 from msloc_edge.score.archive import list_films
-from msloc_edge.score.dataset import FILMS, Dataset, score_column, writing
+from msloc_edge.score.dataset import FILMS, Dataset, score_column
 
 CSV = "worklist.csv"
 _SHARD = ".tar#"
 
 
-def write_worklist(dataset: Dataset, choice: str, count: int) -> Path:
+def write_worklist(dataset: Dataset, choice: str, count: int) -> tuple[Path, int]:
     """Write OUT/worklists/CHOICE-COUNT/worklist.csv: image, patient (the study, where DICOM says), a column a class.
 
     The columns of the classes are empty, for 1 or 0; the model's own scores are not shown, so that they lead nobody.
@@ -31,6 +31,7 @@ def write_worklist(dataset: Dataset, choice: str, count: int) -> Path:
 
     choice  of CHOICES
     count   films, at most
+    returns the file, and the number of films in it
 
     Raises OutputError: out_occupied where the list is there already, with answers perhaps; InputError for a film that
     is no longer there.
@@ -40,14 +41,14 @@ def write_worklist(dataset: Dataset, choice: str, count: int) -> Path:
         raise OutputError("out_occupied", f"{folder}: is there already, perhaps with answers; move it away first")
     films = _candidates(dataset)
     films = films.take(CHOICES[choice](films, dataset.about)[:count])
-    with writing(folder), atomic_folder(folder) as new:
+    with atomic_folder(folder) as new:
         text = io.StringIO()
         rows = csv.writer(text)
         rows.writerow(["image", "patient", *dataset.classes])
         for number, (name, study) in enumerate(zip(*_columns(films, "input", "study_instance_uid"), strict=True)):
             rows.writerow([_file(name, new, number), study, *[""] * len(dataset.classes)])
         (new / CSV).write_text(text.getvalue(), encoding="utf-8")
-    return folder / CSV
+    return folder / CSV, len(films)
 
 
 def _columns(films: pa.Table, *names: str) -> list[list[Any]]:

@@ -39,7 +39,7 @@ def frame_of(dataset: Dataset) -> pandas.DataFrame:
 
 
 def test_a_list_shows_the_film_and_nothing_of_the_model(dataset: Dataset) -> None:
-    path = write_worklist(dataset, "random", 100)
+    path, _ = write_worklist(dataset, "random", 100)
     assert path == dataset.folder / "worklists" / "random-100" / "worklist.csv"
     rows = read(path)
     assert list(rows[0]) == ["image", "patient", *dataset.classes]
@@ -52,12 +52,12 @@ def test_a_list_shows_the_film_and_nothing_of_the_model(dataset: Dataset) -> Non
 def test_choices(dataset: Dataset) -> None:
     frame = frame_of(dataset)
     flagged = frame[frame["flagged"]]["input"].tolist()
-    assert images(write_worklist(dataset, "flagged", 2)) == flagged[:2]
-    assert images(write_worklist(dataset, "random", 3)) == frame["input"].tolist()[:3]
+    assert images(write_worklist(dataset, "flagged", 2)[0]) == flagged[:2]
+    assert images(write_worklist(dataset, "random", 3)[0]) == frame["input"].tolist()[:3]
     gate = json.loads((dataset.folder / "dataset.json").read_text())["film_threshold"]
     odds = np.log(frame["abnormal"] / (1 - frame["abnormal"])) - np.log(gate / (1 - gate))
     nearest = frame["input"].to_numpy()[np.argsort(odds.abs().to_numpy())]
-    assert images(write_worklist(dataset, "uncertain", 4)) == nearest[:4].tolist()
+    assert images(write_worklist(dataset, "uncertain", 4)[0]) == nearest[:4].tolist()
 
 
 def test_without_a_film_gate_the_nearest_class_counts(dataset: Dataset) -> None:
@@ -66,11 +66,11 @@ def test_without_a_film_gate_the_nearest_class_counts(dataset: Dataset) -> None:
     logit = {label: np.log(frame[f"score_{label}"] / (1 - frame[f"score_{label}"])) for label in thresholds}
     apart = [(logit[label] - np.log(t / (1 - t))).abs() for label, t in thresholds.items()]
     order = np.argsort(np.min(apart, axis=0), kind="stable")
-    assert images(write_worklist(without, "uncertain", 12)) == frame["input"].to_numpy()[order].tolist()
+    assert images(write_worklist(without, "uncertain", 12)[0]) == frame["input"].to_numpy()[order].tolist()
 
 
 def test_a_list_is_not_written_over(dataset: Dataset) -> None:
-    write_worklist(dataset, "random", 2)
+    assert write_worklist(dataset, "random", 2)[1] == 2
     with pytest.raises(OutputError, match="perhaps with answers") as caught:
         write_worklist(dataset, "random", 2)
     assert caught.value.reason == "out_occupied"
@@ -96,7 +96,7 @@ def test_films_in_shards_are_copied_and_copies_are_listed_once(
 
 
 def test_calibrate_and_eval_take_the_answers(dataset: Dataset, model: Path, tmp_path: Path) -> None:
-    path = write_worklist(dataset, "random", 12)
+    path, _ = write_worklist(dataset, "random", 12)
     frame = pandas.read_csv(path)
     for at, label in enumerate(dataset.classes):
         frame[label] = [row % 3 and (row + at) % 2 for row in range(len(frame))]  # every third is normal
