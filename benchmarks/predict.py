@@ -125,7 +125,10 @@ def main() -> None:
         measure(args.measure)
         args.beside = args.measure
     if args.beside:
-        print(beside(json.loads(args.beside.read_text()), json.loads((RESULTS / "predicted.json").read_text())))
+        try:
+            print(beside(json.loads(args.beside.read_text()), json.loads((RESULTS / "predicted.json").read_text())))
+        except (OSError, ValueError, KeyError) as error:
+            parser.error(f"--beside: expected a --json of `msloc-edge bench --scope device`, got {error!r}")
         return
     if not args.folder:
         parser.error("expected the folder of the kernels, --beside or --measure")
@@ -249,7 +252,8 @@ def measure(file: Path) -> None:
 
 def beside(bench: dict[str, Any], result: dict[str, Any]) -> str:
     """Set medians that were measured beside every device's prediction, by step."""
-    row = next(row for row in bench["measurements"] if (row["scenario"], row["scope"]) == ("single-stream", "device"))
+    rows = {(row["scenario"], row["scope"]): row for row in bench["measurements"]}
+    row = rows["single-stream", "device"]
     gpus = ", ".join(gpu["name"] for gpu in bench["environment"]["gpus"]) or "no GPU that nvidia-smi names"
     lines = [f"measured on {gpus}, {bench['films']['what']}; predicted: bound + gaps, ms"]
     for step in STEPS:

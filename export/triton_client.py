@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 
 import tritonclient.grpc as triton
@@ -18,7 +19,7 @@ from msloc_edge import Localizer
 from msloc_edge.backends import Backend, Outputs, Search
 from msloc_edge.backends.base import Films, host_batch
 from msloc_edge.bundle import Bundle
-from msloc_edge.errors import BackendError
+from msloc_edge.errors import BackendError, MslocError
 
 
 class TritonBackend(Backend):
@@ -73,10 +74,13 @@ def main() -> None:
     parser.add_argument("--url", default="localhost:8001")
     parser.add_argument("--model", default="cxr-edge", help="bundle folder, or the name of a model")
     chosen = parser.parse_args()
-    backend = TritonBackend.load(Bundle.open(chosen.model), chosen.url)
-    with Localizer(chosen.model, backend) as localizer:
-        for film in chosen.films:
-            print(json.dumps(localizer.localize(film).to_dict()))
+    try:
+        backend = TritonBackend.load(Bundle.open(chosen.model), chosen.url)
+        with Localizer(chosen.model, backend) as localizer:
+            for film in chosen.films:
+                print(json.dumps(localizer.localize(film).to_dict()))
+    except MslocError as error:
+        sys.exit(f"[{error.reason}] {error.message}")
 
 
 if __name__ == "__main__":
