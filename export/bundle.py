@@ -16,7 +16,7 @@ from torch import Tensor
 
 import msloc_edge
 from msloc_edge import selftest
-from msloc_edge._files import atomic_folder
+from msloc_edge._files import atomic_folder, require_writable
 from msloc_edge.backends import DEFAULT_BACKEND, load_backend
 from msloc_edge.bundle import CARD, MANIFEST, ONNX, SCHEMA, WEIGHTS, Bundle
 from msloc_edge.errors import ExportError, OutputError
@@ -107,11 +107,12 @@ def recalibrate_bundle(bundle: Bundle, found: Mapping[str, Any], out: Path, vers
 
 
 def require_replaceable(out: Path) -> None:
-    """Raise OutputError (out_occupied) unless `out` may become a bundle."""
+    """Raise OutputError (out_occupied, out_unwritable) unless `out` may become a bundle."""
     if not _replaceable(out):
         raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or a bundle to replace, and found other files; name another"
         )
+    require_writable(out)
 
 
 def _replaceable(out: Path) -> bool:

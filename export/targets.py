@@ -21,7 +21,7 @@ import onnx
 from rich.progress import Progress
 
 import msloc_edge
-from msloc_edge._files import atomic_folder
+from msloc_edge._files import atomic_folder, require_writable
 from msloc_edge.backends.tensorrt.plan import SIDECAR
 from msloc_edge.bundle import MODEL_NAME, Bundle
 from msloc_edge.cuda.providers import open_provider
@@ -65,6 +65,7 @@ def require(bundle: Bundle, out: Path, target: str, choices: EngineChoices, prec
         raise OutputError(
             "out_occupied", f"{out}: expected a new folder, or an earlier export, and found other files; name another"
         )
+    require_writable(out)
     if plan_target := choices.plan_target(target):
         tensorrt, _ = LIBRARIES[plan_target]
         version = tensorrt.version()

@@ -1,4 +1,4 @@
-"""Files that a reader, or a crash, never meets half of; the folder of the cache; the names of films' files."""
+"""Files that nobody meets half of; faults of writing; the cache's folder; names of films' files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+
+from msloc_edge.errors import OutputError
 
 TEMPORARY = ".msloc-*.tmp"
 """Names, as a glob, of files that are being written, or that a crash left unfinished."""
@@ -59,29 +61,63 @@ def temporary_beside(path: Path) -> Path:
 def atomic_write(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all; what stood there before stays until then.
 
-    Raises OSError as it comes; nothing is left behind.
+    Raises OSError, which names `path`; nothing is left behind.
     """
     temporary = temporary_beside(path)
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Fill the folder that the block gets: it takes the place of `path` when the block ends, and goes when it fails."""
+    """Fill the folder that the block gets: it takes the place of `path` when the block ends, and goes when it fails.
+
+    Raises OutputError as `writing` does, also for what the block writes.
+    """
     temporary = temporary_beside(path)
-    temporary.mkdir(parents=True)
+    with writing(path, "or choose another folder"):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def writing(place: Path, remedy: str = "or choose another --out") -> Iterator[None]:
+    """Turn a write's OSError into an OutputError (disk_full, out_unwritable), which names the place and what to do.
+
+    remedy  ends the sentence, after "free some" or "make it writable"
+    """
     try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except BrokenPipeError:  # a reader that has gone is for the command line
+        raise
+    except OSError as error:
+        if is_full(error):
+            raise OutputError("disk_full", f"{place}: no space left; free some, {remedy}") from error
+        where = error.filename or place
+        raise OutputError(
+            "out_unwritable", f"{where}: cannot be written ({error.strerror or error}); make it writable, {remedy}"
+        ) from error
+
+
+def require_writable(path: Path) -> None:
+    """Raise OutputError (out_unwritable) where `path` cannot be made or changed: before the work that it is for."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK) or not there.is_dir():
+        raise OutputError(
+            "out_unwritable", f"{path}: expected a folder that can be written, got {there}; choose another"
+        )
 
 
 def is_full(error: OSError) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
 import stat
 import struct
 import tarfile
@@ -17,14 +16,18 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from msloc_edge._files import is_full
-from msloc_edge.bundle.bundle import MANIFEST, store_folder
-from msloc_edge.errors import BundleError, OutputError
+from msloc_edge._files import writing
+from msloc_edge.bundle.bundle import MANIFEST
+from msloc_edge.errors import BundleError
 
 MAX_ARCHIVE, MAX_UNPACKED = 2_000_000_000, 4_000_000_000
 """Bytes of an archive, and of all that it says it holds."""
 
 MAX_ENTRIES = 1000
+
+ELSEWHERE = "or choose another store with MSLOC_MODELS"
+"""What to do when the store could not be written."""
+
 _BLOCK = 1 << 16
 _BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
@@ -162,13 +165,13 @@ def blocks(content: IO[bytes]) -> Iterator[bytes]:
 
 def save(content: Iterable[bytes], target: Path) -> None:
     """Write a new file. What goes wrong in reading is left to the caller; in writing, it is an OutputError."""
-    with writing(target):
+    with writing(target, ELSEWHERE):
         file = target.open("xb", buffering=0)
     with file:
         for block in content:
             rest = memoryview(block)
             while rest:
-                with writing(target):
+                with writing(target, ELSEWHERE):
                     rest = rest[file.write(rest) :]
 
 
@@ -180,20 +183,4 @@ def reading(file: Path) -> Iterator[None]:
         raise BundleError(
             "bundle_missing",
             f"{file}: cannot be read ({error.strerror or error}); expected a bundle folder, an archive or a URL",
-        ) from error
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        store = store_folder()
-        if is_full(error):
-            raise OutputError(
-                "disk_full", f"{store}: no space left; free some, or choose another store with MSLOC_MODELS"
-            ) from error
-        raise OutputError(
-            "out_unwritable",
-            f"{path}: cannot be written ({os.strerror(error.errno or 0)}); choose another store with MSLOC_MODELS",
         ) from error

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from msloc_edge import __version__
-from msloc_edge._files import temporary_beside
-from msloc_edge.bundle.archive import MAX_ARCHIVE, blocks, check_size, reading, save, unpack, writing
+from msloc_edge._files import temporary_beside, writing
+from msloc_edge.bundle.archive import ELSEWHERE, MAX_ARCHIVE, blocks, check_size, reading, save, unpack
 from msloc_edge.bundle.bundle import (
     MANIFEST,
     MODEL_NAME,
@@ -132,7 +132,7 @@ def remove(name: str) -> Path:
             "bundle_missing", f"{name}: expected one of the installed models ({', '.join(installed) or 'none'})"
         )
     path = store_folder() / name
-    with _scratch() as scratch, writing(path):
+    with _scratch() as scratch, writing(path, ELSEWHERE):
         path.rename(scratch / "old")  # at once, where deleting file by file would leave a damaged model for a while
     return path
 
@@ -152,7 +152,7 @@ def _install(
         _check_name(name, replace)  # at once, not after a long download
     with _scratch() as scratch:
         fresh, old = scratch / "bundle", scratch / "old"
-        with writing(fresh):
+        with writing(fresh, ELSEWHERE):
             fresh.mkdir()
         fill(fresh)
         try:
@@ -166,7 +166,7 @@ def _install(
         if not allow_rollback:
             require_no_rollback(bundle.name, bundle.version, seen)
         target = store_folder() / name
-        with writing(target):
+        with writing(target, ELSEWHERE):
             if replace and target.is_dir():
                 target.rename(old)
             try:
@@ -175,7 +175,7 @@ def _install(
                 if old.exists():
                     old.rename(target)
                 raise
-    with writing(store_folder() / RECORD):
+    with writing(store_folder() / RECORD, ELSEWHERE):
         record(store_folder(), bundle.name, highest([bundle.version, *seen]))
     return dataclasses.replace(bundle, path=target)
 
@@ -259,7 +259,7 @@ def _scratch() -> Iterator[Path]:
     """A hidden folder inside the store, so that a rename out of it is atomic; gone afterwards, with all in it."""
     folder = temporary_beside(store_folder() / "scratch")
     try:
-        with writing(folder):
+        with writing(folder, ELSEWHERE):
             folder.mkdir(parents=True)
         yield folder
     finally:

@@ -16,7 +16,7 @@ import click
 from msloc_edge.backends import BACKENDS, DEFAULT_BACKEND
 from msloc_edge.bench import SCOPES
 from msloc_edge.cli.options import device_options
-from msloc_edge.errors import DependencyError, InputError, OutputError
+from msloc_edge.errors import DependencyError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -217,15 +217,11 @@ def generated(kind: str, folder: Path) -> tuple[list[Path], str]:
 
 
 def _write(file: Path, text: str) -> None:
-    from msloc_edge._files import atomic_write
+    from msloc_edge._files import atomic_write, writing
 
-    try:
+    with writing(file, "or choose another file"):
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise OutputError(
-            "out_unwritable", f"{file}: cannot be written ({error.strerror}); choose another file"
-        ) from error
 
 
 def _show(result: Mapping[str, Any], console: Console) -> None:

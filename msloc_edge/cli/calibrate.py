@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from msloc_edge._files import require_writable
 from msloc_edge._tables import counted
 from msloc_edge.cli import model_views as views
 from msloc_edge.cli.console import needing, people
@@ -68,6 +69,7 @@ def command(
         import msloc_edge.train.calibration.calibrate  # noqa: F401 - both, before anything is read
     from rich.progress import Progress
 
+    require_writable(out)
     console = people()
     with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         if is_run:

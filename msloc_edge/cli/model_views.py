@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from msloc_edge.errors import MslocError, OutputError
+from msloc_edge.errors import MslocError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,18 +99,14 @@ def rates(bundle: Bundle) -> list[Table]:
 
 
 def draw(bundle: Bundle, picture: Path) -> None:
-    from msloc_edge._files import atomic_write
+    from msloc_edge._files import atomic_write, writing
     from msloc_edge.render.heatmap import encode
     from msloc_edge.render.relevance import relevance_picture
 
     strides = [stage.stride for stage in bundle.stages]
     drawn = relevance_picture(f"{bundle.name} {bundle.version}", bundle.classes, strides, bundle.relevance)
-    try:
+    with writing(picture, "or choose another --picture"):
         atomic_write(picture, encode(".png", drawn))
-    except OSError as error:
-        raise OutputError(
-            "out_unwritable", f"{picture}: cannot be written ({error.strerror}); choose another --picture"
-        ) from error
 
 
 def signature_words(record: dict[str, Any]) -> str:

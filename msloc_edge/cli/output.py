@@ -6,14 +6,14 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from msloc_edge._files import TEMPORARY, atomic_write, is_full
+from msloc_edge._files import TEMPORARY, atomic_write, writing
 from msloc_edge.cli.inputs import STDIN, Source
 from msloc_edge.cli.lines import Lines
 from msloc_edge.errors import MslocError, OutputError
@@ -76,7 +76,7 @@ class OutputFolder:
         if self._objects:
             require_highdicom()
 
-        def start() -> None:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for name in (RESULTS, FAILURES, REPORT):
                 if (folder / name).is_dir():
@@ -90,8 +90,6 @@ class OutputFolder:
             except BaseException:
                 self._journal.close()
                 raise
-
-        _writing(folder, start)
 
     def _take_over(self, settings: Mapping[str, Any], overwrite: bool) -> None:
         """Go on with the folder as an earlier run left it, killed or not."""
@@ -139,13 +137,10 @@ class OutputFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        def finish() -> None:
-            with ExitStack() as parts:  # each is closed, whatever becomes of the others
-                for part in (self._journal, self._report, self._results, self._failures):
-                    if part:
-                        parts.callback(part.close)
-
-        _writing(self.folder, finish)
+        with writing(self.folder), ExitStack() as parts:  # each is closed, whatever becomes of the others
+            for part in (self._journal, self._report, self._results, self._failures):
+                if part:
+                    parts.callback(part.close)
 
     def names(self) -> list[tuple[str, str]]:
         """(path, name) of the films that are done: a path keeps the name of its files."""
@@ -173,10 +168,8 @@ class OutputFolder:
 
     def write(self, source: Source, film: Prepared, result: Result) -> dict[str, str]:
         """Write a film's own files; returns what was written, kind -> file name. Safe in any thread."""
-        files = {}
-
-        def pictures() -> None:
-            names = {kind: f"{source.stem}{suffix}" for kind, suffix in SUFFIXES.items()}
+        files, names = {}, {kind: f"{source.stem}{suffix}" for kind, suffix in SUFFIXES.items()}
+        with writing(self.folder):
             if "overlay" in self._kinds:
                 files["overlay"] = names["overlay"]
                 picture = overlay(film.frame.display(), result, map_thresholds=self._thresholds, show=self._show)
@@ -185,52 +178,38 @@ class OutputFolder:
                 files.update(heatmap=names["heatmap"], heatmap_png=names["heatmap_png"])
                 array, image = self.folder / names["heatmap"], self.folder / names["heatmap_png"]
                 write_heatmap(result, self._thresholds, array, image)
-
-        _writing(self.folder, pictures)
         return files
 
     def write_objects(self, source: Source, result: Result | NotAnalysed, film: AnySource) -> Written:
         """Write the DICOM objects that were asked for; `film` is the film's path or content. Safe in any thread."""
-        written = Written({}, {})
-
-        def write() -> None:
-            nonlocal written
-            written = write_objects(result, film, self._objects, self.folder, source.stem)
-
-        _writing(self.folder, write)
-        return written
+        with writing(self.folder):
+            return write_objects(result, film, self._objects, self.folder, source.stem)
 
     def add(self, line: str, source: Source, film: Prepared, result: Result, files: dict[str, str]) -> None:
         """Add a film to the report, to results.jsonl and to the journal, or to none of them."""
         facts = {"files": files, "stem": source.stem, "look": source.look}
-
-        def append() -> None:
-            with ExitStack() as undo:
-                if self._report:
-                    self._report.add(film.frame.display(), result, files)
-                    undo.callback(self._report.remove)
-                if self._results:
-                    self._results.add(line)
-                    undo.callback(self._results.remove, line)
-                self._journal.add(source.path, result.sha256, WRITTEN, facts)
-                undo.pop_all()
-
-        _writing(self.folder, append)
+        with writing(self.folder), ExitStack() as undo:
+            if self._report:
+                self._report.add(film.frame.display(), result, files)
+                undo.callback(self._report.remove)
+            if self._results:
+                self._results.add(line)
+                undo.callback(self._results.remove, line)
+            self._journal.add(source.path, result.sha256, WRITTEN, facts)
+            undo.pop_all()
         for item in self._journal.find(source.path, "", RECEIVED):
             self._journal.retry(item)  # it had failed; if it fails so again, that is news
 
     def add_failure(self, source: Source, error: MslocError) -> None:
         """Add an input that failed to failures.jsonl and to the report, unless it failed so when it was last tried."""
         record = {"input": source.path, "reason": error.reason, "message": error.message}
-
-        def append() -> None:
+        if any(item.failed and _is_failure(item, record) for item in self._journal.find(source.path, "", RECEIVED)):
+            return
+        with writing(self.folder):
             self._failures.add(json.dumps(record))
             if self._report:
                 self._report.add_failure(source.path, error.reason, error.message)
             self._note_failure(record)
-
-        if not any(item.failed and _is_failure(item, record) for item in self._journal.find(source.path, "", RECEIVED)):
-            _writing(self.folder, append)
 
     def _note_failure(self, record: Mapping[str, str]) -> None:
         item = self._journal.add(record["input"], "", RECEIVED)
@@ -263,31 +242,13 @@ def print_line(line: str) -> None:
 
     Raises BrokenPipeError when that reader has gone, otherwise OutputError: out_unwritable, disk_full.
     """
-
-    def put() -> None:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-
     try:
-        _writing(Path("stdout"), put)
+        with writing(Path("stdout"), "or write elsewhere"):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
     except OutputError:  # what stdout could not take must not fail once more in Python's own last flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
-
-
-def _writing(folder: Path, action: Callable[[], None]) -> None:
-    """Run `action`; an OSError becomes an OutputError that says what to do."""
-    try:
-        action()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if is_full(error):
-            raise OutputError("disk_full", f"{folder}: no space left; free some, or choose another --out") from error
-        where = error.filename or folder
-        raise OutputError(
-            "out_unwritable", f"{where}: cannot be written ({error.strerror or error}); choose another --out"
-        ) from error
 
 
 def _model(localizer: Localizer, show: int | None) -> dict[str, Any]:

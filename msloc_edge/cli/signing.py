@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from msloc_edge.cli import model_views as views
-from msloc_edge.errors import BundleError, MslocError, OutputError
+from msloc_edge.errors import BundleError, MslocError
 
 if TYPE_CHECKING:
     from msloc_edge.bundle.store import Known
@@ -78,7 +78,7 @@ def sign(folder: Path, key: Path, quiet: bool) -> None:
 
     An earlier signature is replaced. `openssl genpkey -algorithm ed25519 -out FILE` makes a key.
     """
-    from msloc_edge._files import atomic_write
+    from msloc_edge._files import atomic_write, writing
     from msloc_edge.bundle import MANIFEST, Bundle, signature
     from msloc_edge.bundle.store import look_at
 
@@ -87,10 +87,8 @@ def sign(folder: Path, key: Path, quiet: bool) -> None:
     if os.name == "posix" and key.stat().st_mode & 0o077:
         click.echo(f"msloc-edge: {key}: others on this machine may use it; chmod 600 {key}", err=True)
     file = folder / signature.SIGNATURE
-    try:
+    with writing(file, "or sign a copy"):
         atomic_write(file, signed)
-    except OSError as error:
-        raise OutputError("out_unwritable", f"{file}: cannot be written ({error.strerror}); sign a copy") from error
     record = views.record(look_at(str(folder)))
     views.say(record, quiet)
     if not quiet:

@@ -88,6 +88,7 @@ def command(
     The code of a factory runs as it is. On a device the bundle needs nothing of it.
     """
     with needing("models wrap"):
+        from msloc_edge.export.bundle import require_replaceable
         from msloc_edge.export.wrap import wrap_bundle, write_draft
         from msloc_edge.train.calibration.calibrate import calibrate
         from msloc_edge.train.calibration.network import BundleNetwork
@@ -102,6 +103,7 @@ def command(
         raise click.BadParameter(
             f"expected a name for each output, no two alike, got {classes!r}", param_hint="--classes"
         )
+    require_replaceable(out)
     original = _original(source, weights, size)
     console = people()
     with (

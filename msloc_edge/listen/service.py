@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from msloc_edge._files import require_writable
 from msloc_edge.bundle import Bundle
 from msloc_edge.listen.config import ListenConfig
 from msloc_edge.listen.inbox import Inbox
@@ -25,7 +26,7 @@ _STOP_S = 10.0
 
 
 def check(config: ListenConfig) -> None:
-    """Check what a configuration names: certificates, nodes' addresses, the model and its profile. Nothing is started.
+    """Check what a configuration names: certificates, nodes' addresses, the model, the spool. Nothing is started.
 
     Raises as Service does.
     """
@@ -34,6 +35,7 @@ def check(config: ListenConfig) -> None:
     for node in config.nodes:
         connect(node, config.receive.ae_title)
     Bundle.open(config.model.model).profile(config.model.profile)
+    require_writable(Path(config.spool))
 
 
 class Service:

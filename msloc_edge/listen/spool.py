@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from msloc_edge._files import TEMPORARY, temporary_beside
-from msloc_edge.errors import ListenError, OutputError
+from msloc_edge._files import TEMPORARY, temporary_beside, writing
+from msloc_edge.errors import ListenError
 from msloc_edge.journal import Journal
 
 
@@ -27,13 +27,9 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._films, self._objects = folder, folder / "films", folder / "objects"
-        try:
+        with writing(folder, "or choose another spool"):
             for part in (folder, self._films, self._objects):
                 part.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise OutputError(
-                "out_unwritable", f"{folder}: cannot be made ({error.strerror}); choose another"
-            ) from error
 
     def open_journal(self) -> Journal:
         """Open the journal; several processes may."""

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from msloc_edge._files import atomic_write, is_full
+from msloc_edge._files import atomic_write, writing
 from msloc_edge.errors import MslocError, OutputError
 from msloc_edge.pipeline import Localizer, Outcome
 from msloc_edge.render.heatmap import color_index
@@ -34,6 +34,8 @@ from msloc_edge.types import SourceUids
 
 SCHEMA = "msloc-edge/scores/1"
 DATASET = "dataset.json"
+AGAIN = "then go on with the same OUT"
+"""What to do when a dataset could not be written: nothing is lost."""
 FILMS, FAILURES = "films", "failures"
 """The tables, and the folders of their parts."""
 
@@ -41,19 +43,6 @@ _BOX = pa.struct([("label", pa.string()), *((name, pa.float32()) for name in ("x
 _MAP = pa.struct([("label", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("pixels", pa.binary())])
 _TIME = pa.timestamp("ms", "UTC")
 _FAILURE = pa.schema([("input", pa.string()), ("reason", pa.string()), ("message", pa.string()), ("time", _TIME)])
-
-
-@contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Name what fails when a place in OUT is written. Raises OutputError: disk_full, out_unwritable."""
-    try:
-        yield
-    except OSError as error:
-        reason, what = ("disk_full", "free some space") if is_full(error) else ("out_unwritable", "make it writable")
-        why = error.strerror or error
-        raise OutputError(
-            reason, f"{place}: cannot be written ({why}); {what}, then go on with the same OUT"
-        ) from error
 
 
 class Row(NamedTuple):
@@ -177,7 +166,7 @@ class Dataset:
             "settings": dict(settings),
         }
         file = folder / DATASET
-        with writing(folder):
+        with writing(folder, AGAIN):
             if not file.exists():
                 if folder.exists() and any(folder.iterdir()):
                     raise OutputError(
@@ -232,7 +221,7 @@ class Dataset:
 
     def forget_failures(self, shard: Shard) -> None:
         """Remove the rows of a shard's films that failed: they are tried again. Call it with the shard claimed."""
-        with writing(self.folder / FAILURES), (self.folder / DATASET).open("ab") as file:
+        with writing(self.folder / FAILURES, AGAIN), (self.folder / DATASET).open("ab") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)  # parts of an earlier division hold rows of several shards
             for path in sorted((self.folder / FAILURES).glob("part-*.parquet")):
                 rows = _read(path)
@@ -250,7 +239,7 @@ class Dataset:
         """
         own = self.folder / _LOCK.format(shard.count)
         with ExitStack() as stack:
-            with writing(self.folder):
+            with writing(self.folder, AGAIN):
                 _lock(stack.enter_context(own.open("ab+")), self.folder, shard.number)
                 for other in self.folder.glob(_LOCK.format("*")):
                     if other != own:
@@ -334,7 +323,7 @@ def _write(path: Path, table: pa.Table, about: Mapping[str, Any]) -> None:
     """Write a part beside its place, and rename it when it is on the disk."""
     unfinished = path.with_name(f".{path.name}")
     table = table.replace_schema_metadata({"msloc_edge": json.dumps(about)})
-    with writing(path.parent):
+    with writing(path.parent, AGAIN):
         with unfinished.open("wb") as file:
             parquet.write_table(table, file, compression="zstd")
             os.fsync(file.fileno())

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from msloc_edge._files import atomic_write
+from msloc_edge._files import atomic_write, writing
 from msloc_edge._tables import NONE
 from msloc_edge.errors import REASONS, WARNINGS
 from msloc_edge.render.page import facts, page, section, table
-from msloc_edge.score.dataset import DATASET, FAILURES, FILMS, Dataset, score_column, writing
+from msloc_edge.score.dataset import AGAIN, DATASET, FAILURES, FILMS, Dataset, score_column
 
 JSON, PAGE = "summary.json", "summary.html"
 PERCENTILES = (1, 10, 50, 90, 99)
@@ -31,7 +31,7 @@ def write_summary(dataset: Dataset, against: Dataset | None = None) -> dict[str,
     against  a dataset to compare with; None: that of the films that the model was validated on, where it is here
     """
     summary = summarize(dataset, against or validation_of(dataset))
-    with writing(dataset.folder):
+    with writing(dataset.folder, AGAIN):
         atomic_write(dataset.folder / JSON, json.dumps(summary, indent=1).encode())
         atomic_write(dataset.folder / PAGE, summary_page(summary).encode())
     return summary

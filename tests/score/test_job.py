@@ -154,7 +154,7 @@ def test_a_summary_that_cannot_be_written_is_named(scored: Path, tmp_path: Path)
     out = Path(shutil.copytree(scored, tmp_path / "scores"))
     (out / "summary.json").unlink()
     (out / "summary.json").mkdir()
-    assert f"[out_unwritable] {out}: cannot be written" in score(out, code=1)
+    assert f"[out_unwritable] {out / 'summary.json'}: cannot be written" in score(out, code=1)
 
 
 def test_a_damaged_part_is_named(scored: Path, made: Path, model: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msloc_edge._files import atomic_write
-from msloc_edge.errors import OutputError, TrainError
+from msloc_edge._files import atomic_write, writing
+from msloc_edge.errors import TrainError
 from msloc_edge.train.evaluate.cases import Case
 from msloc_edge.train.evaluate.page import eval_page
 
@@ -28,14 +28,10 @@ def write_files(out: Path, metrics: Mapping[str, Any], pictures: Sequence[tuple[
         "metrics.csv": metrics_csv(metrics),
         "eval.html": eval_page(metrics, pictures),
     }
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         for name, text in contents.items():
             atomic_write(out / name, text.encode("utf-8", "replace"))
-    except OSError as error:
-        raise OutputError(
-            "out_unwritable", f"{error.filename or out}: cannot be written ({error.strerror}); choose another --out"
-        ) from error
 
 
 def metrics_json(metrics: Mapping[str, Any]) -> str:
