@@ -70,6 +70,16 @@ def test_a_bundle(msloc, arguments: list[object], made: Path, tmp_path: Path, ti
     assert "Beside maps that know less" in done.err
 
 
+def test_a_table_that_nobody_filled_in(msloc, made: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes((made / f"{number}.png").read_bytes())
+    (tmp_path / "films.csv").write_text("image,patient,Mass\n0.png,a,\n1.png,b,\n")
+    done = msloc("eval", "--data", f"csv:{tmp_path / 'films.csv'}", "--model", tiny_bundle, "--out", tmp_path / "out")
+    assert (done.code, done.reasons) == (1, ["option_invalid"])
+    assert "expected labels or boxes, got films alone; fill in a column of 1 and 0" in done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_probes_and_another_method(
     msloc, arguments: list[object], made: Path, tmp_path: Path, tiny_bundle: Path, maps: Path
 ) -> None:
@@ -413,7 +423,7 @@ def test_films_without_any_label_column(msloc, made: Path, tmp_path: Path, tiny_
     assert (found["auroc"], found["pointing"]["per_class"]["Mass"]["n"]) == (None, 4)
     nothing = msloc(*arguments)
     assert nothing.code == 1
-    assert "[option_invalid] expected labels or boxes, got films alone; add a column of 1 and 0" in nothing.err
+    assert "[option_invalid] expected labels or boxes, got films alone; fill in a column of 1 and 0" in nothing.err
     trained = msloc("train", "--data", f"csv:{table}", "--out", tmp_path / "run")
     assert trained.code == 1
     assert "expected a column of 1 and 0 for each finding" in trained.err

@@ -161,6 +161,7 @@ def test_what_is_not_there_is_named(msloc: Run, films: Path, bundle: Path, tmp_p
     ran = msloc("infer", *asked, "--model", bundle)
     assert (ran.code, ran.inputs) == (1, ["a.dcm"])
     assert ran.reasons == ["missing", "unreadable", "missing"]
+    assert "expected a film, or for `infer` a folder that holds one, got another folder" in ran.err
     assert all(str(path) in ran.err for path in asked)
 
 

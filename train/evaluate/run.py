@@ -83,8 +83,9 @@ class Evaluation:
         self._problems = _unknown(truth, classes, source.parts)
         self._truth = truth.only(list(self._records), list(source.parts))
         self._labels = tuple(label for label in classes if label in source.parts)
-        if not self._labels and not self._truth.count:
-            raise TrainError("option_invalid", _nothing_in_common(classes, source.parts))
+        answered = any(record.labels for record in records)
+        if not (self._labels and answered) and not self._truth.count:
+            raise TrainError("option_invalid", _nothing_in_common(classes if answered else (), source.parts))
         boxed = [name for name in self._records if name in self._truth.regions]
         others = [name for name in self._records if name not in self._truth.regions]
         rng = np.random.default_rng(seed)
@@ -238,7 +239,7 @@ def _unknown(truth: Truth, classes: Sequence[str], known: Collection[str]) -> li
 
 def _nothing_in_common(classes: Sequence[str], known: Collection[str]) -> str:
     if not classes:
-        return "expected labels or boxes, got films alone; add a column of 1 and 0 for each finding, --boxes or --masks"
+        return "expected labels or boxes, got films alone; fill in a column of 1 and 0 for each, or give --boxes or --masks"
     return (
         f"expected labels or boxes of {_named(known)}, got {', '.join(classes)}; rename them, or add "
         f'--map "{classes[0]}=A+B"'
