@@ -239,7 +239,7 @@ def _unknown(truth: Truth, classes: Sequence[str], known: Collection[str]) -> li
 
 def _nothing_in_common(classes: Sequence[str], known: Collection[str]) -> str:
     if not classes:
-        return "expected labels or boxes, got films alone; fill in a column of 1 and 0 for each, or give --boxes or --masks"
+        return "expected labels or boxes, got films alone; fill in a column of 1 and 0, or give --boxes or --masks"
     return (
         f"expected labels or boxes of {_named(known)}, got {', '.join(classes)}; rename them, or add "
         f'--map "{classes[0]}=A+B"'
