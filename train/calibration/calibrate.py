@@ -77,7 +77,7 @@ def check_films(sources: Sequence[Films]) -> list[str]:
         raise TrainError(
             "data_missing",
             f"expected validation films of several patients, with findings and without, got {got}; add films "
-            "and their labels, or tell the split in a column",
+            "or labels, tell the split in a column, or, in a recipe, raise val_films",
         )
     return [
         f"{label}: expected validation films with and without it, got only one kind; its thresholds are guesses"
