@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import count, islice
@@ -76,6 +76,8 @@ class Localizer:
                  every picture, as is right for films that were looked at before
     threads      at most so many for the network on a CPU; None lets the backend choose
     precision    arithmetic of the network: fp32, or another that the backend has
+    lanes        batches that run beside each other, where the backend can (`Backend.concurrent`): as many as there are
+                 cores, of one thread each, give a stream of films its highest rate, and each film a longer wait
 
     One Localizer may be shared between threads: they decode and find boxes beside each other, and take turns at the
     backend. Use it in a `with` statement, or close it; results can be looked at afterwards.
@@ -93,6 +95,7 @@ class Localizer:
         threads: int | None = None,
         precision: str = "fp32",
         input_gate: bool = True,
+        lanes: int = 1,
     ) -> None:
         self.bundle = Bundle.open(model)
         self.input_gate = self.bundle.input_gate if input_gate else None
@@ -105,7 +108,8 @@ class Localizer:
             self.backend = backend
         else:
             self.backend = load_backend(backend, self.bundle, device, precision, threads)
-        self._lock = threading.Lock()
+        self._lanes = lanes if self.backend.concurrent else 1
+        self._turns = threading.Semaphore(self._lanes)
         self._closed = False
 
     def __enter__(self) -> Localizer:
@@ -118,7 +122,9 @@ class Localizer:
 
     def close(self) -> None:
         """Free the backend, when what runs in it has ended; closing twice does nothing."""
-        with self._lock:
+        with ExitStack() as turns:
+            for _ in range(self._lanes):
+                turns.enter_context(self._turns)
             if not self._closed:
                 self._closed = True
                 self.backend.close()
@@ -170,7 +176,7 @@ class Localizer:
         """Outputs of a batch, and the backend's milliseconds per film, by stage."""
         inputs = [film.input for film in films]
         search = Search([film.geometry.content for film in films], self.profile.map)
-        with self._lock:
+        with self._turns:
             if self._closed:
                 raise BackendError(
                     "backend_closed", "expected an open Localizer, got one that was closed; make a new one"
@@ -269,36 +275,40 @@ class Localizer:
         workers: int = 2,
     ) -> Generator[Outcome[Film], None, None]:
         """Localize many films in order: while the backend runs batches of `batch`, `workers` threads load ahead and one
-        finds the boxes of the batch before.
+        finds the boxes of a batch before.
 
         `load` makes a Prepared of what `films` holds; without it they are what `localize` takes. A film that cannot be
         localized has its error in its Outcome. An outcome comes out as soon as it is there, and a film that takes
-        seconds to load is overtaken by those after it. At most 5 * batch + workers films are in memory, however many
-        there are. When it is closed early, the films that were not begun are not loaded.
+        seconds to load is overtaken by those after it. At most (lanes + 4) * batch + workers films are in memory,
+        however many there are. When it is closed early, the films that were not begun are not loaded.
         """
         ready: list[tuple[Film, Prepared | MslocError]] = []
         localizing: deque[Future[list[Outcome[Film]]]] = deque()
         late = False  # nothing came for a while: a batch that is not full goes, too
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="load") as loaders,
-            ThreadPoolExecutor(1, thread_name_prefix="localize") as localizers,
+            ThreadPoolExecutor(self._lanes + 1, thread_name_prefix="localize") as localizers,
             closing(Ahead(loaders, guarded(load or self._prepare), films)) as loading,
         ):
             while True:
                 loading.fill(batch + workers - len(ready))
                 ready += loading.take()
-                if localizing and (localizing[0].done() or len(localizing) > 2):
+                full = len(localizing) > self._lanes + 1
+                if localizing and localizing[0].done():
                     yield from localizing.popleft().result()
-                elif len(ready) >= batch or (ready and (late or not loading.running)):
-                    localizing.append(localizers.submit(self._outcomes, self._run_group(ready[:batch])))
+                elif not full and (len(ready) >= batch or (ready and (late or not loading.running))):
+                    localizing.append(localizers.submit(self._localize_group, ready[:batch]))
                     del ready[:batch]
                     late = False
                 elif loading.running or localizing:
-                    next_done: list[Future[Any]] = [*loading.running, *islice(localizing, 1)]
+                    next_done: list[Future[Any]] = [*islice(localizing, 1), *([] if full else loading.running)]
                     late = not wait(next_done, OVERTAKE_S, FIRST_COMPLETED).done
                     del next_done  # they hold films
                 else:
                     return
+
+    def _localize_group(self, films: list[tuple[Film, Prepared | MslocError]]) -> list[Outcome[Film]]:
+        return self._outcomes(self._run_group(films))
 
     def _run_group(self, films: list[tuple[Film, Prepared | MslocError]]) -> _Group[Film]:
         good = [item for _, item in films if isinstance(item, Prepared)]

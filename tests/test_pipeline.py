@@ -742,6 +742,27 @@ def test_engines_take_turns(tiny_bundle: Path, backend: str) -> None:
     assert [r.findings for r in together] == [r.findings for r in alone]
 
 
+@pytest.mark.parametrize(("backend", "lanes"), [("onnxruntime", 3), ("openvino", 1)])
+def test_lanes_run_batches_beside_each_other(tiny_bundle: Path, backend: str, lanes: int) -> None:
+    """Where the engine can: three batches meet inside it, or none could go on."""
+    pytest.importorskip(backend)
+    films = [generate(seed, 80).stored for seed in range(6)]
+    with Localizer(tiny_bundle, backend, threads=1, lanes=3) as shared:
+        run, together = shared.backend.run, threading.Barrier(lanes)
+
+        def met(*arguments: Any) -> Any:
+            together.wait(timeout=60)
+            outputs = run(*arguments)
+            together.wait(timeout=60)  # a fourth would break the next meeting
+            return outputs
+
+        shared.backend.run = met  # type: ignore[method-assign]
+        outcomes = list(shared.stream(films, workers=3))
+        shared.backend.run = run  # type: ignore[method-assign]
+        assert [o.error for o in outcomes] == [None] * 6
+        assert [o.result and o.result.findings for o in outcomes] == [shared.localize(f).findings for f in films]
+
+
 def test_a_closed_localizer_says_so(tiny_bundle: Path, film: np.ndarray) -> None:
     with Localizer(tiny_bundle) as localizer:
         localizer.localize(film)

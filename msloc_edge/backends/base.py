@@ -116,9 +116,11 @@ class Outputs:
 
 
 class Backend(ABC):
-    """A runtime with one model in it. `run` may be called from one thread at a time."""
+    """A runtime with one model in it. `run` may be called from one thread at a time, unless it is `concurrent`."""
 
     name: str
+    concurrent = False
+    """Whether `run` may be called from several threads at once."""
 
     def preprocess(self, frame: Frame, geometry: Geometry) -> ArrayLike:
         """Window a film and fit it into the model's input: [H, W] in [0, 1], an array or what numpy can make one of.

@@ -30,6 +30,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, bundle: Bundle, session: ort.InferenceSession, device: str) -> None:
         self._bundle, self._session, self._device = bundle, session, device
+        self.concurrent = device == "cpu"
         self._outputs = list(output_shapes(bundle))
 
     def run(self, films: Films, search: Search | None = None) -> Outputs:

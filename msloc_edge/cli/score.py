@@ -122,7 +122,11 @@ def _score(
     options["model"] = options["model"] or DEFAULT_MODEL
     settings = {"precision": options["precision"], "input_gate": options["input_gate"], "maps": maps}
     search = Search()
-    here = {"backend": DEFAULT_BACKEND, "device": None, "precision": "fp32"} if on_ray else {}  # a head has no GPU
+    here: dict[str, Any] = {}
+    if on_ray:  # a head has no GPU
+        here = {"backend": DEFAULT_BACKEND, "device": None, "precision": "fp32"}
+    elif options["backend"] == DEFAULT_BACKEND and options["device"] in (None, "cpu"):
+        here = {"threads": 1, "lanes": options["threads"] or _cores()}
     with Localizer(**options | here) as localizer:
         dataset = Dataset.create(out, localizer, settings)
         if on_ray:
