@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import count, islice
 from pathlib import Path
@@ -53,15 +53,6 @@ class Outcome(Generic[Film]):
     prepared: Prepared | None = None
     result: Result | None = None
     error: MslocError | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Group(Generic[Film]):
-    """Films of one run, each prepared or failed, and the outputs of the prepared ones, or the error."""
-
-    films: list[tuple[Film, Prepared | MslocError]]
-    outputs: Outputs | MslocError | None
-    timing_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Localizer:
@@ -308,25 +299,19 @@ class Localizer:
                     return
 
     def _localize_group(self, films: list[tuple[Film, Prepared | MslocError]]) -> list[Outcome[Film]]:
-        return self._outcomes(self._run_group(films))
-
-    def _run_group(self, films: list[tuple[Film, Prepared | MslocError]]) -> _Group[Film]:
+        """Run the backend once over those of some films that are prepared, and localize each."""
         good = [item for _, item in films if isinstance(item, Prepared)]
-        if not good:
-            return _Group(films, None)
-        outputs = guarded(self._infer)(good)
-        return _Group(films, outputs) if isinstance(outputs, MslocError) else _Group(films, *outputs)
-
-    def _outcomes(self, group: _Group[Film]) -> list[Outcome[Film]]:
+        found = guarded(self._infer)(good) if good else None
         outcomes: list[Outcome[Film]] = []
         at = count()
-        for film, item in group.films:
+        for film, item in films:
             if isinstance(item, MslocError):
                 outcomes.append(Outcome(film, error=item))
-            elif isinstance(group.outputs, Outputs):
-                outcomes.append(Outcome(film, item, self._result(item, group.outputs, next(at), group.timing_ms)))
+            elif isinstance(found, tuple):
+                outputs, timing_ms = found
+                outcomes.append(Outcome(film, item, self._result(item, outputs, next(at), timing_ms)))
             else:
-                outcomes.append(Outcome(film, error=group.outputs))
+                outcomes.append(Outcome(film, error=found))
         return outcomes
 
     def _prepare(self, film: Film) -> Prepared:
