@@ -13,7 +13,6 @@ from datetime import date, datetime, timedelta
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE
 from pynetdicom.association import Association
 
 from msloc_edge.errors import ListenError
@@ -21,6 +20,7 @@ from msloc_edge.journal import Journal
 from msloc_edge.listen.config import Archive, ListenConfig
 from msloc_edge.listen.log import Log
 from msloc_edge.listen.queue import RECEIVED
+from msloc_edge.listen.send import application_entity
 from msloc_edge.listen.tls import client_context
 
 FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")  # pynetdicom makes its names at run time: types of them cannot be checked
@@ -107,9 +107,7 @@ class ArchiveClient:
     def __init__(self, archive: Archive, ae_title: str) -> None:
         self._archive = archive
         self._tls = (client_context(archive.tls), archive.host) if archive.tls else None
-        self._ae = AE(ae_title)
-        self._ae.acse_timeout = self._ae.dimse_timeout = archive.timeout_s
-        self._ae.network_timeout = self._ae.connection_timeout = archive.timeout_s
+        self._ae = application_entity(archive, ae_title)
         for model in (FIND, MOVE):
             self._ae.add_requested_context(model)
 

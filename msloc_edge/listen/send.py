@@ -25,7 +25,7 @@ from pynetdicom.events import Event
 
 from msloc_edge.errors import ListenError
 from msloc_edge.journal import Item, Journal
-from msloc_edge.listen.config import Node, Retry
+from msloc_edge.listen.config import Archive, Node, Retry
 from msloc_edge.listen.log import Log
 from msloc_edge.listen.metrics import Metrics
 from msloc_edge.listen.queue import DELIVERED, settle, take, waiting_for
@@ -117,15 +117,21 @@ def connect(node: Node, ae_title: str) -> Client:
     return StowClient(node) if node.url else StoreClient(node, ae_title)
 
 
+def application_entity(peer: Node | Archive, ae_title: str) -> AE:
+    """Make our application entity, which gives a peer up after its `timeout_s`; contexts are added by the caller."""
+    entity = AE(ae_title)
+    entity.acse_timeout = entity.dimse_timeout = peer.timeout_s
+    entity.network_timeout = entity.connection_timeout = peer.timeout_s
+    return entity
+
+
 class StoreClient:
     """C-STORE: one association for as long as there is something to send."""
 
     def __init__(self, node: Node, ae_title: str) -> None:
         self._node = node
         self._tls = (client_context(node.tls), node.host) if node.tls else None
-        self._ae = AE(ae_title)
-        self._ae.acse_timeout = self._ae.dimse_timeout = node.timeout_s
-        self._ae.network_timeout = self._ae.connection_timeout = node.timeout_s
+        self._ae = application_entity(node, ae_title)
         for sop_class in SOP_CLASSES:
             self._ae.add_requested_context(sop_class, list(TRANSFER_SYNTAXES))
         self._association: Association | None = None
