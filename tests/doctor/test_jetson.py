@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,14 +55,9 @@ def board(root: Path, **changed: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nvpmodel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nvpmodel(program: Callable[[str, str], Path]) -> Path:
     """The script that is found as nvpmodel."""
-    script = tmp_path / "bin" / "nvpmodel"
-    script.parent.mkdir()
-    script.write_text('#!/bin/sh\n[ "$*" = -q ] && printf "NV Power Mode: MAXN_SUPER\\n2\\n"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
-    return script
+    return program("nvpmodel", '#!/bin/sh\n[ "$*" = -q ] && printf "NV Power Mode: MAXN_SUPER\\n2\\n"\n')
 
 
 def lines(root: Path) -> dict[str, Check]:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -23,14 +24,9 @@ H100 = "NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 550.54.15"
 
 
 @pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nvidia_smi(program: Callable[[str, str], Path]) -> Path:
     """The script that is found as nvidia-smi; a test writes it."""
-    script = tmp_path / "bin" / "nvidia-smi"
-    script.parent.mkdir()
-    script.write_text("")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
-    return script
+    return program("nvidia-smi", "")
 
 
 def file_under(root: Path, name: str, text: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from interpreted import Interpreter, write_kernels
+from interpreted import WHOLE, Interpreter, write_kernels
 
 from msloc_edge.backends import load_backend
 from msloc_edge.backends.base import STEPS
@@ -33,7 +33,6 @@ from msloc_edge.pipeline import Localizer
 from msloc_edge.train.phantom import generate
 
 LIBRARY = ctypes.CDLL("libcuda.so.1")
-WHOLE = ["window_resize.u16-shrink", "fuse_cams.located", "fuse_cams.peaks", "regions.runs", "regions.regions"]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
-from interpreted import Interpreter, write_kernels
+from interpreted import WHOLE, Interpreter, write_kernels
 from plans import DRIVER, NVINFER, SM, VERSION, nothing_left, plan_of
 
 from msloc_edge.backends.tensorrt.cache import Cache
@@ -29,7 +29,6 @@ from msloc_edge.train.phantom import generate
 from msloc_edge.types import Frame
 
 COMPUTE = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)
-WHOLE = ["window_resize.u16-shrink", "fuse_cams.located", "fuse_cams.peaks", "regions.runs", "regions.regions"]
 REAL_FILMS = 2
 
 Open = Callable[..., AbstractContextManager[Any]]

@@ -25,6 +25,10 @@ RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 BYTES = {"8": 1, "16": 2, "32": 4, "64": 8}
 
 
+WHOLE = ["window_resize.u16-shrink", "fuse_cams.located", "fuse_cams.peaks", "regions.runs", "regions.regions"]
+"""Kernels of a film of 16 bits, in the order in which they run."""
+
+
 def write_kernels(folder: Path) -> None:
     """Write the portable form of each kernel of a film as `python -m msloc_edge.kernels.aot` does, without ptxas."""
     entries = []
